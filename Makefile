@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+# domzero: `make help` lists what there is to make.
+#
+# A room is a folder; all its .c files go into build/lib<room>.a. A new file needs no edit here, nor does a new test,
+# example or bench program: each .c in tests/ named test_*.c, in examples/ or in bench/ is a program of its own.
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+CC      ?= gcc
+AR      ?= ar
+OPT     ?= -O2 -g
+SANFLAGS ?=
+
+ROOMS   := base ring grant store xenbus hypervisor platform frontend backend tools
+CPPFLAGS += -I. -Iinclude -D_GNU_SOURCE -D__XEN_TOOLS__
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wno-format-nonliteral -Wundef
+CFLAGS  += -std=gnu11 $(OPT) $(WARN) -fPIC -fvisibility=hidden -pthread -fno-strict-aliasing $(SANFLAGS)
+LDFLAGS += -pthread $(SANFLAGS)
+LDLIBS  := -luring -lxenstore -lz
+
+src      = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))
+obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
+LIBS    := $(foreach r,$(ROOMS),$(if $(call src,$(r)),$(BUILD)/lib$(r).a))
+MAINS   := backend/domzerod.c tools/domzero.c
+GROUP    = -Wl,--start-group $(LIBS) -Wl,--end-group
+
+PROGRAMS := $(if $(wildcard backend/domzerod.c),$(BUILD)/domzerod) $(if $(wildcard tools/domzero.c),$(BUILD)/domzero)
+TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/test_*.c)))
+HARNESS  := $(filter-out tests/test_%.c tests/peer_%.c,$(wildcard tests/*.c))
+PEERS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/peer_*.c)))
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard examples/*.c)))
+BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
+LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
+
+.PHONY: all deps demo check check-asan check-tsan check-valgrind bench tidy format help install clean programs tests
+.DELETE_ON_ERROR:
+.SECONDARY:
+all: deps programs
+programs: $(PROGRAMS) $(LIBDZ) $(EXAMPLES)
+tests: programs $(TESTS) $(PEERS)
+
+deps:
+	@scripts/deps.sh build
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+define room_rule
+$(BUILD)/lib$(1).a: $(call obj,$(filter-out $(MAINS),$(call src,$(1))))
+	@rm -f $$@
+	$(AR) rcs $$@ $$^
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
+
+$(BUILD)/domzerod: $(BUILD)/backend/domzerod.o $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS)
+
+$(BUILD)/domzero: $(BUILD)/tools/domzero.o $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS) -lxlutil -lxenlight
+
+# The guest library. One relocatable object whose hidden names are made local, so that neither the static nor the
+# shared library shows a program anything but dz_*.
+DZ_ROOMS := base ring grant store xenbus hypervisor platform frontend
+DZ_OBJS   = $(foreach r,$(DZ_ROOMS),$(call obj,$(call src,$(r))))
+$(BUILD)/libdomzero.a: $(DZ_OBJS)
+	ld -r -o $(BUILD)/domzero-all.o $^
+	objcopy --localize-hidden $(BUILD)/domzero-all.o
+	@rm -f $@
+	$(AR) rcs $@ $(BUILD)/domzero-all.o
+$(BUILD)/libdomzero.so: $(DZ_OBJS) frontend/libdomzero.map
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libdomzero.so.0 -Wl,--version-script=frontend/libdomzero.map -o $@ $(DZ_OBJS) -lxenstore -lz
+	@ln -sf libdomzero.so $(BUILD)/libdomzero.so.0
+
+$(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libdomzero.a $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/libdomzero.a $(LDLIBS)
+
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS) -lm
+
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lcmocka
+
+demo: deps programs
+	@BUILD=$(BUILD) scripts/demo.sh
+
+check:
+	@scripts/deps.sh check
+	@$(MAKE) --no-print-directory tests
+	@BUILD=$(BUILD) scripts/run-tests.sh
+check-asan:
+	@scripts/deps.sh check
+	@$(MAKE) --no-print-directory BUILD=build/asan OPT="-O1 -g -fno-omit-frame-pointer" SANFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined" tests
+	@BUILD=build/asan MODE=asan scripts/run-tests.sh
+check-tsan:
+	@scripts/deps.sh check
+	@$(MAKE) --no-print-directory BUILD=build/tsan OPT="-O1 -g -fno-omit-frame-pointer" SANFLAGS="-fsanitize=thread" tests
+	@BUILD=build/tsan MODE=tsan scripts/run-tests.sh
+check-valgrind:
+	@scripts/deps.sh check valgrind
+	@$(MAKE) --no-print-directory tests
+	@BUILD=$(BUILD) MODE=valgrind scripts/run-tests.sh
+
+bench:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory programs $(BENCHES)
+	@BUILD=$(BUILD) scripts/bench.sh
+
+tidy:
+	@scripts/deps.sh check tidy
+	@scripts/tidy.sh
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/domzero $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
+	install $(BUILD)/domzerod $(DESTDIR)$(PREFIX)/sbin/
+	install $(BUILD)/domzero $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(BUILD)/libdomzero.a $(DESTDIR)$(PREFIX)/lib/
+	install $(BUILD)/libdomzero.so $(DESTDIR)$(PREFIX)/lib/libdomzero.so.0
+	ln -sf libdomzero.so.0 $(DESTDIR)$(PREFIX)/lib/libdomzero.so
+	install -m 644 include/domzero/*.h $(DESTDIR)$(PREFIX)/include/domzero/
+	install -m 644 docs/domzero.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 docs/domzerod.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	sed 's|@PREFIX@|$(PREFIX)|' frontend/domzero.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/domzero.pc
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make                 build the daemon, the command line, the guest library and the examples'
+	@echo 'make demo            a guest process does verified I/O on real images through the dom0 daemon'
+	@echo 'make check           the tests'
+	@echo 'make check-asan      the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
+	@echo 'make check-tsan      the tests under ThreadSanitizer'
+	@echo 'make check-valgrind  the tests under valgrind'
+	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
+	@echo 'make bench           IOPS and latency next to plain io_uring on the same file; SECONDS_EACH=2 ROUNDS=5'
+	@echo 'make format          let clang-format rewrite the sources'
+	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'
+	@echo 'make clean           remove build/'
+	@echo
+	@echo 'Variables: BUILD=build CC=gcc OPT="-O2 -g" PREFIX=/usr/local; TEST=pattern picks tests of make check.'
+
+-include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -name '*.d' -print 2>/dev/null)

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/unixsock.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+static int address_fill(struct sockaddr_un *a, const char *path, struct err *e)
+{
+    *a = (struct sockaddr_un){.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length >= sizeof(a->sun_path))
+        return err_set(e, -ENAMETOOLONG,
+                       "socket path %s has %zu characters, a unix socket takes %zu: choose a shorter run directory",
+                       path, length, sizeof(a->sun_path) - 1);
+    memcpy(a->sun_path, path, length + 1);
+    return 0;
+}
+
+int unixsock_listen(const char *path, int type, mode_t mode, struct err *e)
+{
+    struct sockaddr_un a;
+    int r = address_fill(&a, path, e);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_set(e, -errno, "socket: %s", strerror(errno));
+    unlink(path);
+    mode_t old = umask(0777 & ~mode); /* the file is born with its mode: no moment in which others could connect */
+    r = bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;
+    umask(old);
+    if (r < 0)
+        return err_set(e, r, "cannot make the socket %s: %s", path, strerror(-r));
+    if (listen(fd, SOMAXCONN) < 0)
+        return err_set(e, -errno, "cannot listen on %s: %s", path, strerror(errno));
+    return take_fd(&fd);
+}
+
+int unixsock_connect(const char *path, int type, struct err *e)
+{
+    struct sockaddr_un a;
+    int r = address_fill(&a, path, e);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return err_set(e, -errno, "socket: %s", strerror(errno));
+    if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+        return err_set(e, -errno, "cannot connect to %s: %s", path, strerror(errno));
+    return take_fd(&fd);
+}
+
+int unixsock_accept(int listen_fd, uid_t *peer_uid, pid_t *peer_pid)
+{
+    _cleanup_close_ int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    struct ucred cred;
+    socklen_t length = sizeof(cred);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &length) < 0)
+        return -errno;
+    if (peer_uid)
+        *peer_uid = cred.uid;
+    if (peer_pid)
+        *peer_pid = cred.pid;
+    return take_fd(&fd);
+}
+
+int unixsock_send(int fd, const void *data, size_t length, const int *fds, unsigned fd_count, int flags)
+{
+    if (fd_count > UNIXSOCK_FDS_MAX)
+        return -EINVAL;
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * UNIXSOCK_FDS_MAX)];
+    } control = {0};
+    struct iovec iov = {.iov_base = (void *)data, .iov_len = length};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd_count) {
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * fd_count);
+    }
+    ssize_t n;
+    do
+        n = sendmsg(fd, &msg, flags | MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+static void fds_collect(struct msghdr *msg, int *fds, unsigned *fd_count)
+{
+    unsigned room = fds ? *fd_count : 0, got = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int passed;
+            memcpy(&passed, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            if (got < room)
+                fds[got++] = passed;
+            else
+                close(passed);
+        }
+    }
+    if (fd_count)
+        *fd_count = got;
+}
+
+ssize_t unixsock_recv(int fd, void *data, size_t size, int *fds, unsigned *fd_count, int flags)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * UNIXSOCK_FDS_MAX)];
+    } control;
+    struct iovec iov = {.iov_base = data, .iov_len = size};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
+    ssize_t n;
+    do
+        n = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    fds_collect(&msg, fds, fd_count);
+    if (msg.msg_flags & MSG_TRUNC) {
+        for (unsigned i = 0; fds && i < *fd_count; i++)
+            close(fds[i]);
+        return -EMSGSIZE;
+    }
+    return n;
+}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# deps.sh build|check|check tidy|check valgrind …: makes sure that the Debian packages for a target are there. Missing ones are
+# installed when we are root or have sudo without a password; otherwise they are named and the target stops.
+set -uo pipefail
+build=(gcc make libc6-dev libxen-dev liburing-dev zlib1g-dev e2fsprogs)
+check=(libcmocka-dev xenstore-utils python3 binutils)
+tidy=(clang-format clang-tidy universal-ctags)
+valgrind=(valgrind)
+want=("${build[@]}")
+for set in "$@"; do
+    case $set in
+    build) ;;
+    check) want+=("${check[@]}") ;;
+    tidy) want+=("${tidy[@]}") ;;
+    valgrind) want+=("${valgrind[@]}") ;;
+    *) echo "deps.sh: no package set $set" >&2; exit 2 ;;
+    esac
+done
+command -v dpkg-query > /dev/null || exit 0 # not a Debian: the compiler will say what is missing
+missing=()
+for p in "${want[@]}"; do
+    [[ $(dpkg-query -W -f '${Status}' "$p" 2> /dev/null) == "install ok installed" ]] || missing+=("$p")
+done
+((${#missing[@]})) || exit 0
+as_root=()
+if ((EUID != 0)); then
+    if command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
+        as_root=(sudo -n)
+    else
+        echo "domzero needs these Debian packages: ${missing[*]}" >&2
+        echo "install them as root:  apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+fi
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+{ "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"; } > /tmp/domzero-apt.$$ 2>&1 ||
+    { tail -20 /tmp/domzero-apt.$$ >&2; echo "apt-get install ${missing[*]} failed" >&2; exit 1; }
+rm -f /tmp/domzero-apt.$$
