@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* store/server.h: xenstored's wire protocol over unix sockets, as a library that the store role steps.
+ *
+ * The server owns its listening sockets and connections and keeps them in an epoll set of its own; the caller polls
+ * store_server_fd() and calls store_server_step(). No thread, no loop, no global. Behind the sockets is the pure engine
+ * (store/tree.h, store/watch.h, store/transaction.h), which knows no file descriptor.
+ *
+ * Who a caller is follows from the socket that accepted it: `<run>/xenstored/socket` (mode 0600) is domain 0, and
+ * `<run>/dom/<domid>/xenstored.sock` (mode 0600, made at INTRODUCE, gone at RELEASE) is that domain. Where the
+ * peer's uid (SO_PEERCRED) is neither the server's own nor root, the connection is refused. Nothing in a message can
+ * change it.
+ */
+#ifndef STORE_SERVER_H
+#define STORE_SERVER_H
+
+#include "base/err.h"
+
+struct store_server;
+
+/* Quotas of an unprivileged domain; the names and defaults are those of the reference server (see
+ * xenstored(8), --quota). Domain 0 is exempt. */
+struct store_quota {
+    unsigned nodes;              /* 1000 */
+    unsigned watches;            /* 128 */
+    unsigned transactions;       /* 10 */
+    unsigned node_size_bytes;    /* 2048 */
+    unsigned permissions;        /* 5 a node */
+    unsigned path_max_bytes;     /* 2048, absolute */
+    unsigned outstanding;        /* 20 unread watch events and replies, then the connection is not read from */
+};
+
+extern const struct store_quota store_quota_default;
+
+/* Makes `<run_dir>/xenstored/` (0700) and its socket. `quota` NULL: the defaults. 0, or -errno with a sentence. */
+int store_server_new(const char *run_dir, const struct store_quota *quota, struct store_server **out, struct err *e);
+void store_server_free(struct store_server *s); /* removes its sockets */
+int store_server_fd(const struct store_server *s);
+/* Serves what is ready, at most `budget` messages; waits for nothing. The number served, or -errno. */
+int store_server_step(struct store_server *s, unsigned budget);
+/* A domain died (the hypervisor said so): as RELEASE by domain 0, its connections, watches, transactions and quota counts go;
+ * fires @releaseDomain. Harmless for a domain that was never introduced. Its nodes are the toolstack's to remove. */
+void store_server_domain_gone(struct store_server *s, unsigned domid);
+
+struct store_server_stats {
+    uint64_t requests, errors, events, events_merged;
+    unsigned connections, domains, nodes, watches, transactions;
+};
+void store_server_stats(const struct store_server *s, struct store_server_stats *out);
+
+#endif
