@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* grant/dma.h: how a request's pages reach the storage: the table of DMA strategies.
+ *
+ * A strategy turns the segments of one request into an I/O vector (get) and settles it when the I/O is done (put). It
+ * is chosen per device by name, `pin` by default. Rows: dma_list.h; one row is one file grant/dma_<name>.c; the
+ * conformance test iterates the table.
+ *
+ *   copy   data through a bounce buffer that the guest cannot reach; nothing of the guest's is held during the I/O
+ *   pin    the guest's own pages, mapped and pinned from get to put, as one registered buffer an extent where the
+ * kernel allows
+ *
+ * A vector names memory by address and, where it lies in a buffer that was registered with the ring, its index, so the
+ * engine can use fixed-buffer operations. Adjacent segments that are adjacent in memory are merged.
+ *
+ * get() allocates nothing: `struct dma_io` holds all it needs and lives in the request. Between get and put the guest
+ * may write, revoke or free its pages at will; what that can do is the difference between the rows.
+ */
+#ifndef GRANT_DMA_H
+#define GRANT_DMA_H
+
+#include "base/err.h"
+#include "grant/gntmap.h"
+
+#define DMA_SEGMENTS_MAX 11 /* of a request; grows with indirect descriptors */
+
+struct dma_segment {
+    uint32_t gref;
+    uint16_t offset_bytes, length_bytes; /* within the page; already checked */
+};
+
+struct dma_vec {
+    unsigned char *address;
+    uint32_t length_bytes;
+    int32_t buffer_index; /* of the registered buffer that holds it, -1: none */
+};
+
+struct dma_io {
+    unsigned vec_count;
+    struct dma_vec vec[DMA_SEGMENTS_MAX];
+    /* the strategy's own */
+    bool to_guest; /* the I/O writes guest memory: a read from disk */
+    unsigned segment_count;
+    struct dma_segment segment[DMA_SEGMENTS_MAX];
+    struct gntmap_page page[DMA_SEGMENTS_MAX];
+    uint32_t slot; /* copy: which bounce slot */
+};
+
+/* What the strategy needs from who does the I/O. */
+struct dma_host {
+    void *ctx;
+    /* Registers memory with the ring: its buffer index, or -errno (then plain vectors are used). */
+    int32_t (*buffer_register)(void *ctx, void *address, size_t length_bytes);
+    void (*buffer_unregister)(void *ctx, int32_t index);
+};
+
+struct dma_setup {
+    struct gntmap *map;          /* borrowed */
+    struct frametable *frames;   /* borrowed */
+    const struct dma_host *host; /* borrowed */
+    unsigned requests_max;       /* gets that may be outstanding */
+};
+
+struct dma; /* one device's instance of a strategy */
+
+struct dma_stats {
+    uint64_t bytes_copied, maps, registered_bytes;
+    bool fixed_buffers; /* false: the kernel refused registration and plain vectors serve */
+};
+
+struct dma_strategy {
+    const char *name;
+    const char *summary; /* one line, for listings */
+    int (*setup)(const struct dma_setup *setup, struct dma **out, struct err *e);
+    /* 0, GRANT_E_* or -errno; on failure nothing is held. */
+    int (*get)(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io);
+    /* `ok`: the I/O succeeded (a failed read need not reach the guest). 0, or GRANT_E_* where data could not be
+     * delivered: the request fails. Releases all in either case. */
+    int (*put)(struct dma *d, struct dma_io *io, bool ok);
+    void (*teardown)(struct dma *d); /* nothing is outstanding */
+    void (*describe)(const struct dma *d, struct dma_stats *out);
+};
+
+#define DMA_STRATEGY(name) extern const struct dma_strategy dma_##name;
+#include "grant/dma_list.h"
+#undef DMA_STRATEGY
+
+extern const struct dma_strategy *const dma_strategies[];
+extern const unsigned dma_strategy_count;
+/* The row of that name; NULL where there is none. "pin" is DMA_DEFAULT. */
+const struct dma_strategy *dma_strategy_find(const char *name);
+#define DMA_DEFAULT "pin"
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* grant/gntmap.h: the mapping side of another domain's grant table: what Xen's grant-table operations do, here in the
+ * backend process.
+ *
+ * The rules are Xen's. A first map takes one 32-bit snapshot of {flags, domid}, checks type, grantee and access, and
+ * sets the reading (and writing) bit by cmpxchg against that snapshot, at most GNTMAP_TRIES times; only then is the
+ * frame number read, once, and the frame pinned in the frame table. What was found is kept in a private active entry,
+ * and later maps of the same reference use the entry, never the table: rewriting the table after validation changes
+ * nothing. The last unmap of a writer clears the writing bit, the last unmap clears the reading bit.
+ *
+ * One gntmap serves one foreign domain for one thread (a reactor). The grant frames arrive through `ops`; a frame that
+ * the hypervisor does not hand out to us is a GRANT_E_FRAME. Negative results are errors of the environment; positive
+ * ones are the peer's and fail its request only. Every lookup of a frame or extent that is not cached costs a round
+ * trip to the hypervisor role, so failed ones are counted (gntmap_misses()) for the device's owner to bound.
+ */
+#ifndef GRANT_GNTMAP_H
+#define GRANT_GNTMAP_H
+
+#include "base/err.h"
+#include "grant/frametable.h"
+#include "grant/xen_grant.h"
+
+#define GNTMAP_TRIES 5 /* as Xen: a guest that keeps changing the entry gets an error, not our time */
+
+enum grant_error {
+    GRANT_E_BAD_REF = 1, /* reserved, or outside the table */
+    GRANT_E_TYPE,        /* not a permit-access entry */
+    GRANT_E_DOMAIN,      /* granted to somebody else */
+    GRANT_E_READONLY,    /* write asked of a read-only grant */
+    GRANT_E_UNSTABLE,    /* changed GNTMAP_TRIES times under the check */
+    GRANT_E_FRAME,       /* names a frame that is not shared with us */
+    GRANT_E_PINS,        /* too many maps of one reference */
+    GRANT_E_REVOKED,     /* its owner is gone or takes the memory back */
+    GRANT_E_RANGE,       /* copy past the page */
+    GRANT_E_COUNT_
+};
+
+struct gntmap;
+
+struct gntmap_ops {
+    /* Grant-table frame `index` of `domid`, mapped writable, valid until grant_frame_put. -ENOENT: no such frame for
+     * us. */
+    int (*grant_frame_get)(void *ctx, uint16_t domid, uint32_t index, uint32_t *instance, void **page);
+    void (*grant_frame_put)(void *ctx, uint16_t domid, uint32_t index, void *page);
+};
+
+/* `self` is the mapping domain, `frames` (borrowed) the frame table of the granting one. */
+int gntmap_new(const struct gntmap_ops *ops, void *ctx, uint16_t self, uint16_t granter, struct frametable *frames,
+               struct gntmap **out);
+void gntmap_free(struct gntmap *m); /* asserts that nothing is mapped */
+
+struct gntmap_page {
+    uint32_t gref;
+    bool write;
+    unsigned char *address; /* of the 4 KiB page; valid until the unmap */
+    struct frame_extent *extent;
+};
+
+/* Maps and pins: 0, GRANT_E_*, or -errno. */
+int gntmap_map(struct gntmap *m, uint32_t gref, bool write, struct gntmap_page *out);
+void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page);
+/* All or nothing: on failure none stays mapped and *failed (may be NULL) is the index that failed. */
+int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, bool write, struct gntmap_page *out,
+                    unsigned *failed);
+/* map, memcpy, unmap; offset + length within the page; a zero length is ignored entirely. */
+int gntmap_copy(struct gntmap *m, uint32_t gref, uint32_t offset_bytes, void *local, uint32_t length_bytes,
+                bool to_guest);
+
+/* The granter's process `instance` is gone: its grant frames are unmapped and its extents revoked as their pins go. */
+void gntmap_instance_gone(struct gntmap *m, uint32_t instance);
+
+uint32_t gntmap_mapped(const struct gntmap *m); /* maps in force */
+uint64_t gntmap_misses(const struct gntmap *m); /* failed lookups since the start */
+const char *grant_error_text(int code);
+
+#endif
