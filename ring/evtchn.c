@@ -25,15 +25,18 @@ int evtchn_notify(struct evtchn *ch)
 
 bool evtchn_consume(struct evtchn *ch)
 {
-    char bytes[PAGE_BYTES]; /* the pipe's whole capacity: one read clears it, whatever the peer wrote */
+    char bytes[PAGE_BYTES]; /* the pipe's whole capacity; if the peer enlarged it, the rest is further events */
     return read(ch->wait_fd, bytes, sizeof(bytes)) > 0;
 }
 
+/* 1, 0 when time is up, or -errno: -EPIPE where every writer is gone. */
 static int wait_readable(const struct evtchn *ch, int timeout_ms)
 {
     struct pollfd p = {.fd = ch->wait_fd, .events = POLLIN};
     int n = poll(&p, 1, timeout_ms);
-    return n < 0 ? -errno : n > 0 && (p.revents & POLLIN);
+    if (n <= 0)
+        return n < 0 ? -errno : 0;
+    return p.revents & POLLIN ? 1 : -EPIPE;
 }
 
 bool evtchn_pending(const struct evtchn *ch)
