@@ -43,7 +43,7 @@ static int lookup(const struct store_request *r, unsigned access, struct store_n
     if (*out)
         return (store_node_access(*out, &r->who) & access) == access ? 0 : EACCES;
     if (r->path.special)
-        return EINVAL;
+        return ENOENT;
     struct store_node *ancestor;
     error = view_get(r, view_ancestor(r), &ancestor);
     if (error)
