@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* domzero/domzero.h: the guest library: a process becomes a guest, opens its virtual disks and does I/O on them.
+ *
+ *   struct dz_domain *dom;
+ *   struct dz_vbd *disk;
+ *   if (dz_domain_open(NULL, &dom) || dz_vbd_open(dom, "xvda", NULL, &disk)) die(dz_error());
+ *   dz_vbd_read(disk, buffer, 4096, 0);
+ *
+ * Functions return 0 (or a count) or a negative errno; dz_error() then gives a sentence for a person, of this thread,
+ * valid until the thread's next call. Offsets and lengths are bytes and must be multiples of the disk's sector size. A
+ * domain and its disks are used by one thread at a time; different domains by different threads.
+ *
+ * Memory: any pointer can be read into and written from (its data is bounced through the disk's pool); memory from
+ * dz_buffer_alloc() is granted to the backend and goes without a copy. Grants, rings and event channels are Xen's;
+ * see docs/blk.md.
+ *
+ * When the backend dies or is restarted, requests in flight wait, and are done again when it is back: calls pause,
+ * they do not fail. A write is durable after a dz_vbd_flush() that came after it returned 0.
+ */
+#ifndef DOMZERO_DOMZERO_H
+#define DOMZERO_DOMZERO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DZ_API __attribute__((visibility("default")))
+
+struct dz_domain;
+struct dz_vbd;
+
+/* The sentence about this thread's last failure. Never NULL. */
+DZ_API const char *dz_error(void);
+
+/* Becomes the domain whose directory is `domain_dir` (`<run>/dom/<domid>`); NULL: $DOMZERO_DOMAIN_DIR, which `domzero
+ * exec` sets. -ENOENT, -EACCES (another user's domain), -ECONNREFUSED (no dom0 runs there). */
+DZ_API int dz_domain_open(const char *domain_dir, struct dz_domain **out);
+/* Its disks must be closed. NULL is fine. */
+DZ_API void dz_domain_close(struct dz_domain *dom);
+DZ_API unsigned dz_domain_id(const struct dz_domain *dom);
+
+struct dz_vbd_options {
+    uint32_t pool_bytes; /* shared memory for data; 0: 4 MiB */
+    uint32_t spin_us;    /* how long a wait polls before it sleeps; 0: sleeps at once. UINT32_MAX: polls for ever
+                            (benchmarks) */
+    uint32_t timeout_ms; /* how long open waits for the backend; 0: 10,000 */
+};
+
+struct dz_vbd_info {
+    uint64_t size_bytes;
+    uint32_t sector_bytes, physical_sector_bytes;
+    bool readonly, flush;       /* flush: dz_vbd_flush() reaches the backend */
+    uint32_t queue_depth;       /* requests that can be in flight */
+    uint32_t request_bytes_max; /* longest dz_io: 44 KiB without indirect descriptors */
+};
+
+/* Opens disk `vdev` ("xvda", or its number) and waits until it is connected. `options` NULL: defaults.
+ * -ENODEV (no such disk), -EBUSY (another process of this domain has it), -ETIMEDOUT, or the backend's reason. */
+DZ_API int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_vbd_options *options,
+                       struct dz_vbd **out);
+/* Waits for what is in flight, closes as the protocol asks and gives all back. NULL is fine. */
+DZ_API void dz_vbd_close(struct dz_vbd *disk);
+DZ_API void dz_vbd_info(const struct dz_vbd *disk, struct dz_vbd_info *out);
+
+/* ---- one at a time: any length, any pointer ---- */
+DZ_API int dz_vbd_read(struct dz_vbd *disk, void *buffer, size_t length_bytes, uint64_t offset_bytes);
+DZ_API int dz_vbd_write(struct dz_vbd *disk, const void *buffer, size_t length_bytes, uint64_t offset_bytes);
+DZ_API int dz_vbd_flush(struct dz_vbd *disk);
+
+/* ---- buffers of the pool: page aligned, granted, no copy; NULL where the pool is full ---- */
+DZ_API void *dz_buffer_alloc(struct dz_vbd *disk, size_t bytes);
+DZ_API void dz_buffer_free(struct dz_vbd *disk, void *buffer, size_t bytes);
+
+/* ---- many at a time ---- */
+enum dz_op { DZ_READ, DZ_WRITE, DZ_FLUSH };
+
+/* One request. The caller owns it and keeps it and its buffer until it comes back from dz_vbd_reap(). */
+struct dz_io {
+    enum dz_op op;
+    void *buffer;          /* of the pool, or any memory */
+    uint32_t length_bytes; /* at most request_bytes_max; 0 for a flush */
+    uint64_t offset_bytes;
+    void *user;           /* the caller's */
+    int result;           /* set when it comes back: 0 or -errno (-EIO: the backend said no; -EOPNOTSUPP) */
+    uint64_t private_[2]; /* the library's */
+};
+
+/* Takes the request, without telling the backend yet. -EAGAIN: queue_depth are in flight, or no bounce buffer is free:
+ * reap first. -EINVAL, -EROFS, -ERANGE: a bad request, not taken. */
+DZ_API int dz_vbd_submit(struct dz_vbd *disk, struct dz_io *io);
+/* Publishes what was submitted; notifies the backend if it asked for it. dz_vbd_reap() and _wait() do it too. */
+DZ_API int dz_vbd_kick(struct dz_vbd *disk);
+/* Takes up to `max` finished requests, without waiting: their number. */
+DZ_API int dz_vbd_reap(struct dz_vbd *disk, struct dz_io **done, unsigned max);
+/* As reap, but waits until there is at least one (timeout_ms < 0: for ever). 0: none in that time, or none in flight.
+ */
+DZ_API int dz_vbd_wait(struct dz_vbd *disk, struct dz_io **done, unsigned max, int timeout_ms);
+/* A descriptor that is readable when dz_vbd_reap() should be called; valid as long as the disk. Before sleeping on it
+ * call dz_vbd_arm(): true means that something is there already. */
+DZ_API int dz_vbd_fd(struct dz_vbd *disk);
+DZ_API bool dz_vbd_arm(struct dz_vbd *disk);
+
+struct dz_vbd_stats {
+    uint64_t requests, bytes_read, bytes_written, errors;
+    uint64_t notifications_sent, notifications_received;
+    uint64_t bytes_bounced;
+    uint64_t reconnects, replayed; /* backend restarts survived, requests done again */
+};
+DZ_API void dz_vbd_stats(const struct dz_vbd *disk, struct dz_vbd_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* xenbus/device.h: one end of a xenbus device: where its two directories are, its state, the watch on its peer.
+ *
+ *   /local/domain/<F>/device/<class>/<devid>                     the frontend's, owner F, readable by B
+ *   /local/domain/<B>/backend/<class>/<F>/<devid>                the backend's, owner B, readable by F
+ *
+ * The toolstack makes both, in one transaction (tools/). What stands in the peer's directory is the peer's to change at
+ * any time: keys are read once, judged by keys_*.h, and kept as private copies (XSA-175, 178); paths are composed here
+ * and never taken from a directory that the peer can write. The backend trusts its own directory (only dom0 and itself
+ * write it).
+ *
+ * A device borrows its store client, which must outlive it.
+ */
+#ifndef XENBUS_DEVICE_H
+#define XENBUS_DEVICE_H
+
+#include "store/client.h"
+#include "xenbus/state.h"
+
+struct xb_device {
+    struct store_client *store;
+    enum xb_side side;
+    char class[16]; /* "vbd" */
+    uint16_t front_domid, back_domid;
+    uint32_t devid;
+    xb_state state;      /* ours, as last written */
+    xb_state peer_state; /* the peer's, as last read */
+    char dir[128], peer_dir[128];
+};
+
+/* Composes both paths; touches nothing. */
+void xb_device_init(struct xb_device *d, struct store_client *store, enum xb_side side, const char *class,
+                    uint16_t front, uint16_t back, uint32_t devid);
+/* Reads our own state key into d->state: 0; -ENOENT where the directory does not exist. */
+int xb_device_load(struct xb_device *d, struct err *e);
+/* Watches the peer's state with `token` (unwatch undoes); the store fires it at once. */
+int xb_device_watch(struct xb_device *d, const char *token, struct err *e);
+void xb_device_unwatch(struct xb_device *d, const char *token);
+/* Reads the peer's state into d->peer_state (Unknown where the key is missing or no state): 0 or -errno of the store.
+ */
+int xb_device_read_peer(struct xb_device *d);
+/* Writes our state; asserts that the table allows it. In a transaction d->state changes too: on -EAGAIN put it back. */
+int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *e);
+/* A fatal error, as Xen's drivers report it: the sentence into `error` of our directory and of
+ * /local/domain/<us>/error/<dir>, then Closing (where the table allows it). */
+void xb_device_fatal(struct xb_device *d, int code, const char *sentence);
+
+/* Runs `body` in a transaction, again while it collides (at most XB_TX_TRIES times: then -EAGAIN). */
+#define XB_TX_TRIES 32
+typedef int xb_tx_fn(struct xb_device *d, store_tx tx, void *arg, struct err *e);
+int xb_transaction(struct xb_device *d, xb_tx_fn *body, void *arg, struct err *e);
+
+#endif

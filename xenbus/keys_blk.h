@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* xenbus/keys_blk.h: every store key of a block device, typed: who writes it, its range, its default.
+ *
+ * Names are those of <xen/io/blkif.h>. Keys of our own, none of which a peer needs, live in a subdirectory `domzero` of
+ * the backend's directory, so that everything else in it is exactly Xen's.
+ *
+ *   toolstack → backend dir   params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
+ * frontend … domzero/{offset,size,direct-io,dma} backend → its dir         feature-*, max-ring-page-order,
+ * multi-queue-max-queues, then sectors, sector-size, physical-sector-size, info, feature-flush-cache, with state 4
+ *   frontend → its dir        ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol, feature-persistent,
+ * with state 3
+ *
+ * All sector counts are in 512-byte units whatever sector-size is.
+ */
+#ifndef XENBUS_KEYS_BLK_H
+#define XENBUS_KEYS_BLK_H
+
+#include "xenbus/device.h"
+#include "xenbus/keys.h"
+
+#define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
+#define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
+
+#define KEYS_BLK_INFO_CDROM     1u /* VDISK_CDROM, _REMOVABLE, _READONLY of blkif.h's `info` */
+#define KEYS_BLK_INFO_REMOVABLE 2u
+#define KEYS_BLK_INFO_READONLY  4u
+
+/* What the toolstack configured; only dom0 writes it. */
+struct keys_blk_config {
+    char format[16]; /* before the first ':' of params: "raw"; always given, never probed */
+    char path[512];  /* behind it; absolute */
+    bool readonly;   /* mode is not "w" */
+    bool cdrom, removable;
+    bool direct_io;        /* O_DIRECT instead of the page cache */
+    uint64_t offset_bytes; /* where the disk begins in the file */
+    uint64_t size_bytes;   /* its size; 0: to the end of the file */
+    char dma[16];          /* a row of grant/dma.h */
+    bool online;           /* 0: the toolstack wants the device gone once it is closed */
+};
+int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);
+/* Writes all toolstack keys of the backend directory except state, frontend, frontend-id. `vdev` as "xvda". */
+int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
+                          const struct keys_blk_config *config, const char *vdev, struct err *e);
+
+/* What the frontend offers to connect; hostile. */
+struct keys_blk_front {
+    uint32_t ring_order;
+    uint32_t ring_ref_count; /* 1 << ring_order */
+    uint32_t ring_ref[KEYS_BLK_RING_REFS_MAX];
+    uint32_t port;
+    bool persistent;
+    char protocol[32]; /* "" where absent */
+};
+/* `order_max`: what the backend offered. */
+int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, struct keys_blk_front *out, struct err *e);
+int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struct keys_blk_front *keys, struct err *e);
+
+/* What the backend announces before it is connected … */
+struct keys_blk_features {
+    uint32_t max_ring_order, max_queues; /* 0 and 1 in a backend without them */
+};
+int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f,
+                            struct err *e);
+int keys_blk_features_read(const struct xb_device *front, struct keys_blk_features *f, struct err *e);
+
+/* … and the disk itself. The frontend checks it like anything a peer wrote. */
+struct keys_blk_disk {
+    uint64_t sectors; /* 512-byte units */
+    uint32_t sector_bytes, physical_sector_bytes;
+    uint32_t info; /* KEYS_BLK_INFO_* */
+    bool flush_cache;
+};
+int keys_blk_disk_write(const struct xb_device *back, store_tx tx, const struct keys_blk_disk *disk, struct err *e);
+int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk, struct err *e);
+
+/* Virtual device names and numbers (xen-vbd-interface.7): xvda … xvdp with partitions, beyond that the extended form;
+ * hd* and sd* too; a plain number is taken as it is. 0 or -EINVAL. */
+int keys_blk_devid(const char *vdev, uint32_t *devid);
+/* The name of a devid, in the xvd form ("xvda", "xvdb1"); its number where it has none. */
+void keys_blk_vdev(uint32_t devid, char *out, size_t size);
+
+#endif
