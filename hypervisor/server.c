@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -188,6 +189,9 @@ int hypervisor_new(const char *run_dir, struct hypervisor **out, struct err *e)
     list_init(&h->doomed);
     struct domain *dom0;
     int r = loop_init(&h->loop);
+    h->kick_fd = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (r == 0 && h->kick_fd < 0)
+        r = -errno;
     if (r == 0)
         r = (h->run_dir = strdup(run_dir)) ? 0 : -ENOMEM;
     if (r == 0)
@@ -221,6 +225,7 @@ void hypervisor_free(struct hypervisor *h)
         rmdir(path);
     }
     loop_deinit(&h->loop);
+    fd_closep(&h->kick_fd);
     free(h->run_dir);
     free(h);
 }
