@@ -275,3 +275,31 @@ struct store_server_stats kit_stats(struct kit_server *k)
     pthread_mutex_unlock(&k->lock);
     return stats;
 }
+
+struct store_client *kit_client(const struct kit_server *k, unsigned domid)
+{
+    struct store_client *c;
+    struct err e = {0};
+    char path[128];
+    snprintf(path, sizeof(path), "%s/dom/%u/xenstored.sock", k->dir, domid);
+    assert_int_equal(store_client_open(domid ? path : k->socket, &c, &e), 0);
+    return c;
+}
+
+/* A guest with a home. */
+void kit_guest_make(struct store_client *dom0, unsigned domid)
+{
+    assert_int_equal(store_introduce(dom0, domid, 0, 0), 0);
+    assert_int_equal(store_mkdir(dom0, STORE_NO_TX, "/local/domain/%u", domid), 0);
+    assert_int_equal(store_set_owner_reader(dom0, STORE_NO_TX, domid, domid, "/local/domain/%u", domid), 0);
+}
+
+void kit_expect_value(struct store_client *c, const char *path, const char *value)
+{
+    char *got;
+    size_t length;
+    assert_int_equal(store_read(c, STORE_NO_TX, &got, &length, "%s", path), 0);
+    assert_string_equal(got, value);
+    assert_int_equal(length, strlen(value));
+    free(got);
+}

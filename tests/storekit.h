@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "store/client.h"
 #include "store/ops.h"
 
 struct kit_reply {
@@ -64,6 +65,10 @@ void kit_send_request(int fd, uint32_t type, uint32_t tx, const void *payload, s
 /* The next message; false at the end of the connection. */
 bool kit_receive(int fd, struct kit_reply *out);
 struct kit_reply kit_exchange(int fd, uint32_t type, uint32_t tx, const void *payload, size_t length);
+/* A libxenstore client of domain 0 or of a guest. */
+struct store_client *kit_client(const struct kit_server *k, unsigned domid);
+void kit_guest_make(struct store_client *dom0, unsigned domid); /* introduces it, gives it a home */
+void kit_expect_value(struct store_client *c, const char *path, const char *value);
 struct store_server_stats kit_stats(struct kit_server *k);
 
 #endif
