@@ -268,6 +268,8 @@ int hvclient_domain_create(struct hvclient *c, const char *name, uint16_t *domid
         return err_set(e, -EINVAL, "domain name '%s': letters, digits and _ . + - only", name);
     int result = ask(c, &r.head, sizeof(r), &reply, NULL, 0, e);
     *domid = (uint16_t)reply.body.domid;
+    if (result == -EMFILE)
+        return err_set(e, result, "the hypervisor role has no descriptors for another domain: raise RLIMIT_NOFILE");
     if (result == -EEXIST)
         return err_set(e, result, "there is a domain named %s already", name);
     return result;

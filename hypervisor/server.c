@@ -69,11 +69,11 @@ static void connection_ready(struct loop_source *s, uint32_t epoll_events)
     }
 }
 
-static void refuse(struct hypervisor *h, const struct domain *d, int fd, int error, const char *why)
+static void refuse(struct domain *d, int fd, int error, const char *why)
 {
     struct hv_event event = {.op = HV_REFUSED, .domid = d->domid, .value = (uint32_t)-error};
     unixsock_send(fd, &event, sizeof(event), NULL, 0, MSG_DONTWAIT);
-    log_peer(&h->limiter, "domain %u: a connection was refused: %s", d->domid, why);
+    log_peer(&d->limiter, "domain %u: a connection was refused: %s", d->domid, why);
 }
 
 static void accepted(struct loop_source *s, uint32_t epoll_events)
@@ -85,13 +85,13 @@ static void accepted(struct loop_source *s, uint32_t epoll_events)
     if (fd < 0)
         return; /* gone meanwhile; of the descriptors some are kept back, DESCRIPTORS_OWN */
     if (uid != geteuid() && uid != 0) {
-        refuse(d->h, d, fd, -EACCES, "it comes from another user");
+        refuse(d, fd, -EACCES, "it comes from another user");
         return;
     }
     int r = instance_new(d, fd, connection_ready);
     if (r < 0) {
         d->refusals += r == -EDQUOT;
-        refuse(d->h, d, fd, r, r == -EDQUOT ? "it has its limit of instances or descriptors" : strerror(-r));
+        refuse(d, fd, r, r == -EDQUOT ? "it has its limit of instances or descriptors" : strerror(-r));
         return;
     }
     take_fd(&fd);
@@ -142,6 +142,8 @@ static void leftovers_clear(struct hypervisor *h, const char *dom_dir)
             continue;
         char path[RUN_DIR_PATH_MAX + 64];
         snprintf(path, sizeof(path), "%s/%u/hypervisor.sock", dom_dir, (unsigned)domid);
+        unlink(path);
+        snprintf(path, sizeof(path), "%s/%u/xenstored.sock", dom_dir, (unsigned)domid);
         unlink(path);
         snprintf(path, sizeof(path), "%s/%u", dom_dir, (unsigned)domid);
         rmdir(path);

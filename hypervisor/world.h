@@ -36,7 +36,6 @@ struct hypervisor {
     int kick_fd;                    /* an eventfd that is always readable and never leaves: port.h */
     uint32_t descriptors_max;       /* RLIMIT_NOFILE less what the role itself needs */
     uint32_t descriptors_committed; /* sum over the domains of the greater of used and guaranteed */
-    struct log_limiter limiter;     /* for peers that are no domain's yet */
 };
 
 /* Frees the doomed. */
