@@ -61,7 +61,10 @@ static void list_visit(void *ctx, const struct platform_domain *d)
         print_json(d, devids, count, !l->any);
     } else {
         printf("%-24s %5u  %-5c %10" PRIu64 " %5" PRIu32 "  ", d->name, d->domid,
-               d->dying ? 'd' : d->instances ? 'r' : 'p', kib(d->frames), d->held_extents);
+               d->dying       ? 'd'
+               : d->instances ? 'r'
+                              : 'p',
+               kib(d->frames), d->held_extents);
         print_disks(stdout, devids, count, false);
         printf("\n");
     }

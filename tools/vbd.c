@@ -125,7 +125,7 @@ static int check_ready(struct xb_device *d, struct err *e)
 {
     _cleanup_free_ char *error = NULL, *text = NULL;
     if (store_read(d->store, STORE_NO_TX, &error, NULL, "%s/error", d->dir) == 0) {
-        const char *words = strchr(error, ' '); /* behind the number */
+        char *words = strchr(error, ' '); /* behind the number */
         return err_set(e, -EIO, "%s", json_plain(words ? words + 1 : error));
     }
     int r = store_read(d->store, STORE_NO_TX, &text, NULL, "%s/state", d->dir);
