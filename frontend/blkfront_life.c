@@ -111,26 +111,9 @@ static int publish(struct dz_vbd *v, struct err *e)
 
 /* ---- the disk's properties ---- */
 
-static bool power_of_two(uint32_t n)
-{
-    return n && !(n & (n - 1));
-}
-
-/* The one check of what the backend says the disk is. */
+/* keys_blk_disk_read() judged each key; what is left is that requests in flight were made for these sectors. */
 static int disk_check(const struct dz_vbd *v, const struct keys_blk_disk *disk, struct err *e)
 {
-    if (disk->sector_bytes != SECTOR_BYTES && disk->sector_bytes != PAGE_BYTES)
-        return err_set(e, -EPROTO, "the backend says sectors of %u bytes; 512 and 4096 can be", disk->sector_bytes);
-    if (!power_of_two(disk->physical_sector_bytes) || disk->physical_sector_bytes < disk->sector_bytes)
-        return err_set(e, -EPROTO,
-                       "the backend says physical sectors of %u bytes, which is no power of two of at "
-                       "least %u",
-                       disk->physical_sector_bytes, disk->sector_bytes);
-    if (disk->sectors > INT64_MAX / SECTOR_BYTES || disk->sectors % (disk->sector_bytes / SECTOR_BYTES))
-        return err_set(e, -EPROTO,
-                       "the backend says %llu sectors of 512 bytes: too many, or no whole number of %u "
-                       "byte sectors",
-                       (unsigned long long)disk->sectors, disk->sector_bytes);
     if (v->opened && disk->sector_bytes != v->info.sector_bytes)
         return err_set(e, -EPROTO, "the backend changed the sector size from %u to %u bytes", v->info.sector_bytes,
                        disk->sector_bytes);
