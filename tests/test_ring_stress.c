@@ -142,8 +142,7 @@ static void run(uint32_t entries)
     memset(&s, 0, sizeof(s));
     const size_t bytes = SRING_HEADER_BYTES + entries * sizeof(struct blkif_request);
     const uint32_t start = UINT32_MAX - REQUESTS / 2;
-    struct channel c;
-    channel_open(&c, &s.front_channel, &s.back_channel);
+    channel_open(&s.front_channel, &s.back_channel);
     ring_front_init(&s.front, shared, bytes, sizeof(struct blkif_request));
     s.front.req_prod_pvt = s.front.req_prod = s.front.rsp_cons = start;
     ring_set(&s.front.ring, req_prod, start);
@@ -166,7 +165,7 @@ static void run(uint32_t entries)
     assert_int_equal(s.front.rsp_cons, start + REQUESTS);
     assert_int_equal(s.back.rsp_prod, start + REQUESTS);
     assert_true(s.front_sleeps && s.back_sleeps);
-    channel_close(&c, &s.front_channel, &s.back_channel);
+    channel_close(&s.front_channel, &s.back_channel);
 }
 
 static void test_two_threads_lose_no_wakeup_on_8_entries(void **state)

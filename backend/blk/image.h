@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/blk/image.h: where a disk's bytes lie: the table of image formats.
+ *
+ * An image maps a span of the virtual disk to spans of files. A row is one file backend/blk/image_<format>.c and one
+ * line in image_list.h; the conformance test iterates the table. The format is configured, never found out by looking:
+ * a guest could write another format's header into its raw disk.
+ *
+ * image_open() opens the file, checks that the configured region lies within it and is a multiple of the sector size,
+ * and locks it (OFD lock: exclusive for writing, shared for reading) over the region's bytes, so regions of one file
+ * can be the disks of different guests and one region cannot be written twice. The lock lives as long as any descriptor
+ * or I/O in flight refers to the open file: a backend that was killed still holds it while the kernel finishes its I/O,
+ * so whoever gets the lock afterwards knows that no old write can land.
+ */
+#ifndef BLK_IMAGE_H
+#define BLK_IMAGE_H
+
+#include "base/err.h"
+
+#define IMAGE_EXTENTS_MAX 16 /* pieces one request may be cut into by a format */
+
+enum image_extent_kind { IMAGE_DATA, IMAGE_ZERO };
+
+struct image_extent {
+    int fd; /* borrowed from the image */
+    uint64_t offset_bytes, length_bytes;
+    enum image_extent_kind kind;
+};
+
+struct image_config {
+    const char *path;
+    uint64_t offset_bytes, size_bytes; /* size 0: to the end of the file */
+    bool readonly, direct_io;
+};
+
+struct image {
+    const struct image_format *format;
+    uint64_t size_bytes;
+    uint32_t sector_bytes; /* logical, what guests must align to: 512, or the device's with O_DIRECT */
+    uint32_t physical_sector_bytes;
+    bool readonly;
+    int fd; /* the file; the format's own state sits behind this struct */
+    uint64_t base_bytes;
+};
+
+struct image_format {
+    const char *name;
+    int (*open)(const struct image_config *config, struct image **out, struct err *e);
+    void (*close)(struct image *image);
+    /* Cuts the span (already within size_bytes) into at most IMAGE_EXTENTS_MAX pieces: their number or -errno. No I/O,
+     * no allocation. */
+    int (*map)(const struct image *image, uint64_t offset_bytes, uint64_t length_bytes, bool write,
+               struct image_extent *out);
+};
+
+#define IMAGE_FORMAT(name) extern const struct image_format image_##name;
+#include "backend/blk/image_list.h"
+#undef IMAGE_FORMAT
+
+/* -EINVAL with a sentence that lists the formats where there is no such one. -EBUSY: locked by another process, named
+ * with its pid where the kernel tells. */
+int image_open(const char *format, const struct image_config *config, struct image **out, struct err *e);
+void image_close(struct image *image); /* NULL is fine */
+
+#endif
