@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* 01-ring: two processes exchange requests over a Xen ring and an event channel. No dom0 is needed: the shared page and
- * the two pipes, which the hypervisor role makes otherwise, are made here.
+ * the channel, which the hypervisor role makes otherwise, are made here.
  *
  *   build/examples/01-ring              100,000 requests, one at a time
  *   build/examples/01-ring 1000000 32   a million, 32 in flight: see how few notifications are left
@@ -10,7 +10,6 @@
  * *and looks again* before it sleeps. Leave out the second look and it hangs sooner or later.
  */
 #include <err.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -84,22 +83,23 @@ int main(int argc, char **argv)
     uint32_t total = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 0) : 100000;
     uint32_t depth = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) : 1;
     void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    int to_back[2], to_front[2];
+    int back_wait, back_notify, front_wait, front_notify; /* who waits on it, who is notified through it */
     struct evtchn channel;
     struct front f = {0};
     if (!total || !depth)
         errx(2, "usage: 01-ring [REQUESTS [IN-FLIGHT]]");
-    if (page == MAP_FAILED || pipe2(to_back, O_NONBLOCK) || pipe2(to_front, O_NONBLOCK))
-        err(1, "mmap, pipe");
+    if (page == MAP_FAILED || evtchn_direction_open(&back_wait, &back_notify) ||
+        evtchn_direction_open(&front_wait, &front_notify))
+        err(1, "shared page and event channel");
     /* The frontend owns the page and initialises it before the backend sees it. */
     ring_front_init(&f.ring, page, PAGE_BYTES, sizeof(struct message));
     pid_t child = fork();
     if (child == 0) {
-        evtchn_init(&channel, 2, to_back[0], to_front[1]);
+        evtchn_init(&channel, 2, back_wait, front_notify);
         back(page, &channel, total);
         return 0;
     }
-    evtchn_init(&channel, 1, to_front[0], to_back[1]);
+    evtchn_init(&channel, 1, front_wait, back_notify);
     uint64_t start = clock_now_ns();
     front_run(&f, &channel, total, depth);
     double seconds = (double)(clock_now_ns() - start) / 1e9;
