@@ -68,12 +68,11 @@ static void run(enum dz_op op, struct dz_io *io, FILE *report)
     struct dz_io *done[DEPTH_MAX];
     struct dz_vbd_stats before, after;
     uint64_t submitted = 0, finished = 0, total = (source.bytes - 1) / info.request_bytes_max + 1;
+    const char *name = op == DZ_WRITE ? "write" : "read";
     double start = now_us();
     dz_vbd_stats(disk, &before);
-    while (submitted < total && submitted < info.queue_depth) {
+    for (; submitted < total && submitted < info.queue_depth; submitted++)
         request_submit(&io[submitted], op, submitted);
-        submitted++;
-    }
     while (finished < total) {
         int n = dz_vbd_wait(disk, done, info.queue_depth, -1);
         for (int i = 0; i < n; i++) {
@@ -83,20 +82,18 @@ static void run(enum dz_op op, struct dz_io *io, FILE *report)
                 request_submit(done[i], op, submitted++);
         }
         if (finished * 100 / total != (finished - (uint64_t)n) * 100 / total)
-            fprintf(stderr, "\r%s %3llu %%", op == DZ_WRITE ? "write" : "read",
-                    (unsigned long long)finished * 100 / total);
+            fprintf(stderr, "\r%s %3.0f %%%s", name, 100.0 * (double)finished / (double)total,
+                    finished < total ? "" : "\n");
     }
     if (op == DZ_WRITE && dz_vbd_flush(disk) < 0)
         errx(1, "flush: %s", dz_error());
     double seconds = (now_us() - start) / 1e6;
     dz_vbd_stats(disk, &after);
     qsort(latency_us, total, sizeof(double), by_value);
-    fprintf(stderr, "\n");
     fprintf(report,
             "\"%s\": {\"seconds\": %.3f, \"iops\": %.0f, \"p50_us\": %.1f, \"p99_us\": %.1f, "
             "\"notifications_per_request\": %.3f}",
-            op == DZ_WRITE ? "write" : "read", seconds, (double)total / seconds, latency_us[total / 2],
-            latency_us[total * 99 / 100],
+            name, seconds, (double)total / seconds, latency_us[total / 2], latency_us[total * 99 / 100],
             (double)(after.notifications_sent - before.notifications_sent) / (double)total);
 }
 
@@ -143,13 +140,10 @@ int main(int argc, char **argv)
         else if (c == 'm')
             make = optarg;
         else if (c != 'r' || !(report = fopen(optarg, "w")))
-            errx(2, c == 'r' ? "cannot write the report" : "the first lines of my source say how to use me");
+            errx(2, "no such option, or the report cannot be written");
     }
     if (!source.bytes || optind + !make != argc)
         errx(2, "usage: 05-copy-into-disk --file FILE | --bytes SIZE [--seed N]  [--report FILE] DISK | --make FILE");
-    if (make)
-        source_save(&source, make);
-    else
-        copy(report, argv[optind]);
+    make ? source_save(&source, make) : copy(report, argv[optind]);
     return fclose(report) ? 1 : 0;
 }

@@ -167,14 +167,21 @@ static int on_reconnect(struct dz_vbd *v, struct err *e)
     return publish(v, e);
 }
 
-/* Our directory may be gone with the backend's: a write would bring it back as a stray. */
+static int show_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
+{
+    xb_state to = *(const xb_state *)arg;
+    _cleanup_free_ char *state = NULL;
+    int r = store_read(d->store, tx, &state, NULL, "%s/state", d->dir);
+    if (r < 0)
+        return r;
+    d->state = xb_state_parse(state);
+    return xb_transition_allowed(XB_FRONT, d->state, to) ? xb_device_switch(d, tx, to, e) : -EINVAL;
+}
+
+/* Our directory may be gone with the backend's: writing outside a transaction could bring it back as a stray. */
 static void show(struct dz_vbd *v, xb_state to)
 {
-    xb_state mine = v->device.state;
-    if (xb_device_load(&v->device, NULL) == 0 && xb_transition_allowed(XB_FRONT, v->device.state, to))
-        xb_device_switch(&v->device, STORE_NO_TX, to, NULL);
-    else
-        v->device.state = mine;
+    xb_transaction(&v->device, show_body, &to, NULL);
 }
 
 /* The backend's own words about its failure, made printable; "" where it says nothing. */
