@@ -74,7 +74,7 @@ $(BUILD)/libdomzero.so: $(DZ_OBJS) frontend/libdomzero.map
 
 $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libdomzero.a $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/libdomzero.a $(LDLIBS)
+	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/libdomzero.a $(GROUP) $(LDLIBS)
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 	@mkdir -p $(@D)

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* frontend/domain.h: what the guest library's files share about the domain that this process is, and how a call fails.
+ *
+ * A dz_domain is one platform connection (an instance of the domain). Its disks are in `disks`. A pool whose grants the
+ * backend still holds when its disk closes is not torn down: it moves to `retired`, with its memory and what is left
+ * of its grants, and is tried again at each later open and close (never give away a page that is still granted:
+ * XSA-396). What is retired when the domain closes goes with the platform connection: then the hypervisor role keeps
+ * the memory until its holders let go.
+ *
+ * Failing: a public function returns front_fail(code, sentence) for a constant sentence (cheap: used on the data
+ * path), or front_fail_err(code, &e) for a composed one. Both set what dz_error() says in this thread.
+ */
+#ifndef FRONTEND_DOMAIN_H
+#define FRONTEND_DOMAIN_H
+
+#include "base/list.h"
+#include "domzero/domzero.h"
+#include "frontend/pool.h"
+#include "platform/platform.h"
+
+struct dz_domain {
+    struct platform *platform;
+    struct list disks;   /* struct dz_vbd, in_domain */
+    struct list retired; /* struct pool, retired */
+};
+
+/* Takes the pool: gives it back, or keeps it until its grants can be ended. NULL is fine. */
+void domain_pool_retire(struct dz_domain *dom, struct pool *pool);
+/* Tries again to give back what is retired. */
+void domain_retired_try(struct dz_domain *dom);
+
+int front_fail(int code, const char *sentence);    /* borrows the sentence for ever */
+int front_fail_err(int code, const struct err *e); /* copies it; an empty one becomes the errno's text */
+
+#endif

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/* tests/front_back.c: the backend that tests of the frontend talk to: see front_world.h. */
+#include <assert.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "ring/blkreq.h"
+#include "tests/front_world.h"
+
+#define STORM_EVENTS 10000
+
+struct held {
+    struct blkreq request;
+    struct gntmap_page page[BLKREQ_SEGMENTS_MAX];
+};
+
+struct back {
+    struct front_world *w;
+    struct back_shared *shared;
+    struct platform *platform;
+    struct xb_device device;
+    struct gntmap *map;
+    struct gntmap_page ring_page;
+    struct ring_back ring;
+    struct evtchn channel;
+    bool connected;
+    struct held held[64];
+    unsigned held_count;
+    uint64_t stale_id;
+    bool have_stale;
+};
+
+#define must(call)                                                                                 \
+    do {                                                                                           \
+        struct err e = {""};                                                                       \
+        int r_ = (call);                                                                           \
+        if (r_ != 0) {                                                                             \
+            fprintf(stderr, "backend: %s:%d: %s: %d %s\n", __FILE__, __LINE__, #call, r_, e.text); \
+            _exit(1);                                                                              \
+        }                                                                                          \
+    } while (0)
+
+static void announce(struct back *b)
+{
+    struct keys_blk_features features = {.max_queues = 1};
+    must(keys_blk_features_write(&b->device, STORE_NO_TX, &features, &e));
+    must(xb_device_switch(&b->device, STORE_NO_TX, XenbusStateInitWait, &e));
+}
+
+static void connect_front(struct back *b)
+{
+    struct keys_blk_front keys;
+    struct frametable *frames;
+    must(keys_blk_front_read(&b->device, 0, &keys, &e));
+    must(platform_gntmap_get(b->platform, b->w->domid, &b->map, &frames, &e));
+    must(gntmap_map(b->map, keys.ring_ref[0], true, &b->ring_page));
+    must(platform_evtchn_bind_interdomain(b->platform, b->w->domid, keys.port, &b->channel, &e));
+    ring_back_init(&b->ring, b->ring_page.address, PAGE_BYTES, blk_protocol_native.slot_bytes, 0);
+    b->connected = true;
+    must(keys_blk_disk_write(&b->device, STORE_NO_TX, &b->shared->disk, &e));
+    must(xb_device_switch(&b->device, STORE_NO_TX, XenbusStateConnected, &e));
+    b->shared->connected++;
+}
+
+static void notify(struct back *b)
+{
+    if (ring_back_push(&b->ring))
+        evtchn_notify(&b->channel);
+}
+
+static void respond(struct back *b, uint64_t id, uint8_t operation, int16_t status)
+{
+    unsigned char slot[sizeof(union blkif_sring_entry)];
+    blk_protocol_native.encode_response(id, operation, status, slot);
+    memcpy(ring_slot(&b->ring.ring, b->ring.rsp_prod_pvt++), slot, blk_protocol_native.response_bytes);
+}
+
+static void move_data(struct back *b, const struct held *h)
+{
+    uint64_t at = h->request.sector * SECTOR_BYTES;
+    for (unsigned i = 0; i < h->request.segment_count; i++) {
+        const struct blkreq_segment *s = &h->request.segment[i];
+        unsigned char *page = h->page[i].address + s->first_sector * SECTOR_BYTES;
+        size_t bytes = (s->last_sector - s->first_sector + 1u) * SECTOR_BYTES;
+        if (h->request.operation == BLKIF_OP_READ)
+            memcpy(page, b->shared->data + at, bytes);
+        else
+            memcpy(b->shared->data + at, page, bytes);
+        at += bytes;
+    }
+}
+
+static void unmap(struct back *b, struct held *h)
+{
+    for (unsigned i = 0; i < h->request.segment_count; i++)
+        gntmap_unmap(b->map, &h->page[i]);
+}
+
+static void answer(struct back *b, struct held *h, int16_t status)
+{
+    if (status == BLKIF_RSP_OKAY)
+        move_data(b, h);
+    unmap(b, h);
+    respond(b, h->request.id, h->request.operation, status);
+    b->shared->answered++;
+}
+
+/* The misbehaviour of the mode, for a request that was taken. False: it holds it. */
+static bool misbehave(struct back *b, struct held *h)
+{
+    uint64_t id = h->request.id;
+    uint8_t op = h->request.operation;
+    switch ((enum back_mode)b->shared->mode) {
+    case BACK_HOLD:
+        return false;
+    case BACK_DIE:
+        raise(SIGKILL);
+        break;
+    case BACK_BAD_ID:
+        unmap(b, h);
+        respond(b, id + 7777, op, BLKIF_RSP_OKAY);
+        return true;
+    case BACK_DOUBLE:
+        answer(b, h, BLKIF_RSP_OKAY);
+        respond(b, id, op, BLKIF_RSP_OKAY);
+        return true;
+    case BACK_STALE:
+        unmap(b, h);
+        if (b->have_stale)
+            respond(b, b->stale_id, op, BLKIF_RSP_OKAY);
+        else
+            respond(b, id, op, BLKIF_RSP_OKAY);
+        b->stale_id = id;
+        b->have_stale = true;
+        return true;
+    case BACK_WRONG_OP:
+        unmap(b, h);
+        respond(b, id, op == BLKIF_OP_READ ? BLKIF_OP_WRITE : BLKIF_OP_READ, BLKIF_RSP_OKAY);
+        return true;
+    case BACK_GARBAGE_PROD:
+        unmap(b, h);
+        b->ring.rsp_prod_pvt += 1000;
+        return true;
+    case BACK_ERROR:
+        answer(b, h, BLKIF_RSP_ERROR);
+        return true;
+    case BACK_EOPNOTSUPP:
+        answer(b, h, BLKIF_RSP_EOPNOTSUPP);
+        return true;
+    case BACK_STORM:
+        for (unsigned i = 0; i < STORM_EVENTS; i++)
+            evtchn_notify(&b->channel);
+        break;
+    default:
+        break;
+    }
+    answer(b, h, BLKIF_RSP_OKAY);
+    return true;
+}
+
+static void serve_one(struct back *b, struct held *h)
+{
+    if (b->shared->after) {
+        b->shared->after--;
+        answer(b, h, BLKIF_RSP_OKAY);
+        return;
+    }
+    if (misbehave(b, h))
+        return;
+    assert(b->held_count < ARRAY_SIZE(b->held));
+    b->held[b->held_count++] = *h;
+    b->shared->held = b->held_count;
+}
+
+static void held_answer(struct back *b)
+{
+    if (b->shared->mode == BACK_HOLD && !b->shared->detach)
+        return;
+    for (unsigned i = 0; i < b->held_count; i++)
+        answer(b, &b->held[i], BLKIF_RSP_OKAY);
+    b->held_count = b->shared->held = 0;
+}
+
+static void take_one(struct back *b)
+{
+    unsigned char slot[sizeof(union blkif_sring_entry)];
+    struct held h;
+    const struct keys_blk_disk *disk = &b->shared->disk;
+    struct blkreq_limits limits = {.capacity_sectors = BACK_DISK_BYTES / SECTOR_BYTES,
+                                   .sector_bytes = disk->sector_bytes,
+                                   .flush = disk->flush_cache};
+    uint32_t gref[BLKREQ_SEGMENTS_MAX];
+    ring_back_take(&b->ring, slot, blk_protocol_native.request_bytes);
+    int r = blk_protocol_native.decode(slot, &limits, &h.request);
+    b->shared->taken++;
+    if (r == 0) {
+        for (unsigned i = 0; i < h.request.segment_count; i++)
+            gref[i] = h.request.segment[i].gref;
+        r = gntmap_map_many(b->map, gref, h.request.segment_count, h.request.operation == BLKIF_OP_READ, h.page, NULL);
+    }
+    if (r) {
+        respond(b, h.request.id, h.request.operation_raw, BLKIF_RSP_ERROR);
+        return;
+    }
+    if (b->shared->seen < ARRAY_SIZE(b->shared->sectors_seen))
+        b->shared->sectors_seen[b->shared->seen++] = h.request.sector;
+    serve_one(b, &h);
+}
+
+static void serve_ring(struct back *b)
+{
+    uint32_t count = 0;
+    if (b->shared->mode == BACK_UNTOLD) {
+        respond(b, 0, BLKIF_OP_READ, BLKIF_RSP_OKAY);
+        notify(b);
+        b->shared->mode = BACK_HOLD;
+    }
+    do {
+        must(ring_back_pending(&b->ring, &count));
+        while (count--)
+            take_one(b);
+        held_answer(b);
+        notify(b);
+    } while (ring_back_arm(&b->ring));
+}
+
+static void release(struct back *b)
+{
+    if (!b->connected)
+        return;
+    b->connected = false;
+    for (unsigned i = 0; i < b->held_count; i++)
+        unmap(b, &b->held[i]);
+    b->held_count = 0;
+    platform_evtchn_close(b->platform, &b->channel);
+    if (b->shared->mode == BACK_NO_UNMAP)
+        return;
+    gntmap_unmap(b->map, &b->ring_page);
+    platform_gntmap_put(b->platform, b->w->domid);
+}
+
+static void go(struct back *b, xb_state to)
+{
+    if (xb_transition_allowed(XB_BACK, b->device.state, to))
+        must(xb_device_switch(&b->device, STORE_NO_TX, to, &e));
+}
+
+static void xenbus_step(struct back *b)
+{
+    must(xb_device_read_peer(&b->device));
+    switch (xb_device_reaction(&b->device)) {
+    case XB_ANNOUNCE:
+    case XB_REINIT:
+        announce(b);
+        break;
+    case XB_CONNECT:
+        connect_front(b);
+        break;
+    case XB_CLOSE:
+        go(b, XenbusStateClosing);
+        break;
+    case XB_CLOSED:
+    case XB_RESET:
+        go(b, XenbusStateClosing);
+        release(b);
+        go(b, XenbusStateClosed);
+        break;
+    default:
+        break;
+    }
+}
+
+/* A restarted backend finds the state that its predecessor left. */
+static void take_over(struct back *b)
+{
+    must(xb_device_load(&b->device, &e));
+    if (b->device.state == XenbusStateConnected || b->device.state == XenbusStateInitWait)
+        announce(b);
+}
+
+void front_back_run(struct front_world *w)
+{
+    static struct back b;
+    struct store_client *store;
+    b.w = w;
+    b.shared = w->back;
+    struct platform_where where = {.run_dir = w->run_dir};
+    must(platform_open(NULL, &where, NULL, &b.platform, &e));
+    must(platform_store_open(b.platform, &store, &e));
+    xb_device_init(&b.device, store, XB_BACK, "vbd", w->domid, 0, FRONT_DEVID);
+    take_over(&b);
+    for (;;) {
+        if (platform_step(b.platform) < 0)
+            _exit(0);
+        xenbus_step(&b);
+        if (b.connected && b.device.state == XenbusStateConnected && b.shared->detach) {
+            serve_ring(&b);
+            go(&b, XenbusStateClosing);
+        }
+        for (unsigned i = 0; i < 20 && b.connected && b.device.state == XenbusStateConnected; i++) {
+            serve_ring(&b);
+            if (evtchn_wait(&b.channel, 1) == 0)
+                b.shared->notified++;
+        }
+        if (!b.connected)
+            nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+    }
+}
