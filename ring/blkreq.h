@@ -5,7 +5,9 @@
  * one flat function, and what it returns in `struct blkreq` is trusted afterwards. All sector numbers are in units of
  * 512 bytes whatever the disk's sector size; they must be multiples of it. A request that fails a check is answered
  * with BLKIF_RSP_ERROR (or EOPNOTSUPP for an operation that was not offered) and counted under its code; the device
- * lives.
+ * lives. READ and WRITE are always offered, FLUSH_DISKCACHE where the limits say so; BARRIER, DISCARD and INDIRECT are
+ * not. A flush may carry data segments: it is then a flush followed by that write, as QEMU has it; without any its
+ * sector number means nothing and is not looked at.
  *
  * A protocol row (`struct blk_protocol`) is an ABI: slot size, and the two directions of both messages. The row is
  * chosen by the frontend's `protocol` key; absent means native.
@@ -47,7 +49,7 @@ struct blkreq {
 /* What a device offers; private to the backend. */
 struct blkreq_limits {
     uint64_t capacity_sectors; /* 512-byte units */
-    uint32_t sector_bytes;     /* 512 or 4096 */
+    uint32_t sector_bytes;     /* 512 or 4096: ours, asserted to divide a page into whole sectors */
     bool read_only;
     bool flush; /* BLKIF_OP_FLUSH_DISKCACHE offered */
 };
@@ -64,11 +66,25 @@ struct blk_protocol {
     void (*decode_response)(const void *slot, uint64_t *id, uint8_t *operation, int16_t *status);
 };
 
-extern const struct blk_protocol blk_protocol_native; /* "x86_64-abi" */
-/* The row of that name; NULL name: native; NULL result: unknown. */
+extern const struct blk_protocol blk_protocol_native; /* "x86_64-abi", and "arm-abi", which is laid out the same */
+extern const struct blk_protocol blk_protocol_x86_32; /* "x86_32-abi" */
+/* The row of that `protocol` key; NULL name: native; NULL result: unknown. */
 const struct blk_protocol *blk_protocol_find(const char *name);
 
-const char *blkreq_error_name(int code); /* "range" */
+const char *blkreq_error_name(int code); /* "range"; never NULL */
 const char *blkreq_error_text(int code); /* a sentence */
+
+/* ---- for the rows ---- */
+
+/* What a private copy of a slot says, before anything of it is believed; `segment` is its whole array of 11. */
+struct blkreq_wire {
+    uint8_t operation, segment_count;
+    uint64_t id, sector;
+    const struct blkif_request_segment *segment;
+};
+/* The one check of all of it: what decode returns. */
+int blkreq_check(const struct blkreq_wire *wire, const struct blkreq_limits *limits, struct blkreq *out);
+/* The other way: writes request->segment_count segments, which is returned. */
+unsigned blkreq_fill_segments(const struct blkreq *request, struct blkif_request_segment *segment);
 
 #endif

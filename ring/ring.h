@@ -14,7 +14,8 @@
  * The peer may write any of the shared bytes at any time. So: an index word is loaded once a call, its distance is
  * judged before use (more entries than the ring has: SRING_E_OVERRUN, the ring is to be abandoned for good), slots
  * are copied out and never pointed into, the private indices live outside shared memory, and a peer's event word
- * decides about nothing but a notification to that peer.
+ * decides about nothing but a notification to that peer. A peer that flips its producer word can make arm() say "go on"
+ * for ever while pending() finds nothing: whoever loops over the two gives up after a budget, as for any busy ring.
  *
  * Units: indices count entries, sizes are in bytes. Neither struct owns the memory. Not thread safe: one thread an end.
  */
@@ -92,7 +93,8 @@ static inline void ring_copy_out(void *to, const void *slot, size_t bytes)
     __asm__ volatile("" : : "r"(to) : "memory");
 }
 
-/* Did [old, new) cross what the peer asked to be told of? */
+/* Does the peer's event word lie in (old, new]: is it to be told? Whatever it says, the answer is only a yes or a no.
+ */
 static inline bool ring_must_notify(uint32_t new_prod, uint32_t old_prod, uint32_t peer_event)
 {
     return (uint32_t)(new_prod - peer_event) < (uint32_t)(new_prod - old_prod);
@@ -133,11 +135,11 @@ static inline bool ring_front_push(struct ring_front *f)
     return ring_must_notify(f->req_prod_pvt, old, ring_get(&f->ring, req_event));
 }
 
-/* How many responses wait in *count: at most as many as requests are outstanding, else SRING_E_OVERRUN. */
+/* How many responses wait in *count: at most as many as published requests are outstanding, else SRING_E_OVERRUN. */
 static inline int ring_front_pending(const struct ring_front *f, uint32_t *count)
 {
     uint32_t n = ring_get(&f->ring, rsp_prod) - f->rsp_cons;
-    if (n > f->req_prod_pvt - f->rsp_cons)
+    if (n > f->req_prod - f->rsp_cons)
         return SRING_E_OVERRUN;
     *count = n;
     return 0;
@@ -146,6 +148,7 @@ static inline int ring_front_pending(const struct ring_front *f, uint32_t *count
 /* Copies the next response out; ring_front_pending() said that there is one. */
 static inline void ring_front_take(struct ring_front *f, void *response, size_t bytes)
 {
+    assert(bytes <= f->ring.slot_bytes);
     ring_copy_out(response, ring_slot(&f->ring, f->rsp_cons++), bytes);
 }
 
@@ -186,6 +189,7 @@ static inline int ring_back_pending(const struct ring_back *b, uint32_t *count)
 /* Copies the next request out and consumes it; ring_back_pending() said that there is one. */
 static inline void ring_back_take(struct ring_back *b, void *request, size_t bytes)
 {
+    assert(bytes <= b->ring.slot_bytes);
     ring_copy_out(request, ring_slot(&b->ring, b->req_cons++), bytes);
 }
 
