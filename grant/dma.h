@@ -6,14 +6,22 @@
  * conformance test iterates the table.
  *
  *   copy   data through a bounce buffer that the guest cannot reach; nothing of the guest's is held during the I/O
- *   pin    the guest's own pages, mapped and pinned from get to put, as one registered buffer an extent where the
- * kernel allows
+ *   pin    the guest's own pages, mapped and pinned from get to put, as one registered buffer for each extent where the
+ *          kernel allows it
  *
  * A vector names memory by address and, where it lies in a buffer that was registered with the ring, its index, so the
  * engine can use fixed-buffer operations. Adjacent segments that are adjacent in memory are merged.
  *
- * get() allocates nothing: `struct dma_io` holds all it needs and lives in the request. Between get and put the guest
- * may write, revoke or free its pages at will; what that can do is the difference between the rows.
+ * get() and put() allocate nothing: `struct dma_io` holds all they need and lives in the request. Between get and put
+ * the guest may write, revoke or free its pages at will; what that can do is the difference between the rows:
+ *
+ *                                    copy                                       pin
+ *   writes data that is written out  not seen: it was copied in get             the disk may get either, or a mix
+ *   ends the grant                   a read fails in put, a write is done       the end is refused until put
+ *   takes back the memory, or dies   a read fails in put, a write is done       goes on; the memory goes after put
+ *   points the entry elsewhere       the read goes there: to the guest's own    changes nothing
+ *
+ * In no row is anything reached that the guest does not share with this domain. One thread an instance.
  */
 #ifndef GRANT_DMA_H
 #define GRANT_DMA_H
@@ -45,7 +53,8 @@ struct dma_io {
     uint32_t slot; /* copy: which bounce slot */
 };
 
-/* What the strategy needs from who does the I/O. */
+/* What the strategy needs from who does the I/O. Devices of one domain share a frame table and with it the registered
+ * buffers of its extents, so all devices over one frame table name one and the same dma_host, which outlives them. */
 struct dma_host {
     void *ctx;
     /* Registers memory with the ring: its buffer index, or -errno (then plain vectors are used). */
@@ -63,18 +72,20 @@ struct dma_setup {
 struct dma; /* one device's instance of a strategy */
 
 struct dma_stats {
-    uint64_t bytes_copied, maps, registered_bytes;
-    bool fixed_buffers; /* false: the kernel refused registration and plain vectors serve */
+    uint64_t bytes_copied, maps; /* maps: pages mapped, for a copy too */
+    uint64_t registered_bytes;   /* now; pin: of the domain's extents, whichever of its devices had them registered */
+    bool fixed_buffers;          /* false: the kernel refused a registration and plain vectors serve there */
 };
 
 struct dma_strategy {
     const char *name;
     const char *summary; /* one line, for listings */
+    /* 0 or -ENOMEM, with a sentence. */
     int (*setup)(const struct dma_setup *setup, struct dma **out, struct err *e);
-    /* 0, GRANT_E_* or -errno; on failure nothing is held. */
+    /* 1 … DMA_SEGMENTS_MAX segments. 0, GRANT_E_* or -errno; on failure nothing is held. */
     int (*get)(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io);
-    /* `ok`: the I/O succeeded (a failed read need not reach the guest). 0, or GRANT_E_* where data could not be
-     * delivered: the request fails. Releases all in either case. */
+    /* `ok`: all of the I/O succeeded (a failed read need not reach the guest). 0, or GRANT_E_* or -errno where data
+     * could not be delivered: the request fails. Releases all in either case. */
     int (*put)(struct dma *d, struct dma_io *io, bool ok);
     void (*teardown)(struct dma *d); /* nothing is outstanding */
     void (*describe)(const struct dma *d, struct dma_stats *out);

@@ -7,14 +7,22 @@
  * pinned the extent is not given back, whatever its owner asked for; frametable_revoke() marks it and the last unpin
  * releases it through `put`. So revocation, reuse and reallocation wait for DMA under way.
  *
- * All fields are private memory. Frame numbers (gfn) come from guests and are only ever searched for, never used as an
- * index. One thread a table. `dma_index` is the DMA strategy's note about the extent (its registered-buffer number),
- * -1: none.
+ * All fields are private memory. Frame numbers (gfn) come from guests and are only ever searched for (a sorted array of
+ * extents that do not overlap, and the one hit last), never used as an index. What the hypervisor role says about an
+ * extent is checked before it enters: owner, range, no overlap. A revoked extent stays in the array until it goes, so
+ * its frames cannot be mapped anew meanwhile, under the old owner process or a new one. One thread a table; no
+ * allocation once an extent is known.
+ *
+ * `dma_index` is the DMA strategy's note about the extent, its number as a registered buffer. It belongs to the extent
+ * and not to a device: devices of one domain share the table, and with it the one release listener.
  */
 #ifndef GRANT_FRAMETABLE_H
 #define GRANT_FRAMETABLE_H
 
 #include "base/err.h"
+
+#define FRAME_DMA_NONE    (-1) /* not asked yet */
+#define FRAME_DMA_REFUSED (-2) /* asked and refused: not asked again while the extent lives */
 
 struct frame_extent {
     uint32_t id;       /* the hypervisor's name for it */
@@ -22,7 +30,7 @@ struct frame_extent {
     uint16_t owner;    /* domid */
     bool readonly;     /* mapped without PROT_WRITE: the kernel refuses more */
     bool revoked;      /* the owner wants it back */
-    int32_t dma_index;
+    int32_t dma_index; /* or FRAME_DMA_* */
     uint32_t base_gfn, frame_count;
     uint32_t pinned; /* sum of pins[] */
     uint32_t *pins;  /* by frame */
@@ -31,6 +39,7 @@ struct frame_extent {
 
 struct frametable;
 
+/* Neither may call back into the table. */
 struct frametable_ops {
     /* The extent of `domid` that holds `gfn`: fills *out (all but pins, pinned, dma_index). 0; -ENOENT, -EACCES: not
      * ours to map. */
@@ -39,15 +48,19 @@ struct frametable_ops {
     void (*extent_put)(void *ctx, const struct frame_extent *extent);
 };
 
+/* `ops` and `ctx` are borrowed until frametable_free(). 0 or -ENOMEM. */
 int frametable_new(const struct frametable_ops *ops, void *ctx, uint16_t owner, struct frametable **out);
 void frametable_free(struct frametable *t); /* asserts that no pin is left; gives every extent back */
 
-/* Told before an extent goes, so that a strategy can take back its registration; one listener. */
+/* Told before an extent goes, so that a strategy can take back its registration. One listener, counted: each device
+ * that uses it sets it (the same fn and ctx, asserted) and takes it off again; with the last off it is told of every
+ * extent as though it went, and forgotten. */
 typedef void frametable_release_fn(void *ctx, struct frame_extent *extent);
 void frametable_on_release(struct frametable *t, frametable_release_fn *fn, void *ctx);
+void frametable_off_release(struct frametable *t, frametable_release_fn *fn, void *ctx);
 
-/* Pins the frame: *extent and *address (of its first byte). -ENOENT, -EACCES, -EROFS, -EOVERFLOW, or what extent_get
- * said. */
+/* Pins the frame: *extent and *address (of its first byte). -EROFS, -EOVERFLOW, -ESTALE (revoked and not gone yet),
+ * -ENOMEM, -EPROTO (the hypervisor named an extent that cannot be), or what extent_get said: -ENOENT, -EACCES … */
 int frametable_pin(struct frametable *t, uint32_t gfn, bool write, struct frame_extent **extent,
                    unsigned char **address);
 void frametable_unpin(struct frametable *t, struct frame_extent *extent, uint32_t gfn);
@@ -55,5 +68,7 @@ void frametable_unpin(struct frametable *t, struct frame_extent *extent, uint32_
 void frametable_revoke(struct frametable *t, uint32_t extent_id, uint32_t instance);
 uint32_t frametable_pinned(const struct frametable *t);
 uint32_t frametable_extents(const struct frametable *t);
+/* The extents in order of base_gfn; `index` below frametable_extents(). */
+const struct frame_extent *frametable_extent(const struct frametable *t, uint32_t index);
 
 #endif

@@ -6,12 +6,20 @@
  * sets the reading (and writing) bit by cmpxchg against that snapshot, at most GNTMAP_TRIES times; only then is the
  * frame number read, once, and the frame pinned in the frame table. What was found is kept in a private active entry,
  * and later maps of the same reference use the entry, never the table: rewriting the table after validation changes
- * nothing. The last unmap of a writer clears the writing bit, the last unmap clears the reading bit.
+ * nothing. The first writer among later maps asks the table for permission again, by the same rules; the frame stays
+ * the one of the active entry. The last unmap of a writer clears the writing bit, the last unmap clears the reading
+ * bit.
  *
- * One gntmap serves one foreign domain for one thread (a reactor). The grant frames arrive through `ops`; a frame that
- * the hypervisor does not hand out to us is a GRANT_E_FRAME. Negative results are errors of the environment; positive
- * ones are the peer's and fail its request only. Every lookup of a frame or extent that is not cached costs a round
- * trip to the hypervisor role, so failed ones are counted (gntmap_misses()) for the device's owner to bound.
+ * What the granter can do to us: make its own maps fail. A map costs at most GNTMAP_TRIES exchanges and, for a grant
+ * frame or an extent that is not known yet, one round trip to the hypervisor role; failed round trips are counted
+ * (gntmap_misses()) for the device's owner to bound. An address that was handed out lies in an extent of the granter's
+ * and stays valid until the unmap, whatever happens to the table, the extent or the granter.
+ *
+ * One gntmap serves one foreign domain for one thread (a reactor). The grant frames arrive through `ops`; a grant frame
+ * that the hypervisor does not hand out to us is outside the table (GRANT_E_BAD_REF), a granted frame that it does not
+ * is a GRANT_E_FRAME. Negative results are errors of the environment; positive ones are the peer's and fail its request
+ * only. Map, unmap and copy of what is known allocate nothing, log nothing and take constant time (a pin behind another
+ * extent than the last one: a binary search).
  */
 #ifndef GRANT_GNTMAP_H
 #define GRANT_GNTMAP_H
@@ -20,7 +28,8 @@
 #include "grant/frametable.h"
 #include "grant/xen_grant.h"
 
-#define GNTMAP_TRIES 5 /* as Xen: a guest that keeps changing the entry gets an error, not our time */
+#define GRANT_PINS_MAX UINT16_MAX /* readers, and writers, of one reference: more than all requests of 32 rings */
+#define GNTMAP_TRIES   5          /* as Xen: a guest that keeps changing the entry gets an error, not our time */
 
 enum grant_error {
     GRANT_E_BAD_REF = 1, /* reserved, or outside the table */
@@ -37,17 +46,19 @@ enum grant_error {
 
 struct gntmap;
 
+/* Neither may call back into the map; gntmap_instance_gone() comes between its operations, never within one. */
 struct gntmap_ops {
-    /* Grant-table frame `index` of `domid`, mapped writable, valid until grant_frame_put. -ENOENT: no such frame for
-     * us. */
+    /* Grant-table frame `index` of `domid`, mapped writable, valid until grant_frame_put. -ENOENT, -EACCES: no such
+     * frame for us. */
     int (*grant_frame_get)(void *ctx, uint16_t domid, uint32_t index, uint32_t *instance, void **page);
     void (*grant_frame_put)(void *ctx, uint16_t domid, uint32_t index, void *page);
 };
 
-/* `self` is the mapping domain, `frames` (borrowed) the frame table of the granting one. */
+/* `self` is the mapping domain, `frames` the frame table of the granting one. `ops`, `ctx` and `frames` are borrowed
+ * until gntmap_free(). 0 or -ENOMEM. */
 int gntmap_new(const struct gntmap_ops *ops, void *ctx, uint16_t self, uint16_t granter, struct frametable *frames,
                struct gntmap **out);
-void gntmap_free(struct gntmap *m); /* asserts that nothing is mapped */
+void gntmap_free(struct gntmap *m); /* asserts that nothing is mapped; gives the grant frames back */
 
 struct gntmap_page {
     uint32_t gref;
@@ -66,7 +77,9 @@ int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, boo
 int gntmap_copy(struct gntmap *m, uint32_t gref, uint32_t offset_bytes, void *local, uint32_t length_bytes,
                 bool to_guest);
 
-/* The granter's process `instance` is gone: its grant frames are unmapped and its extents revoked as their pins go. */
+/* The granter's process `instance` is gone. Its grant frames and extents without pins are given back at once; what is
+ * mapped stays valid, and its page of the grant table too, until the unmap. New maps of either give GRANT_E_REVOKED
+ * until then; afterwards a later instance may bring a new frame of the same index. Harmless when repeated. */
 void gntmap_instance_gone(struct gntmap *m, uint32_t instance);
 
 uint32_t gntmap_mapped(const struct gntmap *m); /* maps in force */

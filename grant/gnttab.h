@@ -5,12 +5,13 @@
  * (the hypervisor role hands it to nobody else), so each frame has a free list of its own and a new grantee gets a new
  * frame through `frame_new`.
  *
- * Publishing writes domid and frame, then, released, the flags. Ending is one cmpxchg of the flags word to 0, refused
- * while the grantee has the reading or writing bit set: never query and then end (XSA-396). A frame whose end was
- * refused is still granted: its page must not be given to anything else until a later end succeeds.
+ * Publishing writes the frame, then, released, the word of flags and domid. Ending is one cmpxchg of that word to 0,
+ * refused while the grantee has the reading or writing bit set: never query and then end (XSA-396). A grant whose end
+ * was refused is still in force: its page must not be given to anything else until a later end succeeds.
  *
- * The grantee may write the shared entries: it can make our ends fail (that costs our own page only), never more; the
- * free list and all bookkeeping are private. One thread a table.
+ * The grantee may write the shared entries: it can make our ends fail (that costs our own page only; after a few tries
+ * against an entry that keeps changing an end gives up as busy), never more; the free lists and all bookkeeping are
+ * private. One thread a table.
  */
 #ifndef GRANT_GNTTAB_H
 #define GRANT_GNTTAB_H
@@ -28,10 +29,13 @@ struct gnttab_ops {
     int (*frame_new)(void *ctx, uint16_t grantee, uint32_t *index, void **page, struct err *e);
 };
 
+/* `ops` and `ctx` are borrowed until gnttab_free(). 0 or -ENOMEM. */
 int gnttab_new(const struct gnttab_ops *ops, void *ctx, struct gnttab **out);
+/* Does not touch the shared frames: what is still granted stays so until the platform takes the frames away. */
 void gnttab_free(struct gnttab *t);
 
-/* Grants frame `gfn` to `grantee`: 0 and *gref; -ENOSPC where the table is full, or what frame_new said. */
+/* Grants frame `gfn` to `grantee`: 0 and *gref; -ENOSPC where the table is full, -ENOMEM, or what frame_new said. A
+ * reference that was ended may be given again at once. */
 int gnttab_grant(struct gnttab *t, uint16_t grantee, uint32_t gfn, bool readonly, uint32_t *gref, struct err *e);
 /* Ends the grant: 0 (the reference is free again), -EBUSY (still mapped: defer and retry). Asserts that it was ours. */
 int gnttab_end(struct gnttab *t, uint32_t gref);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#include "grant/dma.h"
+
+#include <string.h>
+
+const struct dma_strategy *const dma_strategies[] = {
+#define DMA_STRATEGY(name) &dma_##name,
+#include "grant/dma_list.h"
+#undef DMA_STRATEGY
+};
+
+const unsigned dma_strategy_count = ARRAY_SIZE(dma_strategies);
+
+const struct dma_strategy *dma_strategy_find(const char *name)
+{
+    for (unsigned i = 0; i < dma_strategy_count; i++)
+        if (strcmp(dma_strategies[i]->name, name) == 0)
+            return dma_strategies[i];
+    return NULL;
+}
