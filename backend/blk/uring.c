@@ -94,16 +94,9 @@ struct io_uring_sqe *uring_sqe(struct uring *u, struct uring_op *op)
         assert(r == 0 || r == -EAGAIN || r == -EBUSY);
         sqe = io_uring_get_sqe(&u->ring);
     }
-    memset(sqe, 0, sizeof(*sqe));
     sqe->user_data = (uint64_t)(uintptr_t)op;
     u->queued++;
     return sqe;
-}
-
-/* The preparing functions of liburing leave user_data alone or clear it, by version. */
-static void sqe_own(struct io_uring_sqe *sqe, const struct uring_op *op)
-{
-    sqe->user_data = (uint64_t)(uintptr_t)op;
 }
 
 static void nothing_done(struct uring_op *op, int result, uint32_t cqe_flags)
@@ -116,14 +109,12 @@ void uring_cancel(struct uring *u, const struct uring_op *target)
     static struct uring_op nothing = {nothing_done};
     struct io_uring_sqe *sqe = uring_sqe(u, &nothing);
     io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)target, 0);
-    sqe_own(sqe, &nothing);
 }
 
 void uring_poll(struct uring *u, struct uring_op *op, int fd)
 {
     struct io_uring_sqe *sqe = uring_sqe(u, op);
     io_uring_prep_poll_multishot(sqe, fd, POLLIN);
-    sqe_own(sqe, op);
 }
 
 int uring_submit(struct uring *u, bool wait)
@@ -176,4 +167,3 @@ void uring_file_unregister(struct uring *u, int32_t index)
     assert(r == 1);
     idalloc_put(&u->files, (uint32_t)index);
 }
-

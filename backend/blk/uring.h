@@ -45,7 +45,8 @@ struct uring {
 int uring_init(struct uring *u, struct err *e);
 void uring_deinit(struct uring *u);
 
-/* A submission slot for `op`, cleared; submits when all are taken. */
+/* A submission slot for `op`, to be filled by io_uring_prep_*(), which leaves user_data alone; submits when all are
+ * taken. */
 struct io_uring_sqe *uring_sqe(struct uring *u, struct uring_op *op);
 /* Asks the kernel to give `target` back; its fn is called with -ECANCELED, or with what was faster. */
 void uring_cancel(struct uring *u, const struct uring_op *target);
