@@ -18,15 +18,16 @@
 struct store_server;
 
 /* Quotas of an unprivileged domain; the names and defaults are those of the reference server (see
- * xenstored(8), --quota). Domain 0 is exempt. */
+ * xenstored(8), --quota). A field of 0 stands for its default. Domain 0 is exempt. */
 struct store_quota {
-    unsigned nodes;              /* 1000 */
-    unsigned watches;            /* 128 */
-    unsigned transactions;       /* 10 */
-    unsigned node_size_bytes;    /* 2048 */
-    unsigned permissions;        /* 5 a node */
-    unsigned path_max_bytes;     /* 2048, absolute */
-    unsigned outstanding;        /* 20 unread watch events and replies, then the connection is not read from */
+    unsigned nodes;             /* 1000 */
+    unsigned watches;           /* 128 */
+    unsigned transactions;      /* 10 */
+    unsigned node_size_bytes;   /* 2048 */
+    unsigned permissions;       /* 5 a node */
+    unsigned path_max_bytes;    /* 2048, absolute */
+    unsigned outstanding;       /* 20 unread watch events and replies, then the connection is not read from */
+    unsigned transaction_nodes; /* 1024 nodes read or changed by one transaction */
 };
 
 extern const struct store_quota store_quota_default;
@@ -37,8 +38,10 @@ void store_server_free(struct store_server *s); /* removes its sockets */
 int store_server_fd(const struct store_server *s);
 /* Serves what is ready, at most `budget` messages; waits for nothing. The number served, or -errno. */
 int store_server_step(struct store_server *s, unsigned budget);
-/* A domain died (the hypervisor said so): as RELEASE by domain 0, its connections, watches, transactions and quota counts go;
- * fires @releaseDomain. Harmless for a domain that was never introduced. Its nodes are the toolstack's to remove. */
+/* A domain died (the hypervisor said so): as RELEASE by domain 0, its connections, watches, transactions and quota
+ * counts go; fires @releaseDomain. Harmless for a domain that was never introduced. The nodes it owned go as well, and
+ * its domid disappears from all permissions, as the next domain of that number must find nothing; others' nodes are the
+ * toolstack's. */
 void store_server_domain_gone(struct store_server *s, unsigned domid);
 
 struct store_server_stats {

@@ -9,6 +9,13 @@
  * and never taken from a directory that the peer can write. The backend trusts its own directory (only dom0 and itself
  * write it).
  *
+ * Takeover. A backend that starts and finds its device in InitWait or Connected (its predecessor died) shows InitWait.
+ * A frontend in Connected then still has the old connection's rings in its directory, and requests in them that only
+ * it can replay (a ring holds no complete record of what is unanswered); connecting to those loses requests. So the
+ * backend waits until the frontend has left Connected once. Seen from the table, that pair is also the one of a
+ * frontend that never shows Initialised (Mini-OS), so the difference is kept here: xb_device_reaction() is what drivers
+ * ask.
+ *
  * A device borrows its store client, which must outlive it.
  */
 #ifndef XENBUS_DEVICE_H
@@ -25,6 +32,9 @@ struct xb_device {
     uint32_t devid;
     xb_state state;      /* ours, as last written */
     xb_state peer_state; /* the peer's, as last read */
+    /* Backend: it was loaded in a state that a predecessor left, and the peer has not been seen outside Connected
+     * since. */
+    bool peer_predates_us;
     char dir[128], peer_dir[128];
 };
 
@@ -39,13 +49,17 @@ void xb_device_unwatch(struct xb_device *d, const char *token);
 /* Reads the peer's state into d->peer_state (Unknown where the key is missing or no state): 0 or -errno of the store.
  */
 int xb_device_read_peer(struct xb_device *d);
+/* What to do now: xb_reaction() of both states, held back to XB_WAIT while a taken-over frontend still shows its old
+ * connection. */
+enum xb_action xb_device_reaction(const struct xb_device *d);
 /* Writes our state; asserts that the table allows it. In a transaction d->state changes too: on -EAGAIN put it back. */
 int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *e);
 /* A fatal error, as Xen's drivers report it: the sentence into `error` of our directory and of
  * /local/domain/<us>/error/<dir>, then Closing (where the table allows it). */
 void xb_device_fatal(struct xb_device *d, int code, const char *sentence);
 
-/* Runs `body` in a transaction, again while it collides (at most XB_TX_TRIES times: then -EAGAIN). */
+/* Runs `body` in a transaction, again while it collides (at most XB_TX_TRIES times: then -EAGAIN). Where body returns
+ * other than 0 the transaction is dropped and that returned. Unless it succeeds d->state is as before. */
 #define XB_TX_TRIES 32
 typedef int xb_tx_fn(struct xb_device *d, store_tx tx, void *arg, struct err *e);
 int xb_transaction(struct xb_device *d, xb_tx_fn *body, void *arg, struct err *e);

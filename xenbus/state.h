@@ -10,8 +10,8 @@
  *   again           front 6 → 1                   back 6 → 2 (while `online` is 1)
  *   a backend that was restarted under a connected frontend: back 4 → 2 (takeover), front 4 → 3 (reconnect, replay)
  *
- * Closing goes 4 → 5 → 6, never 4 → 6: an end shows Closing, waits for the other to be Closing or Closed, then shows
- * Closed.
+ * Closing goes 4 → 5 → 6, never 4 → 6: an end shows Closing, waits for the other (a frontend for Closing or Closed, a
+ * backend for Closed), then shows Closed.
  */
 #ifndef XENBUS_STATE_H
 #define XENBUS_STATE_H

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* store/domain.h: what the store knows of a domain and what it holds on its behalf.
+ *
+ * A record exists while the domain is introduced or any count is above zero; domain 0's always. Everything a peer can
+ * cause to exist is counted here against its domid: watches, transactions, connections; nodes are counted by the tree.
+ *
+ * The brake: each time a change by a domain makes another's transaction fail, that domain is not served for a
+ * while, 1 ms the first time and twice as long each further time up to a second; ten seconds without a collision make
+ * it the first time again. So a stream of writes cannot keep others from ever committing. Domain 0 is not braked.
+ */
+#ifndef STORE_DOMAIN_H
+#define STORE_DOMAIN_H
+
+#include "base/map.h"
+#include "store/perm.h"
+
+#define STORE_BRAKE_FIRST_NS  1000000ull     /* unmeasured */
+#define STORE_BRAKE_MAX_NS    1000000000ull  /* a transaction of more than a second is not helped */
+#define STORE_BRAKE_FORGET_NS 10000000000ull /* unmeasured */
+
+struct store_domain {
+    unsigned domid, target;
+    unsigned watches, transactions, connections;
+    bool introduced;
+    bool stale; /* it is gone but for lack of memory the tree still names it: must not be introduced */
+    uint64_t brake_ns, braked_until_ns, collided_ns;
+};
+
+struct store_domains {
+    struct map by_domid;
+    unsigned introduced; /* not counting domain 0 */
+};
+
+int store_domains_init(struct store_domains *d); /* -ENOMEM */
+void store_domains_deinit(struct store_domains *d);
+struct store_domain *store_domain_find(const struct store_domains *d, unsigned domid); /* or NULL */
+struct store_domain *store_domain_get(struct store_domains *d, unsigned domid);        /* makes it; NULL: no memory */
+/* Frees the record where nothing is left to remember. */
+void store_domain_put(struct store_domains *d, struct store_domain *domain);
+struct store_actor store_domain_actor(const struct store_domains *d, unsigned domid);
+void store_domain_brake(struct store_domain *domain, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* store/ops_session.c: the operations on what a connection holds, watches and transactions, and on domains. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/parse.h"
+#include "store/ops.h"
+
+/* Two strings, a path and a token. */
+static int watch_arguments(struct store_request *r, const char **token)
+{
+    const char *strings[2];
+    int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
+    *token = strings[1];
+    return error ? error : store_request_path(r, strings[0]);
+}
+
+int store_op_watch(struct store_request *r)
+{
+    const char *token;
+    int error = watch_arguments(r, &token);
+    if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->engine->quota.watches)
+        error = E2BIG;
+    if (!error)
+        error = store_watch_add(&r->engine->watches, r->session, &r->path, token);
+    return error ? error : store_reply_ok(r);
+}
+
+int store_op_unwatch(struct store_request *r)
+{
+    const char *token;
+    int error = watch_arguments(r, &token);
+    if (!error)
+        error = store_watch_remove(&r->engine->watches, r->session, &r->path, token);
+    return error ? error : store_reply_ok(r);
+}
+
+int store_op_reset_watches(struct store_request *r)
+{
+    store_session_reset(r->session);
+    return store_reply_ok(r);
+}
+
+int store_op_transaction_start(struct store_request *r)
+{
+    struct store_session *s = r->session;
+    bool dom0 = store_actor_privileged(&r->who);
+    if (r->transaction)
+        return EBUSY;
+    if (!dom0 && s->domain->transactions >= r->engine->quota.transactions)
+        return ENOSPC;
+    struct store_transaction *x = malloc(sizeof(*x));
+    if (!x)
+        return ENOMEM;
+    store_transaction_init(x, &r->engine->tree, r->who.domid, dom0 ? 0 : r->engine->quota.transaction_nodes);
+    do
+        s->last_transaction++;
+    while (s->last_transaction == 0 || store_session_transaction(s, s->last_transaction));
+    x->id = s->last_transaction;
+    list_append(&s->transactions, &x->link);
+    s->domain->transactions++;
+    r->engine->transactions++;
+    char id[16];
+    snprintf(id, sizeof(id), "%" PRIu32, x->id);
+    return store_reply_text(r, id);
+}
+
+int store_op_transaction_end(struct store_request *r)
+{
+    const char *how;
+    if (store_wire_strings(r->in->payload, r->in->header.len, &how, 1) != 0 ||
+        (strcmp(how, "T") != 0 && strcmp(how, "F") != 0))
+        return EINVAL;
+    if (!r->transaction)
+        return ENOENT;
+    int error = how[0] == 'T' ? store_engine_commit(r->engine, r->transaction) : 0;
+    store_session_transaction_end(r->session, r->transaction);
+    return error ? error : store_reply_ok(r);
+}
+
+static int domid_only(const struct store_request *r, unsigned *domid)
+{
+    const char *text;
+    int error = store_wire_strings(r->in->payload, r->in->header.len, &text, 1);
+    return error ? error : store_domid_parse(text, domid);
+}
+
+int store_op_get_domain_path(struct store_request *r)
+{
+    unsigned domid;
+    char path[32];
+    int error = domid_only(r, &domid);
+    if (error)
+        return error;
+    snprintf(path, sizeof(path), "/local/domain/%u", domid);
+    return store_reply_text(r, path);
+}
+
+static struct store_domain *introduced(const struct store_request *r, unsigned domid)
+{
+    struct store_domain *d = store_domain_find(&r->engine->domains, domid);
+    return d && d->introduced ? d : NULL;
+}
+
+int store_op_is_domain_introduced(struct store_request *r)
+{
+    unsigned domid;
+    int error = domid_only(r, &domid);
+    return error ? error : store_reply_text(r, introduced(r, domid) ? "T" : "F");
+}
+
+/* The frame and port of a ring are numbers, and of no use here: a domain of ours has a socket. */
+int store_op_introduce(struct store_request *r)
+{
+    const char *strings[3];
+    unsigned domid;
+    uint64_t number;
+    if (store_wire_strings(r->in->payload, r->in->header.len, strings, 3) != 0 ||
+        store_domid_parse(strings[0], &domid) != 0 || domid == 0 || parse_u64(strings[1], 0, UINT64_MAX, &number) < 0 ||
+        parse_u64(strings[2], 0, UINT32_MAX, &number) < 0)
+        return EINVAL;
+    struct store_engine *g = r->engine;
+    if (introduced(r, domid))
+        return store_reply_ok(r);
+    struct store_domain *d = store_domain_get(&g->domains, domid);
+    if (!d)
+        return ENOMEM;
+    if (d->stale)
+        store_engine_domain_gone(g, domid); /* once more; what is left keeps it stale */
+    d = store_domain_get(&g->domains, domid);
+    if (!d || d->stale)
+        return ENOMEM;
+    if (g->hooks.introduce && g->hooks.introduce(g->hooks.context, domid) < 0) {
+        store_domain_put(&g->domains, d);
+        return EIO;
+    }
+    d->introduced = true;
+    g->domains.introduced++;
+    store_engine_announce(g, "@introduceDomain");
+    return store_reply_ok(r);
+}
+
+int store_op_release(struct store_request *r)
+{
+    unsigned domid;
+    int error = domid_only(r, &domid);
+    if (error || domid == 0)
+        return EINVAL;
+    if (!introduced(r, domid))
+        return ENOENT;
+    store_engine_domain_gone(r->engine, domid);
+    return store_reply_ok(r);
+}
+
+/* There is no shutdown flag to clear: death is announced by the hypervisor role, once. */
+int store_op_resume(struct store_request *r)
+{
+    unsigned domid;
+    int error = domid_only(r, &domid);
+    if (error || domid == 0)
+        return EINVAL;
+    return introduced(r, domid) ? store_reply_ok(r) : ENOENT;
+}
+
+int store_op_set_target(struct store_request *r)
+{
+    const char *strings[2];
+    unsigned domid, target;
+    if (store_wire_strings(r->in->payload, r->in->header.len, strings, 2) != 0 ||
+        store_domid_parse(strings[0], &domid) != 0 || store_domid_parse(strings[1], &target) != 0 || domid == 0 ||
+        target == 0)
+        return EINVAL;
+    struct store_domain *d = introduced(r, domid);
+    if (!d || !introduced(r, target))
+        return ENOENT;
+    d->target = target;
+    return store_reply_ok(r);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/path.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char path_characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@/";
+
+static bool path_well_formed(const char *text, size_t length)
+{
+    if (strspn(text, path_characters) != length)
+        return false;
+    if (text[0] == '@')
+        return length > 1 && !strchr(text, '/');
+    if (length == 1)
+        return text[0] == '/';
+    return text[length - 1] != '/' && !strstr(text, "//");
+}
+
+int store_path_resolve(struct store_path *out, const char *given, unsigned domid, unsigned max_bytes)
+{
+    size_t length = strnlen(given, sizeof(out->text));
+    out->relative = 0;
+    out->special = given[0] == '@';
+    if (given[0] != '/' && length > XENSTORE_REL_PATH_MAX)
+        return EINVAL;
+    if (given[0] != '/' && !out->special)
+        out->relative = (size_t)snprintf(out->text, sizeof(out->text), "/local/domain/%u/", domid);
+    if (length >= sizeof(out->text) - out->relative)
+        return EINVAL;
+    memcpy(out->text + out->relative, given, length + 1);
+    out->length = out->relative + length;
+    if (max_bytes && out->length > max_bytes)
+        return EINVAL;
+    return path_well_formed(out->text, out->length) ? 0 : EINVAL;
+}
+
+size_t store_path_name_offset(const char *text, size_t length)
+{
+    while (length > 0 && text[length - 1] != '/')
+        length--;
+    return length;
+}
+
+size_t store_path_parent(const char *text, size_t length)
+{
+    if (length <= 1 || text[0] != '/')
+        return 0;
+    size_t name = store_path_name_offset(text, length);
+    return name == 1 ? 1 : name - 1;
+}

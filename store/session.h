@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* store/session.h: the engine's state, and what it holds for one connection.
+ *
+ * The engine is the store without descriptors and without a clock: requests go in (store/ops.h), replies come out,
+ * events queue up at sessions, and a session that has news stands in the `marked` list for the edge to collect. A
+ * session acts for one domid for all its life; the edge decides which, a peer never. The engine outlives its sessions.
+ */
+#ifndef STORE_SESSION_H
+#define STORE_SESSION_H
+
+#include "store/domain.h"
+#include "store/server.h"
+#include "store/transaction.h"
+#include "store/watch.h"
+
+#define STORE_EVENTS_MAX_GUEST 512   /* waiting at one session; a guest's own watch quota keeps it well below */
+#define STORE_EVENTS_MAX_DOM0  65536 /* a toolstack that stands still while many devices change: unmeasured */
+
+/* What INTRODUCE and RELEASE do outside the engine; either may be NULL. */
+struct store_hooks {
+    int (*introduce)(void *context, unsigned domid); /* 0 or -errno */
+    void (*release)(void *context, unsigned domid);  /* must end the domain's sessions */
+    void *context;
+};
+
+struct store_engine {
+    struct store_tree tree;
+    struct store_watches watches;
+    struct store_domains domains;
+    struct store_quota quota;
+    struct store_hooks hooks;
+    struct list marked;    /* store_session.marked */
+    unsigned transactions; /* open ones */
+    uint64_t requests, errors;
+    uint64_t now_ns; /* the edge's clock, for the brake */
+};
+
+struct store_session {
+    struct store_engine *engine;
+    struct store_domain *domain;
+    struct list watches, transactions, events; /* ours */
+    struct list marked;
+    unsigned event_count, event_limit;
+    uint32_t last_transaction;
+    bool overflowed; /* an event was lost: end the connection */
+};
+
+/* `quota` NULL: the defaults; a field of 0 is its default. -ENOMEM. */
+int store_engine_init(struct store_engine *g, const struct store_quota *quota, uint64_t seed);
+void store_engine_deinit(struct store_engine *g); /* its sessions are gone before */
+/* The domain is no more: its nodes, its permissions on others' nodes and its introduction go, who watched is told. */
+void store_engine_domain_gone(struct store_engine *g, unsigned domid);
+/* Fires "@introduceDomain" or "@releaseDomain". */
+void store_engine_announce(struct store_engine *g, const char *special);
+/* Commits and, where that succeeds, fires the events of what changed. As store_transaction_commit. */
+int store_engine_commit(struct store_engine *g, struct store_transaction *x);
+uint32_t store_engine_quota_nodes(const struct store_engine *g, unsigned domid); /* 0: none */
+
+int store_session_init(struct store_session *s, struct store_engine *g, unsigned domid); /* -ENOMEM */
+void store_session_deinit(struct store_session *s);
+void store_session_mark(struct store_session *s);
+struct store_actor store_session_actor(const struct store_session *s);
+struct store_transaction *store_session_transaction(const struct store_session *s, uint32_t id); /* or NULL */
+void store_session_transaction_end(struct store_session *s, struct store_transaction *x);        /* frees it */
+void store_session_reset(struct store_session *s); /* all watches and transactions go */
+/* The domain's changes made somebody's transaction fail: serve nothing of it before engine->now_ns reaches this. */
+static inline uint64_t store_session_braked_until_ns(const struct store_session *s)
+{
+    return s->domain->braked_until_ns;
+}
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* store/transaction.h: a set of reads and changes that takes effect as a whole or not at all.
+ *
+ * Every change of the tree is one: a request outside a transaction runs in one of its own, so a request that fails
+ * halfway leaves nothing behind. A transaction remembers, for each path that it looked at or changed, the version that
+ * the tree had then (`base`, NULL: none) and the one it would put there (`now`). Within it the `now`s are seen; outside
+ * it nothing is, until the commit: that compares every base with the tree, refuses with EAGAIN where one differs, gets
+ * all memory that it will need, and then applies changes that cannot fail any more. Events are the caller's to fire
+ * from the `changed` list, after the commit, in the order of the changes.
+ *
+ * `limit` bounds how many paths it may touch, since a peer decides that (0: no limit). What runs out of memory in the
+ * middle of a request marks the transaction broken: it answers ENOMEM for ever and cannot be committed.
+ * Errors are positive errno values, to be sent to the peer.
+ */
+#ifndef STORE_TRANSACTION_H
+#define STORE_TRANSACTION_H
+
+#include "base/list.h"
+#include "store/tree.h"
+
+enum store_fire {
+    STORE_FIRE_NONE,  /* a consequence: a parent's list, a path in between */
+    STORE_FIRE_EXACT, /* removed along with an ancestor: only who watches this very path is told */
+    STORE_FIRE_TREE,  /* who watches this path or one above it is told */
+};
+
+struct store_touch {
+    struct strmap_entry entry; /* key: path */
+    struct list changed;       /* in the order of the first change */
+    struct list removed;       /* for the walk of a removal */
+    struct store_node *base, *now;
+    struct store_tree_slot *slot; /* prepared for the commit */
+    enum store_fire fire;
+    char path[];
+};
+
+struct store_transaction {
+    struct store_tree *tree;
+    struct strmap touches;
+    struct list changed; /* store_touch.changed */
+    struct list link;    /* its session's */
+    uint32_t id, limit;
+    unsigned domid;    /* on whose behalf */
+    int64_t own_delta; /* nodes that `domid` will own more */
+    bool broken;
+};
+
+void store_transaction_init(struct store_transaction *x, struct store_tree *tree, unsigned domid, uint32_t limit);
+void store_transaction_deinit(struct store_transaction *x);
+/* The version seen now; the path counts as read, so a later change by others collides. *out NULL: there is none. */
+int store_transaction_get(struct store_transaction *x, const char *path, size_t length, struct store_node **out);
+/* The same without counting as read, and without failing. */
+struct store_node *store_transaction_peek(const struct store_transaction *x, const char *path, size_t length);
+/* How many paths it may yet touch. */
+uint32_t store_transaction_room(const struct store_transaction *x);
+/* Puts a version at the path; takes over the caller's reference in any case. NULL is ENOMEM, which breaks x. */
+int store_transaction_put(struct store_transaction *x, const char *path, size_t length, struct store_node *node,
+                          enum store_fire fire);
+/* Removes a node that is there, all below it, and its name from its parent's list. */
+int store_transaction_remove(struct store_transaction *x, const char *path, size_t length, enum store_fire fire);
+/* 0, EAGAIN (*culprit: the domain whose change collided), ENOSPC where `domid` would own more than quota_nodes (0: no
+ * quota), ENOMEM. On any error the tree is as it was. */
+int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit);
+/* The node's parent before and after, for a change in the list; either may be NULL. Borrowed. */
+void store_transaction_parents(const struct store_transaction *x, const struct store_touch *touch,
+                               struct store_node *parents[2]);
+
+#endif

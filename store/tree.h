@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* store/tree.h: which version of which node is there now: absolute path → struct store_node.
+ *
+ * A flat map by path, so finding a node costs its path's length and nothing recurses. Invariants: "/" is always
+ * there; where a node is there so is its parent, and the parent's list names it; the special nodes stand beside, in no
+ * list. The tree counts how many nodes each domain owns. Only transaction.c changes it, in whole transactions, and a
+ * change of a node that is being placed cannot fail.
+ */
+#ifndef STORE_TREE_H
+#define STORE_TREE_H
+
+#include "base/strmap.h"
+#include "store/node.h"
+
+struct store_tree_slot {
+    struct strmap_entry entry; /* key: path */
+    struct store_node *node;
+    char path[];
+};
+
+struct store_tree {
+    struct strmap slots;
+    uint64_t generation; /* the last one handed out */
+    uint32_t *owned;     /* nodes by owner: STORE_DOMID_MAX + 1 counters */
+};
+
+/* With the nodes that the reference server starts with: "/", "/tool", "/tool/xenstored", "@introduceDomain",
+ * "@releaseDomain", all domain 0's. `seed` is the hash's. -ENOMEM. */
+int store_tree_init(struct store_tree *t, uint64_t seed);
+void store_tree_deinit(struct store_tree *t);
+/* NULL where there is none; borrowed until the next change. */
+struct store_tree_slot *store_tree_find(const struct store_tree *t, const char *path, size_t length);
+struct store_node *store_tree_get(const struct store_tree *t, const char *path, size_t length);
+
+/* A slot that is in no tree yet; NULL: no memory. free() it where it is never placed. */
+struct store_tree_slot *store_tree_slot_new(const char *path, size_t length);
+/* Puts a version into the tree, takes a reference; the slot is the tree's from then on. */
+void store_tree_place(struct store_tree *t, struct store_tree_slot *slot, struct store_node *node);
+void store_tree_replace(struct store_tree *t, struct store_tree_slot *slot, struct store_node *node);
+void store_tree_remove(struct store_tree *t, struct store_tree_slot *slot); /* frees the slot */
+
+#endif

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+#include "xenbus/keys_blk.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <xen/event_channel.h>
+
+#include "base/span.h"
+
+#define SECTORS_MAX (INT64_MAX / SECTOR_BYTES) /* a disk whose bytes an off_t can count */
+/* One page: a segment lies within a page and starts and ends on a logical sector, so a larger one could not be moved.
+ */
+#define SECTOR_BYTES_MAX          PAGE_BYTES
+#define PHYSICAL_SECTOR_BYTES_MAX (1u << 20)
+#define QUEUES_MAX                1024u /* unmeasured; more than any machine's processors */
+/* The default row of grant/dma.h, which this room does not see. */
+#define DMA_DEFAULT_NAME "pin"
+
+/* ---- what the toolstack configured ---- */
+
+/* "FORMAT:/PATH"; xl writes "aio" for a raw image. */
+static int split_params(const char *dir, const char *params, struct keys_blk_config *out, struct err *e)
+{
+    const char *colon = strchr(params, ':');
+    size_t format_length = colon ? (size_t)(colon - params) : 0;
+    if (format_length == 0 || format_length >= sizeof(out->format) || colon[1] != '/' ||
+        strlen(colon + 1) >= sizeof(out->path))
+        return err_set(e, -EINVAL,
+                       "%s/params is no FORMAT:/ABSOLUTE/PATH of at most %zu bytes; give both, as in "
+                       "raw:/srv/disk.img",
+                       dir, sizeof(out->path) - 1);
+    memcpy(out->format, params, format_length);
+    out->format[format_length] = 0;
+    if (!strcmp(out->format, "aio"))
+        strcpy(out->format, "raw");
+    strcpy(out->path, colon + 1);
+    return 0;
+}
+
+static int read_bool(const struct xb_device *d, const char *dir, const char *name, bool *out, struct err *e)
+{
+    const struct xb_key key = {.name = name, .max = UINT32_MAX};
+    uint64_t value;
+    int r = xb_key_read(d->store, STORE_NO_TX, dir, &key, &value, e);
+    if (r == 0)
+        *out = value != 0;
+    return r;
+}
+
+int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e)
+{
+    static const struct xb_key offset = {.name = "domzero/offset", .max = INT64_MAX};
+    static const struct xb_key size = {.name = "domzero/size", .max = INT64_MAX};
+    struct store_client *c = back->store;
+    const char *dir = back->dir;
+    struct keys_blk_config k = {0};
+    char params[sizeof(k.format) + sizeof(k.path)], mode[8], device_type[16];
+    int r = xb_key_read_string(c, STORE_NO_TX, dir, "params", NULL, params, sizeof(params), e);
+    r = r ? r : split_params(dir, params, &k, e);
+    r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "mode", "r", mode, sizeof(mode), e);
+    r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "device-type", "disk", device_type, sizeof(device_type), e);
+    r = r ? r : read_bool(back, dir, "removable", &k.removable, e);
+    r = r ? r : read_bool(back, dir, "online", &k.online, e);
+    r = r ? r : read_bool(back, dir, "domzero/direct-io", &k.direct_io, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &offset, &k.offset_bytes, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
+    r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
+    if (r < 0)
+        return r;
+    if (!span_fits(k.offset_bytes, k.size_bytes, INT64_MAX))
+        return err_set(e, -ERANGE, "%s/domzero: offset %" PRIu64 " and size %" PRIu64 " end beyond any file", dir,
+                       k.offset_bytes, k.size_bytes);
+    k.readonly = mode[0] != 'w';
+    k.cdrom = !strcmp(device_type, "cdrom");
+    *out = k;
+    return 0;
+}
+
+/* Writes what is in a table of name and text, up to the first failure. */
+struct pair {
+    const char *name, *value;
+};
+static int write_pairs(struct store_client *c, store_tx tx, const char *dir, const struct pair *pairs, size_t count,
+                       struct err *e)
+{
+    for (size_t i = 0; i < count; i++) {
+        int r = store_write(c, tx, pairs[i].value, "%s/%s", dir, pairs[i].name);
+        if (r < 0)
+            return err_set(e, r, "cannot write %s/%s: %s", dir, pairs[i].name, strerror(-r));
+    }
+    return 0;
+}
+
+int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
+                          const struct keys_blk_config *config, const char *vdev, struct err *e)
+{
+    char params[sizeof(config->format) + sizeof(config->path) + 1], offset[24], size[24];
+    snprintf(params, sizeof(params), "%s:%s", config->format, config->path);
+    snprintf(offset, sizeof(offset), "%" PRIu64, config->offset_bytes);
+    snprintf(size, sizeof(size), "%" PRIu64, config->size_bytes);
+    const struct pair pairs[] = {
+        {"params", params},
+        {"type", "qdisk"},
+        {"dev", vdev},
+        {"mode", config->readonly ? "r" : "w"},
+        {"device-type", config->cdrom ? "cdrom" : "disk"},
+        {"bootable", "1"},
+        {"removable", config->removable ? "1" : "0"},
+        {"discard-enable", "0"},
+        {"online", config->online ? "1" : "0"},
+        {"domzero/offset", offset},
+        {"domzero/size", size},
+        {"domzero/direct-io", config->direct_io ? "1" : "0"},
+        {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
+    };
+    return write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs), e);
+}
+
+/* ---- what the frontend offers ---- */
+
+/* Where order 0 is said in so many words, peers differ in the name: Linux and QEMU then use ring-ref0. */
+static int read_ring_refs(const struct xb_device *back, bool numbered, struct keys_blk_front *k, struct err *e)
+{
+    for (uint32_t i = 0; i < k->ring_ref_count; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), numbered ? "ring-ref%u" : "ring-ref", i);
+        const struct xb_key key = {.name = name, .min = 1, .max = UINT32_MAX, .required = true};
+        uint64_t ref;
+        int r = xb_key_read(back->store, STORE_NO_TX, back->peer_dir, &key, &ref, e);
+        if (r == -ENOENT && numbered && k->ring_order == 0)
+            return read_ring_refs(back, false, k, e);
+        if (r < 0)
+            return r;
+        for (uint32_t j = 0; j < i; j++)
+            if (k->ring_ref[j] == ref)
+                return err_set(e, -EINVAL, "%s/%s is %" PRIu64 ", as is ring-ref%u: each page of a ring has its own",
+                               back->peer_dir, name, ref, j);
+        k->ring_ref[i] = (uint32_t)ref;
+    }
+    return 0;
+}
+
+int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, struct keys_blk_front *out, struct err *e)
+{
+    assert(order_max <= KEYS_BLK_RING_ORDER_MAX);
+    const uint64_t absent = UINT64_MAX;
+    const struct xb_key order = {.name = "ring-page-order", .max = order_max, .def = absent};
+    static const struct xb_key port = {
+        .name = "event-channel", .min = 1, .max = EVTCHN_FIFO_NR_CHANNELS - 1, .required = true};
+    struct store_client *c = back->store;
+    const char *dir = back->peer_dir;
+    struct keys_blk_front k = {0};
+    uint64_t ring_order, port_number;
+    int r = xb_key_read(c, STORE_NO_TX, dir, &order, &ring_order, e);
+    if (r < 0)
+        return r;
+    k.ring_order = ring_order == absent ? 0 : (uint32_t)ring_order;
+    k.ring_ref_count = 1u << k.ring_order;
+    r = read_ring_refs(back, ring_order != absent, &k, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &port, &port_number, e);
+    r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "protocol", "", k.protocol, sizeof(k.protocol), e);
+    r = r ? r : read_bool(back, dir, "feature-persistent", &k.persistent, e);
+    if (r < 0)
+        return r;
+    k.port = (uint32_t)port_number;
+    *out = k;
+    return 0;
+}
+
+/* A key that an earlier connection may have left and this one does not have. */
+static int remove_key(const struct xb_device *d, store_tx tx, const char *name, struct err *e)
+{
+    int r = store_rm(d->store, tx, "%s/%s", d->dir, name);
+    return r < 0 ? err_set(e, r, "cannot remove %s/%s: %s", d->dir, name, strerror(-r)) : 0;
+}
+
+static int write_number(const struct xb_device *d, store_tx tx, const char *name, uint64_t value, struct err *e)
+{
+    int r = store_printf(d->store, tx, d->dir, name, "%" PRIu64, value);
+    return r < 0 ? err_set(e, r, "cannot write %s/%s: %s", d->dir, name, strerror(-r)) : 0;
+}
+
+static int write_ring(const struct xb_device *front, store_tx tx, const struct keys_blk_front *keys, struct err *e)
+{
+    if (keys->ring_order == 0) {
+        int r = remove_key(front, tx, "ring-page-order", e);
+        return r ? r : write_number(front, tx, "ring-ref", keys->ring_ref[0], e);
+    }
+    int r = remove_key(front, tx, "ring-ref", e);
+    r = r ? r : write_number(front, tx, "ring-page-order", keys->ring_order, e);
+    for (uint32_t i = 0; r == 0 && i < keys->ring_ref_count; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "ring-ref%u", i);
+        r = write_number(front, tx, name, keys->ring_ref[i], e);
+    }
+    return r;
+}
+
+int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struct keys_blk_front *keys, struct err *e)
+{
+    assert(keys->ring_order <= KEYS_BLK_RING_ORDER_MAX && keys->ring_ref_count == 1u << keys->ring_order);
+    int r = write_ring(front, tx, keys, e);
+    r = r ? r : write_number(front, tx, "event-channel", keys->port, e);
+    r = r ? r : write_number(front, tx, "feature-persistent", keys->persistent, e);
+    if (r || !keys->protocol[0])
+        return r ? r : remove_key(front, tx, "protocol", e);
+    const struct pair protocol = {"protocol", keys->protocol};
+    return write_pairs(front->store, tx, front->dir, &protocol, 1, e);
+}
+
+/* ---- what the backend announces ---- */
+
+int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f, struct err *e)
+{
+    int r = write_number(back, tx, "max-ring-page-order", f->max_ring_order, e);
+    return r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
+}
+
+/* Offers beyond what the protocol or this project knows are no error: one need not take them. */
+int keys_blk_features_read(const struct xb_device *front, struct keys_blk_features *f, struct err *e)
+{
+    static const struct xb_key order_key = {.name = "max-ring-page-order", .max = UINT32_MAX};
+    static const struct xb_key queues_key = {.name = "multi-queue-max-queues", .min = 1, .max = UINT32_MAX, .def = 1};
+    uint64_t order, queues;
+    int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
+    r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
+    if (r < 0)
+        return r;
+    f->max_ring_order = (uint32_t)MIN(order, (uint64_t)KEYS_BLK_RING_ORDER_MAX);
+    f->max_queues = (uint32_t)MIN(queues, (uint64_t)QUEUES_MAX);
+    return 0;
+}
+
+/* ---- the disk ---- */
+
+int keys_blk_disk_write(const struct xb_device *back, store_tx tx, const struct keys_blk_disk *disk, struct err *e)
+{
+    int r = write_number(back, tx, "sectors", disk->sectors, e);
+    r = r ? r : write_number(back, tx, "sector-size", disk->sector_bytes, e);
+    r = r ? r : write_number(back, tx, "physical-sector-size", disk->physical_sector_bytes, e);
+    r = r ? r : write_number(back, tx, "info", disk->info, e);
+    return r ? r : write_number(back, tx, "feature-flush-cache", disk->flush_cache, e);
+}
+
+static bool power_of_two(uint64_t n)
+{
+    return n && !(n & (n - 1));
+}
+
+static int disk_check(const char *dir, uint64_t sectors, uint64_t sector, uint64_t physical, struct err *e)
+{
+    if (!power_of_two(sector))
+        return err_set(e, -EINVAL, "%s/sector-size is %" PRIu64 "; a power of two was expected", dir, sector);
+    if (!power_of_two(physical) || physical < sector)
+        return err_set(e, -EINVAL,
+                       "%s/physical-sector-size is %" PRIu64 "; a power of two of at least sector-size, %" PRIu64
+                       ", was expected",
+                       dir, physical, sector);
+    if (sectors % (sector / SECTOR_BYTES))
+        return err_set(e, -EINVAL, "%s/sectors is %" PRIu64 " (of 512 bytes), no multiple of sector-size %" PRIu64, dir,
+                       sectors, sector);
+    return 0;
+}
+
+int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk, struct err *e)
+{
+    static const struct xb_key sectors_key = {.name = "sectors", .max = SECTORS_MAX, .required = true};
+    static const struct xb_key sector_key = {
+        .name = "sector-size", .min = SECTOR_BYTES, .max = SECTOR_BYTES_MAX, .def = SECTOR_BYTES};
+    static const struct xb_key info_key = {.name = "info", .max = UINT32_MAX};
+    struct store_client *c = front->store;
+    const char *dir = front->peer_dir;
+    uint64_t sectors, sector, physical, info;
+    bool flush = false;
+    int r = xb_key_read(c, STORE_NO_TX, dir, &sectors_key, &sectors, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &sector_key, &sector, e);
+    if (r < 0)
+        return r;
+    const struct xb_key physical_key = {
+        .name = "physical-sector-size", .min = SECTOR_BYTES, .max = PHYSICAL_SECTOR_BYTES_MAX, .def = sector};
+    r = xb_key_read(c, STORE_NO_TX, dir, &physical_key, &physical, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &info_key, &info, e);
+    r = r ? r : read_bool(front, dir, "feature-flush-cache", &flush, e);
+    r = r ? r : disk_check(dir, sectors, sector, physical, e);
+    if (r < 0)
+        return r;
+    *disk = (struct keys_blk_disk){
+        .sectors = sectors,
+        .sector_bytes = (uint32_t)sector,
+        .physical_sector_bytes = (uint32_t)physical,
+        .info = (uint32_t)info & (KEYS_BLK_INFO_CDROM | KEYS_BLK_INFO_REMOVABLE | KEYS_BLK_INFO_READONLY),
+        .flush_cache = flush,
+    };
+    return 0;
+}
