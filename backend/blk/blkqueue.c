@@ -31,6 +31,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     q->file_index = -1;
     list_init(&q->active_link);
     list_init(&q->dirty_link);
+    list_init(&q->engine_link);
     letter_init(&q->to_reactor);
     letter_init(&q->to_control);
     *out = q;
@@ -137,8 +138,7 @@ static void request_take(struct blkqueue *q)
         return;
     }
     blkcounter_add(&q->stats.bad_requests[code], 1);
-    blkqueue_answer(q, req.id, req.operation_raw,
-                    code == BLKREQ_E_OPERATION ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR);
+    blkqueue_answer(q, req.id, req.operation_raw, code == BLKREQ_E_OPERATION ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR);
 }
 
 unsigned blkqueue_take(struct blkqueue *q, unsigned budget)

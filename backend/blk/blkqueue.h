@@ -31,15 +31,15 @@
 #include "platform/platform.h"
 #include "ring/ring.h"
 
-#define BLKQUEUE_RING_PAGES_MAX   1    /* ring order 0; the code takes more where the pages are adjacent */
-#define BLKQUEUE_BUDGET           64   /* requests a queue may start in one pass of all queues: unmeasured */
-#define BLKQUEUE_MISSES_MAX       64   /* more unknown references than any honest driver has in its life */
-#define BLKQUEUE_FALSE_ARMS_MAX   8    /* looks at a ring that says "work" and has none */
-#define BLKQUEUE_SPURIOUS_MAX     16   /* events in a row without one request … */
-#define BLKQUEUE_PAUSE_NS         1000000 /* … cost the guest this much latency */
-#define BLKQUEUE_RETRIES_MAX      16   /* of an I/O that the kernel interrupts without any progress */
-#define BLKQUEUE_SLOT_BYTES_MAX   sizeof(union blkif_sring_entry)
-#define BLKQUEUE_IOVECS_MAX       (DMA_SEGMENTS_MAX + IMAGE_EXTENTS_MAX)
+#define BLKQUEUE_RING_PAGES_MAX 16      /* of the protocol; pages must be adjacent. What is offered: blkdev.c */
+#define BLKQUEUE_BUDGET         64      /* requests a queue may start in one pass of all queues: unmeasured */
+#define BLKQUEUE_MISSES_MAX     64      /* more unknown references than any honest driver has in its life */
+#define BLKQUEUE_FALSE_ARMS_MAX 8       /* looks at a ring that says "work" and has none */
+#define BLKQUEUE_SPURIOUS_MAX   16      /* events in a row without one request … */
+#define BLKQUEUE_PAUSE_NS       1000000 /* … cost the guest this much latency */
+#define BLKQUEUE_RETRIES_MAX    16      /* of an I/O that the kernel interrupts without any progress */
+#define BLKQUEUE_SLOT_BYTES_MAX sizeof(union blkif_sring_entry)
+#define BLKQUEUE_IOVECS_MAX     (DMA_SEGMENTS_MAX + IMAGE_EXTENTS_MAX)
 
 struct blkdev;
 struct blkqueue;
@@ -53,6 +53,7 @@ struct reactor {
     struct list active; /* queues to be looked at in each pass; the others wait for an event */
     struct list dirty;  /* queues with responses to publish */
     uint32_t in_flight; /* I/O operations of all queues */
+    unsigned draining;  /* queues on their way out */
 };
 
 struct blkqueue_config {
@@ -97,6 +98,7 @@ struct blkqueue {
     uint32_t *free;               /* a stack of indices */
     uint32_t free_count, request_count;
     struct list active_link, dirty_link;
+    struct list engine_link; /* the engine's: all queues that are attached */
     unsigned false_arms;
 
     struct dma *dma;

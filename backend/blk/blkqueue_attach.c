@@ -123,10 +123,12 @@ void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
 
 void blkqueue_detach(struct blkqueue *q)
 {
+    if (q->state != BLKQUEUE_RUNNING && q->state != BLKQUEUE_BROKEN)
+        return;
     if (q->state == BLKQUEUE_RUNNING)
         queue_stop(q, BLKQUEUE_DRAINING);
-    else if (q->state == BLKQUEUE_BROKEN)
-        q->state = BLKQUEUE_DRAINING;
+    q->state = BLKQUEUE_DRAINING;
+    q->reactor->draining++;
 }
 
 bool blkqueue_drained(const struct blkqueue *q)
@@ -140,6 +142,7 @@ void blkqueue_release(struct blkqueue *q)
     assert(blkqueue_drained(q));
     blkqueue_refresh(q);
     queue_give_back(q);
+    q->reactor->draining--;
     mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_DETACHED);
 }
 

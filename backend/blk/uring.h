@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* backend/blk/uring.h: one io_uring: operations with completions, tables of files and of buffers.
  *
- * An operation embeds a `struct uring_op`; its completion calls op->fn on the ring's thread. An op belongs to the kernel
- * from uring_sqe() until fn is called (a multishot one until a call without IORING_CQE_F_MORE). Nothing is allocated
- * after uring_init().
+ * An operation embeds a `struct uring_op`; its completion calls op->fn on the ring's thread. An op belongs to the
+ * kernel from uring_sqe() until fn is called (a multishot one until a call without IORING_CQE_F_MORE). Nothing is
+ * allocated after uring_init().
  *
  * The ring is set up for one thread that does everything, with completions run only when that thread asks
  * (SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG: whether there is something to run shows in shared memory, without a
@@ -35,9 +35,9 @@ struct uring_op {
 struct uring {
     struct io_uring ring;
     struct idalloc files, buffers;
-    bool deferred;      /* completions run only when asked for */
-    uint32_t queued;    /* SQEs since the last submit */
-    uint64_t enters;    /* system calls made for submitting and waiting */
+    bool deferred;        /* completions run only when asked for */
+    uint32_t queued;      /* SQEs since the last submit */
+    uint64_t enters;      /* system calls made for submitting and waiting */
     struct dma_host host; /* the buffer table, as the DMA strategies see it; ctx is this struct */
 };
 
