@@ -55,8 +55,7 @@ static void guest_ring(struct bench *b)
     struct err e;
     g->protocol = &blk_protocol_native;
     ring_front_init(&g->ring, g->memory.address, PAGE_BYTES, g->protocol->slot_bytes);
-    assert_int_equal(
-        gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn, false, &g->ring_gref, &e), 0);
+    assert_int_equal(gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn, false, &g->ring_gref, &e), 0);
     assert_int_equal(platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e), 0);
 }
 
@@ -169,8 +168,7 @@ static void write_then_read(struct bench *b, unsigned segments, uint64_t sector,
     assert_int_equal(blkguest_do(g, BLKIF_OP_READ, sector, 0, segments, first, last), BLKIF_RSP_OKAY);
     for (unsigned i = 0; i < segments; i++) {
         const unsigned char *page = g->data + i * PAGE_BYTES;
-        assert_memory_equal(page + first * SECTOR_BYTES, wanted + i * per_page * SECTOR_BYTES,
-                            per_page * SECTOR_BYTES);
+        assert_memory_equal(page + first * SECTOR_BYTES, wanted + i * per_page * SECTOR_BYTES, per_page * SECTOR_BYTES);
         for (unsigned at = 0; at < first * SECTOR_BYTES; at++)
             assert_int_equal(page[at], 0xa5); /* not a byte beside what was asked for */
         for (unsigned at = (last + 1) * SECTOR_BYTES; at < PAGE_BYTES; at++)
@@ -388,8 +386,8 @@ static void test_a_detach_answers_what_was_taken_and_gives_all_back(void **state
         for (unsigned i = 0; i < BLKWORLD_PAGES; i++) /* no grant is held any more */
             assert_int_equal(gnttab_end(platform_gnttab(b.guest.platform), b.guest.gref[i]), 0);
         for (unsigned i = 0; i < BLKWORLD_PAGES; i++)
-            assert_int_equal(gnttab_grant(platform_gnttab(b.guest.platform), 0, b.guest.memory.base_gfn + 1 + i,
-                                          false, &b.guest.gref[i], NULL),
+            assert_int_equal(gnttab_grant(platform_gnttab(b.guest.platform), 0, b.guest.memory.base_gfn + 1 + i, false,
+                                          &b.guest.gref[i], NULL),
                              0);
         blkqueue_free(b.queue);
         image_close(b.image);
