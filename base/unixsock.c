@@ -68,6 +68,16 @@ int unixsock_accept(int listen_fd, uid_t *peer_uid, pid_t *peer_pid)
     return take_fd(&fd);
 }
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+void unixsock_refuse_fds(int fd)
+{
+    int off = 0;
+    setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
+}
+
 int unixsock_send(int fd, const void *data, size_t length, const int *fds, unsigned fd_count, int flags)
 {
     if (fd_count > UNIXSOCK_FDS_MAX)
@@ -121,8 +131,10 @@ ssize_t unixsock_recv(int fd, void *data, size_t size, int *fds, unsigned *fd_co
         char bytes[CMSG_SPACE(sizeof(int) * UNIXSOCK_FDS_MAX)];
     } control;
     struct iovec iov = {.iov_base = data, .iov_len = size};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = fds ? control.bytes : NULL,
+                         .msg_controllen = fds ? sizeof(control) : 0};
     ssize_t n;
     do
         n = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);

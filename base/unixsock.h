@@ -21,10 +21,15 @@ int unixsock_connect(const char *path, int type, struct err *e);
 /* A non-blocking, close-on-exec connection and who is at its far end; -EAGAIN where none waits. */
 int unixsock_accept(int listen_fd, uid_t *peer_uid, pid_t *peer_pid);
 
+/* Where the kernel can (Linux 6.16), sends of descriptors to `fd`, or to what it accepts, fail with EPERM. Best effort:
+ * unixsock_recv() without `fds` drops them anyway. */
+void unixsock_refuse_fds(int fd);
+
 /* One datagram with descriptors. Sends never raise SIGPIPE. `flags` as of sendmsg (MSG_DONTWAIT …). 0 or -errno. */
 int unixsock_send(int fd, const void *data, size_t length, const int *fds, unsigned fd_count, int flags);
 /* The datagram's length (0: the peer is gone), or -errno; -EMSGSIZE where it was longer than `size`. *fd_count holds
- * the room in `fds` before and the number received after; with fds == NULL none are accepted. */
+ * the room in `fds` before and the number received after; with fds == NULL none are accepted
+ * (the kernel drops them before they are descriptors of ours). */
 ssize_t unixsock_recv(int fd, void *data, size_t size, int *fds, unsigned *fd_count, int flags);
 
 #endif

@@ -3,6 +3,8 @@
 
 #include <assert.h>
 #include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 void evtchn_init(struct evtchn *ch, uint32_t port, int wait_fd, int notify_fd)
 {
@@ -16,17 +18,39 @@ void evtchn_deinit(struct evtchn *ch)
     ch->port = 0;
 }
 
+int evtchn_receiver_open(int notify_fd, int *wait_fd)
+{
+    _cleanup_close_ int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event edge = {.events = EPOLLIN | EPOLLET};
+    if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, notify_fd, &edge))
+        return -errno;
+    *wait_fd = take_fd(&epoll_fd);
+    return 0;
+}
+
+int evtchn_direction_open(int *wait_fd, int *notify_fd)
+{
+    _cleanup_close_ int event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (event_fd < 0)
+        return -errno;
+    int r = evtchn_receiver_open(event_fd, wait_fd);
+    if (r == 0)
+        *notify_fd = take_fd(&event_fd);
+    return r;
+}
+
 int evtchn_notify(struct evtchn *ch)
 {
-    if (write(ch->notify_fd, "", 1) == 1 || errno == EAGAIN || errno == EPIPE)
+    const uint64_t one = 1;
+    if (write(ch->notify_fd, &one, sizeof(one)) == sizeof(one) || errno == EAGAIN)
         return 0;
     return -errno;
 }
 
 bool evtchn_consume(struct evtchn *ch)
 {
-    char bytes[PAGE_BYTES]; /* the pipe's whole capacity: one read clears it, whatever the peer wrote */
-    return read(ch->wait_fd, bytes, sizeof(bytes)) > 0;
+    struct epoll_event event;
+    return epoll_wait(ch->wait_fd, &event, 1, 0) > 0;
 }
 
 static int wait_readable(const struct evtchn *ch, int timeout_ms)

@@ -5,12 +5,13 @@
  * delivered, and is delivered at once when unmasked; binding sets the bit once, so a consumer must expect events
  * without cause.
  *
- * In the user world a direction is a pipe of one page, made by the hypervisor role, in which any byte means "pending".
- * Each end gets open file descriptions of its own (reading for its bit, writing for the peer's), opened anew through
- * /proc: so whatever flags a hostile peer sets on its descriptors, a notification here can never block (a full pipe is
- * a pending bit), and it cannot take events away from anyone but itself. An eventfd would be shared with its flags: a
- * peer that clears O_NONBLOCK and fills the counter stops dom0 in write(2). Price: 4.3 µs instead of 3.9 µs a round
- * trip on one core, none across cores.
+ * In the user world a direction is an eventfd that only its sender holds, watched (edge triggered) by an epoll instance
+ * that only its receiver holds; the hypervisor role makes both with evtchn_direction_open(). A write makes the instance
+ * readable, epoll_wait() makes it unreadable, the counter is never read. Nobody shares a file with its peer, so no
+ * flag, no full counter and no lock of one side is in the other's reach:
+ *   - one eventfd for both: a peer that clears O_NONBLOCK and fills the counter stops dom0 in write(2)
+ *   - a pipe: the kernel holds its mutex while it copies to the peer's memory; a peer that reads into a page whose
+ *     fault it never resolves (userfaultfd, FUSE) stops dom0 in write(2), O_NONBLOCK or not
  *
  * Owner: whoever bound it; evtchn_deinit() closes the descriptors (the hypervisor role unbinds the port on its own
  * message). Not thread safe, except that evtchn_notify() may be called from any thread.
@@ -23,7 +24,7 @@
 struct evtchn {
     uint32_t port; /* the near end's number, of the near domain */
     int wait_fd;   /* readable: pending */
-    int notify_fd; /* a byte into it sets the peer's bit */
+    int notify_fd; /* a 1 into it sets the peer's bit */
     bool masked;
 };
 
@@ -33,11 +34,16 @@ struct evtchn {
 void evtchn_init(struct evtchn *ch, uint32_t port, int wait_fd, int notify_fd);
 void evtchn_deinit(struct evtchn *ch);
 
-/* Sets the peer's bit. 0; a peer that is gone is no error (the bit is lost as in Xen). Never blocks, never raises
- * SIGPIPE provided that the process ignores it (the hypervisor role keeps both ends open, so it does not occur in
- * practice). */
+/* Makes one direction: what its receiver waits on and what its sender notifies through. 0 or -errno. */
+int evtchn_direction_open(int *wait_fd, int *notify_fd);
+/* Another receiver for a sender that has its descriptor already (the last receiver died); pending where the sender ever
+ * notified. 0 or -errno. */
+int evtchn_receiver_open(int notify_fd, int *wait_fd);
+
+/* Sets the peer's bit: 0, or -errno for a descriptor that is none. A peer that is gone is no error (the bit is lost as
+ * in Xen). Never blocks. */
 int evtchn_notify(struct evtchn *ch);
-/* Clears the near bit: true where it was set. Never blocks, bounded work whatever the peer writes. */
+/* Clears the near bit: true where it was set. Never blocks, bounded work whatever the peer does. */
 bool evtchn_consume(struct evtchn *ch);
 /* Is the bit set, masked or not? Leaves it. */
 bool evtchn_pending(const struct evtchn *ch);

@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: MIT */
+/* The server over real sockets: libxenstore clients, and raw ones that keep to no rule. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "store/client.h"
+#include "tests/storekit.h"
+
+static int setup(void **state)
+{
+    struct kit_server *k = malloc(sizeof(*k));
+    assert_non_null(k);
+    kit_server_start(k, NULL);
+    *state = k;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    kit_server_stop(*state);
+    free(*state);
+    return 0;
+}
+
+static struct store_client *client(const struct kit_server *k, unsigned domid)
+{
+    struct store_client *c;
+    struct err e = {0};
+    char path[128];
+    snprintf(path, sizeof(path), "%s/dom/%u/xenstored.sock", k->dir, domid);
+    assert_int_equal(store_client_open(domid ? path : k->socket, &c, &e), 0);
+    return c;
+}
+
+/* A guest with a home. */
+static void guest_make(struct store_client *dom0, unsigned domid)
+{
+    assert_int_equal(store_introduce(dom0, domid, 0, 0), 0);
+    assert_int_equal(store_mkdir(dom0, STORE_NO_TX, "/local/domain/%u", domid), 0);
+    assert_int_equal(store_set_owner_reader(dom0, STORE_NO_TX, domid, domid, "/local/domain/%u", domid), 0);
+}
+
+static void value_is(struct store_client *c, const char *path, const char *value)
+{
+    char *got;
+    size_t length;
+    assert_int_equal(store_read(c, STORE_NO_TX, &got, &length, "%s", path), 0);
+    assert_string_equal(got, value);
+    assert_int_equal(length, strlen(value));
+    free(got);
+}
+
+static void wait_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 30000), 1);
+}
+
+static void event_is(struct store_client *c, const char *path, const char *token)
+{
+    char **event;
+    const char *got_path, *got_token;
+    int r;
+    while ((r = store_next_event(c, &event, &got_path, &got_token)) == -EAGAIN)
+        wait_readable(store_client_fd(c));
+    assert_int_equal(r, 0);
+    assert_string_equal(got_path, path);
+    assert_string_equal(got_token, token);
+    free(event);
+}
+
+/* --- with libxenstore ------------------------------------------------------------------------------------- */
+
+static void test_the_client_does_all_that_its_header_says(void **state)
+{
+    struct store_client *c = client(*state, 0);
+    char **names, *value;
+    unsigned count;
+    store_tx tx;
+    assert_int_equal(store_write(c, STORE_NO_TX, "v", "/dir/%s", "a"), 0);
+    assert_int_equal(store_printf(c, STORE_NO_TX, "/dir", "b", "%d", 7), 0);
+    value_is(c, "/dir/a", "v");
+    value_is(c, "/dir/b", "7");
+    assert_int_equal(store_directory(c, STORE_NO_TX, &names, &count, "/dir"), 0);
+    assert_int_equal(count, 2);
+    assert_string_equal(names[0], "a");
+    assert_string_equal(names[1], "b");
+    assert_null(names[2]);
+    free(names);
+    assert_int_equal(store_tx_start(c, &tx), 0);
+    assert_int_equal(store_rm(c, tx, "/dir"), 0);
+    assert_int_equal(store_tx_end(c, tx, true), 0);
+    value_is(c, "/dir/a", "v");
+    assert_int_equal(store_rm(c, STORE_NO_TX, "/dir"), 0);
+    assert_int_equal(store_rm(c, STORE_NO_TX, "/dir"), 0);
+    assert_int_equal(store_rm(c, STORE_NO_TX, "/no/parent"), 0);
+    assert_int_equal(store_read(c, STORE_NO_TX, &value, NULL, "/dir/a"), -ENOENT);
+    assert_int_equal(store_directory(c, STORE_NO_TX, &names, NULL, "/dir"), -ENOENT);
+    assert_int_equal(store_mkdir(c, STORE_NO_TX, "/illegal name"), -EINVAL);
+    assert_int_equal(store_mkdir(c, STORE_NO_TX, "/%01100d", 1), -ENAMETOOLONG);
+    store_client_close(c);
+}
+
+static void test_an_empty_directory_is_an_empty_array(void **state)
+{
+    struct store_client *c = client(*state, 0);
+    char **names;
+    unsigned count = 9;
+    assert_int_equal(store_mkdir(c, STORE_NO_TX, "/empty"), 0);
+    assert_int_equal(store_directory(c, STORE_NO_TX, &names, &count, "/empty"), 0);
+    assert_int_equal(count, 0);
+    assert_null(names[0]);
+    free(names);
+    store_client_close(c);
+}
+
+static void test_a_directory_bigger_than_a_message_reaches_the_client(void **state)
+{
+    struct store_client *c = client(*state, 0);
+    char **names;
+    unsigned count;
+    for (unsigned i = 0; i < 800; i++)
+        assert_int_equal(store_write(c, STORE_NO_TX, "", "/many/entry-%u", i), 0);
+    assert_int_equal(store_directory(c, STORE_NO_TX, &names, &count, "/many"), 0);
+    assert_int_equal(count, 800);
+    assert_string_equal(names[799], "entry-799");
+    free(names);
+    store_client_close(c);
+}
+
+static void test_the_environment_is_left_as_it_was(void **state)
+{
+    setenv("XENSTORED_PATH", "/nowhere/at/all", 1);
+    struct store_client *c = client(*state, 0), *none;
+    struct err e = {0};
+    assert_string_equal(getenv("XENSTORED_PATH"), "/nowhere/at/all");
+    assert_true(store_client_open(NULL, &none, &e) < 0);
+    assert_non_null(strstr(e.text, "/nowhere/at/all"));
+    unsetenv("XENSTORED_PATH");
+    assert_true(store_client_open("/nowhere/else", &none, &e) < 0);
+    assert_null(getenv("XENSTORED_PATH"));
+    store_client_close(c);
+}
+
+static void test_a_conflict_is_eagain_and_a_retry_succeeds(void **state)
+{
+    struct store_client *a = client(*state, 0), *b = client(*state, 0);
+    store_tx tx;
+    char *value;
+    assert_int_equal(store_write(a, STORE_NO_TX, "0", "/n"), 0);
+    assert_int_equal(store_tx_start(a, &tx), 0);
+    assert_int_equal(store_read(a, tx, &value, NULL, "/n"), 0);
+    free(value);
+    assert_int_equal(store_write(b, STORE_NO_TX, "1", "/n"), 0);
+    assert_int_equal(store_write(a, tx, "2", "/n"), 0);
+    assert_int_equal(store_tx_end(a, tx, false), -EAGAIN);
+    value_is(a, "/n", "1");
+    assert_int_equal(store_tx_start(a, &tx), 0);
+    assert_int_equal(store_write(a, tx, "2", "/n"), 0);
+    assert_int_equal(store_tx_end(a, tx, false), 0);
+    value_is(b, "/n", "2");
+    store_client_close(a);
+    store_client_close(b);
+}
+
+static void test_watches_reach_other_connections(void **state)
+{
+    struct store_client *dom0 = client(*state, 0);
+    guest_make(dom0, 3);
+    struct store_client *guest = client(*state, 3);
+    assert_int_equal(store_watch(dom0, "back", "/local/domain/3/device"), 0);
+    event_is(dom0, "/local/domain/3/device", "back");
+    assert_int_equal(store_watch(guest, "front", "device"), 0);
+    event_is(guest, "device", "front");
+    assert_int_equal(store_write(guest, STORE_NO_TX, "1", "device/vbd/0/state"), 0);
+    event_is(dom0, "/local/domain/3/device/vbd/0/state", "back");
+    event_is(guest, "device/vbd/0/state", "front");
+    assert_int_equal(store_unwatch(guest, "front", "device"), 0);
+    assert_int_equal(store_unwatch(guest, "front", "device"), -ENOENT);
+    store_client_close(guest);
+    store_client_close(dom0);
+}
+
+static void test_introduce_makes_a_socket_and_release_takes_it(void **state)
+{
+    struct kit_server *k = *state;
+    struct store_client *dom0 = client(k, 0);
+    struct stat st;
+    char path[128];
+    assert_int_equal(stat(k->socket, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    snprintf(path, sizeof(path), "%s/dom/5", k->dir);
+    assert_int_equal(store_introduce(dom0, 5, 123, 456), 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    strcat(path, "/xenstored.sock");
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(store_introduce(dom0, 5, 123, 456), 0);
+    int fd = kit_connect(k, 5);
+    struct kit_reply r = kit_exchange(fd, XS_GET_DOMAIN_PATH, 0, "5", 2);
+    kit_expect_string(r, "/local/domain/5");
+    assert_int_equal(store_release(dom0, 5), 0);
+    assert_int_equal(stat(path, &st), -1);
+    assert_false(kit_receive(fd, &r)); /* its connections end */
+    close(fd);
+    assert_int_equal(store_release(dom0, 5), -ENOENT);
+    assert_int_equal(store_introduce(dom0, 5, 1, 1), 0); /* the number's next domain */
+    fd = kit_connect(k, 5);
+    assert_true(fd >= 0);
+    close(fd);
+    store_client_close(dom0);
+}
+
+static void test_a_domain_that_died_loses_its_connections_and_counts(void **state)
+{
+    struct kit_server *k = *state;
+    struct store_client *dom0 = client(k, 0);
+    guest_make(dom0, 3);
+    assert_int_equal(store_watch(dom0, "gone", "@releaseDomain"), 0);
+    event_is(dom0, "@releaseDomain", "gone");
+    int fd = kit_connect(k, 3);
+    kit_expect_ok(kit_exchange(fd, XS_WATCH, 0, "x\0t", 4));
+    assert_int_equal(kit_exchange(fd, XS_TRANSACTION_START, 0, "", 1).type, XS_TRANSACTION_START);
+    assert_int_equal(kit_stats(k).transactions, 1);
+    pthread_mutex_lock(&k->lock);
+    store_server_domain_gone(k->server, 3);
+    store_server_domain_gone(k->server, 3);
+    store_server_domain_gone(k->server, 99);
+    store_server_domain_gone(k->server, 0);
+    pthread_mutex_unlock(&k->lock);
+    event_is(dom0, "@releaseDomain", "gone");
+    struct kit_reply r;
+    while (kit_receive(fd, &r))
+        assert_int_equal(r.type, XS_WATCH_EVENT);
+    struct store_server_stats stats = kit_stats(k);
+    assert_int_equal(stats.transactions, 0);
+    assert_int_equal(stats.watches, 1);
+    assert_int_equal(stats.domains, 0);
+    assert_int_equal(stats.connections, 1);
+    close(fd);
+    store_client_close(dom0);
+}
+
+/* --- hostile sockets -------------------------------------------------------------------------------------- */
+
+static void test_a_guests_socket_cannot_act_as_domain_0(void **state)
+{
+    struct kit_server *k = *state;
+    struct store_client *dom0 = client(k, 0);
+    guest_make(dom0, 3);
+    guest_make(dom0, 4);
+    assert_int_equal(store_write(dom0, STORE_NO_TX, "s", "/local/domain/4/secret"), 0);
+    int fd = kit_connect(k, 3);
+    kit_expect_error(kit_exchange(fd, XS_INTRODUCE, 0, "9\0001\0001", 6), "EACCES");
+    kit_expect_error(kit_exchange(fd, XS_RELEASE, 0, "4", 2), "EACCES");
+    kit_expect_error(kit_exchange(fd, XS_SET_TARGET, 0, "3\0004", 4), "EACCES");
+    kit_expect_error(kit_exchange(fd, XS_READ, 0, "/local/domain/4/secret", 23), "EACCES");
+    kit_expect_error(kit_exchange(fd, XS_SET_PERMS, 0, "/\0b3", 5), "EACCES");
+    kit_expect_error(kit_exchange(fd, XS_WRITE, 0, "/tool/x\0v", 9), "EACCES");
+    kit_expect_error(kit_exchange(fd, XS_DIRECTORY, 0, "/", 2), "EACCES");
+    kit_expect_error(kit_exchange(fd, XS_CONTROL, 0, "log\0on", 7), "ENOSYS");
+    close(fd);
+    store_client_close(dom0);
+}
+
+static void test_two_guests_cannot_read_each_others_nodes(void **state)
+{
+    struct store_client *dom0 = client(*state, 0);
+    guest_make(dom0, 3);
+    guest_make(dom0, 4);
+    struct store_client *three = client(*state, 3), *four = client(*state, 4);
+    char *value, **names;
+    assert_int_equal(store_write(three, STORE_NO_TX, "mine", "data"), 0);
+    value_is(three, "data", "mine");
+    assert_int_equal(store_read(four, STORE_NO_TX, &value, NULL, "/local/domain/3/data"), -EACCES);
+    assert_int_equal(store_directory(four, STORE_NO_TX, &names, NULL, "/local/domain/3"), -EACCES);
+    assert_int_equal(store_write(four, STORE_NO_TX, "x", "/local/domain/3/data"), -EACCES);
+    assert_int_equal(store_rm(four, STORE_NO_TX, "/local/domain/3/data"), -EACCES);
+    assert_int_equal(store_set_owner_reader(three, STORE_NO_TX, 3, 4, "data"), 0);
+    value_is(four, "/local/domain/3/data", "mine");
+    store_client_close(four);
+    store_client_close(three);
+    store_client_close(dom0);
+}
+
+static void test_lesson_420_a_huge_length_ends_the_connection_at_its_header(void **state)
+{
+    struct kit_server *k = *state;
+    static const uint32_t lengths[] = {XENSTORE_PAYLOAD_MAX + 1, 0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff};
+    for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+        struct xsd_sockmsg header = {.type = (uint32_t)(i * 40), .len = lengths[i]};
+        struct kit_reply r;
+        int fd = kit_connect(k, 0);
+        kit_send(fd, &header, sizeof(header)); /* nothing behind it: it must not be waited for */
+        assert_false(kit_receive(fd, &r));
+        close(fd);
+    }
+    int fd = kit_connect(k, 0);
+    static char payload[XENSTORE_PAYLOAD_MAX] = "/big";
+    kit_expect_ok(kit_exchange(fd, XS_WRITE, 0, payload, sizeof(payload)));
+    struct kit_reply r = kit_exchange(fd, XS_READ, 0, "/big", 5);
+    assert_int_equal(r.length, sizeof(payload) - 5);
+    close(fd);
+}
+
+static void test_requests_may_arrive_a_byte_at_a_time_or_many_at_once(void **state)
+{
+    struct kit_server *k = *state;
+    struct {
+        struct xsd_sockmsg header;
+        char payload[6];
+    } __attribute__((packed)) request = {.header = {.type = XS_READ, .req_id = 9, .len = 6}, .payload = "/tool"},
+                              many[50];
+    int fd = kit_connect(k, 0);
+    struct kit_reply r;
+    for (size_t i = 0; i < sizeof(request); i++) {
+        kit_send(fd, (char *)&request + i, 1);
+        uint64_t served = kit_stats(k).requests; /* passes through the server's lock: it may run in between */
+        assert_int_equal(served, kit_stats(k).requests);
+    }
+    assert_true(kit_receive(fd, &r));
+    kit_expect_text(r, "");
+    for (size_t i = 0; i < ARRAY_SIZE(many); i++)
+        many[i] = request;
+    kit_send(fd, many, sizeof(many));
+    for (size_t i = 0; i < ARRAY_SIZE(many); i++)
+        assert_true(kit_receive(fd, &r));
+    assert_int_equal(kit_stats(k).requests, 1 + ARRAY_SIZE(many));
+    close(fd);
+}
+
+static void test_torn_connections_leave_nothing(void **state)
+{
+    struct kit_server *k = *state;
+    struct xsd_sockmsg header = {.type = XS_WRITE, .len = 100};
+    struct store_client *dom0 = client(k, 0);
+    guest_make(dom0, 3);
+    for (size_t cut = 0; cut <= sizeof(header) + 50; cut += 11) {
+        char bytes[sizeof(header) + 50] = {0};
+        memcpy(bytes, &header, sizeof(header));
+        int fd = kit_connect(k, 3);
+        kit_expect_ok(kit_exchange(fd, XS_WATCH, 0, "x\0t", 4));
+        assert_int_equal(kit_exchange(fd, XS_TRANSACTION_START, 0, "", 1).type, XS_TRANSACTION_START);
+        if (cut)
+            kit_send(fd, bytes, MIN(cut, sizeof(bytes)));
+        close(fd);
+    }
+    struct store_server_stats stats;
+    do
+        stats = kit_stats(k); /* until the server has seen them all end */
+    while (stats.connections > 1);
+    assert_int_equal(stats.watches, 0);
+    assert_int_equal(stats.transactions, 0);
+    store_client_close(dom0);
+}
+
+/* Sends until the socket takes no more. The number of whole requests it took. */
+static unsigned flood(int fd, const void *request, size_t length)
+{
+    unsigned sent = 0;
+    while (send(fd, request, length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)length)
+        sent++;
+    return sent;
+}
+
+static void test_lesson_326_a_peer_that_does_not_read_is_not_read_from(void **state)
+{
+    struct kit_server *k = *state;
+    struct {
+        struct xsd_sockmsg header;
+        char payload[5];
+    } __attribute__((packed)) request = {.header = {.type = XS_READ, .len = 5}, .payload = "/big"};
+    static char big[XENSTORE_PAYLOAD_MAX] = "/big";
+    int fd = kit_connect(k, 0), other = kit_connect(k, 0);
+    kit_expect_ok(kit_exchange(other, XS_WRITE, 0, big, sizeof(big)));
+    unsigned sent = 0, more;
+    uint64_t served;
+    do { /* until both sides stand still */
+        served = kit_stats(k).requests;
+        more = flood(fd, &request, sizeof(request));
+        sent += more;
+        for (unsigned i = 0; i < 50; i++) /* another's service goes on, and gives the server its turns */
+            assert_int_equal(kit_exchange(other, XS_READ, 0, "/tool", 6).type, XS_READ);
+        served = kit_stats(k).requests - served;
+    } while (more > 0 || served > 50);
+    assert_true(kit_stats(k).requests < sent); /* not all were read: what they ask for does not pile up */
+    struct kit_reply r;
+    assert_true(kit_receive(fd, &r)); /* it was kept waiting, not dropped */
+    assert_int_equal(r.length, sizeof(big) - 5);
+    close(fd);
+    close(other);
+}
+
+static void test_lesson_326_a_guest_with_too_many_unread_events_is_disconnected(void **state)
+{
+    struct kit_server *k = *state;
+    struct store_client *dom0 = client(k, 0);
+    guest_make(dom0, 3);
+    int fd = kit_connect(k, 3), small = 4096;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+    static char watch[3000];
+    strcpy(watch, "/open");
+    memset(watch + 6, 't', sizeof(watch) - 7); /* long tokens fill the socket early */
+    kit_expect_ok(kit_exchange(fd, XS_WATCH, 0, watch, sizeof(watch)));
+    assert_int_equal(store_mkdir(dom0, STORE_NO_TX, "/open"), 0);
+    assert_int_equal(store_set_owner_reader(dom0, STORE_NO_TX, 0, 3, "/open"), 0);
+    unsigned i = 0;
+    while (kit_stats(k).connections == 2) {
+        assert_true(i < 100000);
+        assert_int_equal(store_write(dom0, STORE_NO_TX, "", "/open/%u", i++), 0);
+    }
+    assert_true(i > STORE_EVENTS_MAX_GUEST);
+    assert_int_equal(kit_stats(k).watches, 0);
+    close(fd);
+    store_client_close(dom0);
+}
+
+static void test_a_guest_has_a_bounded_number_of_connections(void **state)
+{
+    struct kit_server *k = *state;
+    struct store_client *dom0 = client(k, 0);
+    struct kit_reply r;
+    guest_make(dom0, 3);
+    int fds[17];
+    for (unsigned i = 0; i < 16; i++) {
+        fds[i] = kit_connect(k, 3);
+        kit_exchange(fds[i], XS_GET_DOMAIN_PATH, 0, "3", 2);
+    }
+    fds[16] = kit_connect(k, 3);
+    assert_false(kit_receive(fds[16], &r));
+    for (unsigned i = 0; i < 17; i++)
+        close(fds[i]);
+    while (kit_stats(k).connections > 1)
+        continue;
+    fds[0] = kit_connect(k, 3);
+    kit_expect_string(kit_exchange(fds[0], XS_GET_DOMAIN_PATH, 0, "3", 2), "/local/domain/3");
+    close(fds[0]);
+    store_client_close(dom0);
+}
+
+static void test_random_bytes_do_no_harm(void **state)
+{
+    struct kit_server *k = *state;
+    struct store_client *dom0 = client(k, 0);
+    guest_make(dom0, 3);
+    uint64_t random = 7;
+    for (unsigned round = 0; round < 200; round++) {
+        unsigned char bytes[256];
+        int fd = kit_connect(k, 3);
+        for (size_t i = 0; i < sizeof(bytes); i++)
+            bytes[i] = (unsigned char)kit_random(&random, 256);
+        struct xsd_sockmsg header = {.type = kit_random(&random, 30), .len = kit_random(&random, 240)};
+        memcpy(bytes, &header, sizeof(header)); /* the first header is sound, what follows is not */
+        if (send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) < 0)
+            assert_int_equal(errno, EPIPE);
+        close(fd);
+    }
+    value_is(dom0, "/tool", "");
+    store_client_close(dom0);
+}
+
+static void test_a_server_that_cannot_bind_says_why(void **state)
+{
+    (void)state;
+    struct store_server *s = NULL;
+    struct err e = {0};
+    assert_int_equal(store_server_new("/proc/nothing/here", NULL, &s, &e), -ENOENT);
+    assert_non_null(strstr(e.text, "/proc/nothing/here"));
+    assert_null(s);
+    char longest[200];
+    memset(longest, 'x', sizeof(longest));
+    memcpy(longest, "/tmp/", 5);
+    longest[150] = '\0';
+    assert_int_equal(store_server_new(longest, NULL, &s, &e), -ENAMETOOLONG);
+    char command[256];
+    snprintf(command, sizeof(command), "rm -r %s", longest);
+    assert_int_equal(system(command), 0);
+}
+
+static void test_two_servers_live_in_one_process(void **state)
+{
+    struct kit_server other;
+    kit_server_start(&other, NULL);
+    struct store_client *a = client(*state, 0), *b = client(&other, 0);
+    char *value;
+    assert_int_equal(store_write(a, STORE_NO_TX, "a", "/x"), 0);
+    assert_int_equal(store_read(b, STORE_NO_TX, &value, NULL, "/x"), -ENOENT);
+    store_client_close(a);
+    store_client_close(b);
+    kit_server_stop(&other);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_the_client_does_all_that_its_header_says),
+        T(test_an_empty_directory_is_an_empty_array),
+        T(test_a_directory_bigger_than_a_message_reaches_the_client),
+        T(test_the_environment_is_left_as_it_was),
+        T(test_a_conflict_is_eagain_and_a_retry_succeeds),
+        T(test_watches_reach_other_connections),
+        T(test_introduce_makes_a_socket_and_release_takes_it),
+        T(test_a_domain_that_died_loses_its_connections_and_counts),
+        T(test_a_guests_socket_cannot_act_as_domain_0),
+        T(test_two_guests_cannot_read_each_others_nodes),
+        T(test_lesson_420_a_huge_length_ends_the_connection_at_its_header),
+        T(test_requests_may_arrive_a_byte_at_a_time_or_many_at_once),
+        T(test_torn_connections_leave_nothing),
+        T(test_lesson_326_a_peer_that_does_not_read_is_not_read_from),
+        T(test_lesson_326_a_guest_with_too_many_unread_events_is_disconnected),
+        T(test_a_guest_has_a_bounded_number_of_connections),
+        T(test_random_bytes_do_no_harm),
+        T(test_a_server_that_cannot_bind_says_why),
+        T(test_two_servers_live_in_one_process),
+    };
+    return cmocka_run_group_tests_name("store_server", tests, NULL, NULL);
+}
