@@ -273,7 +273,7 @@ static void test_a_new_node_inherits_and_belongs_to_the_guest_that_made_it(void 
     kit_expect_list(kit_ask1(w->dom0, XS_GET_PERMS, 0, "/shared/zero"), "n2,b1,r0,");
 }
 
-static void test_lesson_115_only_domain_0_changes_an_owner(void **state)
+static void test_lesson_352_only_domain_0_changes_an_owner(void **state)
 {
     struct kit_world *w = *state;
     kit_expect_ok(kit_write(w->one, 0, "x", ""));
@@ -477,7 +477,7 @@ int main(void)
         T(test_permission_letters_mean_what_they_say),
         T(test_malformed_permissions_are_refused),
         T(test_a_new_node_inherits_and_belongs_to_the_guest_that_made_it),
-        T(test_lesson_115_only_domain_0_changes_an_owner),
+        T(test_lesson_352_only_domain_0_changes_an_owner),
         T(test_lesson_353_the_root_has_permissions_too),
         T(test_privileged_operations_are_domain_0s),
         T(test_a_domain_acts_for_its_target_as_well),

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "store/client.h"
 #include "tests/storekit.h"
@@ -449,6 +450,54 @@ static void test_a_guest_has_a_bounded_number_of_connections(void **state)
     store_client_close(dom0);
 }
 
+static void test_another_users_process_is_refused_even_where_the_file_mode_lets_it_in(void **state)
+{
+    struct kit_server *k = *state;
+    if (geteuid() != 0) {
+        print_message("skipped: only root can become somebody else\n");
+        skip();
+    }
+    char directory[96];
+    snprintf(directory, sizeof(directory), "%s/xenstored", k->dir);
+    assert_int_equal(chmod(k->dir, 0755) | chmod(directory, 0755) | chmod(k->socket, 0666), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        char byte;
+        int fd = setuid(65534) == 0 ? kit_connect(k, 0) : -1;
+        _exit(fd >= 0 && recv(fd, &byte, 1, 0) == 0 ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(kit_stats(k).connections, 0);
+}
+
+/* Two guests: while one keeps making the other's transactions fail, its requests wait. It does get its turn again. */
+static void test_lesson_206_a_braked_guest_is_served_again(void **state)
+{
+    struct kit_server *k = *state;
+    struct store_client *dom0 = client(k, 0);
+    guest_make(dom0, 3);
+    guest_make(dom0, 4);
+    int fd = kit_connect(k, 0);
+    kit_expect_ok(kit_exchange(fd, XS_MKDIR, 0, "/fought", 8));
+    kit_expect_ok(kit_exchange(fd, XS_SET_PERMS, 0, "/fought\0b0", 11));
+    close(fd);
+    int victim = kit_connect(k, 3), flooder = kit_connect(k, 4);
+    for (unsigned i = 0; i < 5; i++) {
+        struct kit_reply r = kit_exchange(victim, XS_TRANSACTION_START, 0, "", 1);
+        uint32_t tx = (uint32_t)strtoul(r.bytes, NULL, 10);
+        kit_exchange(victim, XS_READ, tx, "/fought", 8);
+        kit_expect_ok(kit_exchange(flooder, XS_WRITE, 0, "/fought\0x", 9));
+        kit_expect_error(kit_exchange(victim, XS_TRANSACTION_END, tx, "T", 2), "EAGAIN");
+    }
+    kit_expect_ok(kit_exchange(flooder, XS_WRITE, 0, "/fought\0x", 9)); /* sooner or later */
+    close(victim);
+    close(flooder);
+    store_client_close(dom0);
+}
+
 static void test_random_bytes_do_no_harm(void **state)
 {
     struct kit_server *k = *state;
@@ -522,6 +571,8 @@ int main(void)
         T(test_lesson_326_a_peer_that_does_not_read_is_not_read_from),
         T(test_lesson_326_a_guest_with_too_many_unread_events_is_disconnected),
         T(test_a_guest_has_a_bounded_number_of_connections),
+        T(test_another_users_process_is_refused_even_where_the_file_mode_lets_it_in),
+        T(test_lesson_206_a_braked_guest_is_served_again),
         T(test_random_bytes_do_no_harm),
         T(test_a_server_that_cannot_bind_says_why),
         T(test_two_servers_live_in_one_process),

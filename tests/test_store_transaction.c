@@ -186,6 +186,30 @@ static void test_lesson_484_reset_inside_a_transaction_ends_it_once(void **state
     assert_int_equal(w->one->domain->watches + w->one->domain->transactions + w->one->event_count, 0);
 }
 
+static void test_lesson_496_a_refused_request_undoes_nothing(void **state)
+{
+    struct kit_world *w = *state;
+    kit_expect_ok(kit_write(w->one, 0, "x/y", "v"));
+    kit_expect_ok(kit_ask2(w->one, XS_WATCH, 0, "x", "t"));
+    uint32_t tx = kit_tx(w->one);
+    kit_expect_ok(kit_write(w->one, tx, "x/z", "v"));
+    struct store_domain before = *w->one->domain;
+    uint32_t owned = w->g.tree.owned[1];
+    for (unsigned twice = 0; twice < 2; twice++) {
+        uint32_t in = twice ? tx : 0;
+        kit_expect_error(kit_write(w->one, in, "/tool/no", "v"), "EACCES");
+        kit_expect_error(kit_ask1(w->one, XS_RM, in, "/tool"), "EACCES");
+        kit_expect_error(kit_ask2(w->one, XS_SET_PERMS, in, "x", "n2"), "EPERM");
+        kit_expect_error(kit_ask2(w->one, XS_WATCH, in, "x", "t"), "EEXIST");
+        kit_expect_error(kit_ask2(w->one, XS_UNWATCH, in, "x", "u"), "ENOENT");
+        kit_expect_error(kit_ask1(w->one, XS_TRANSACTION_END, in, "maybe"), "EINVAL");
+    }
+    assert_memory_equal(&before, w->one->domain, sizeof(before));
+    assert_int_equal(w->g.tree.owned[1], owned);
+    kit_expect_ok(kit_ask1(w->one, XS_TRANSACTION_END, tx, "T"));
+    kit_expect_list(kit_ask1(w->one, XS_DIRECTORY, 0, "x"), "y,z,");
+}
+
 /* Guest 2 writes what guest 1's transaction reads, as fast as it is served; guest 1 must commit all the same. */
 static void test_lesson_206_a_stream_of_writes_does_not_starve_a_transaction(void **state)
 {
@@ -373,6 +397,7 @@ int main(void)
         T_SMALL(test_lesson_415_a_create_that_fails_inside_a_transaction_leaves_nothing),
         T(test_lesson_418_a_deep_tree_is_walked_without_recursion),
         T(test_lesson_484_reset_inside_a_transaction_ends_it_once),
+        T(test_lesson_496_a_refused_request_undoes_nothing),
         T(test_lesson_206_a_stream_of_writes_does_not_starve_a_transaction),
         T_SMALL(test_quotas_hold_to_the_last_one_and_are_given_back),
         T_SMALL(test_quotas_of_a_node_and_a_path_hold),
