@@ -84,6 +84,8 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lcmocka
 
+$(BUILD)/tests/test_cfg: LDLIBS += -lxlutil -lxenlight
+
 demo: deps programs
 	@BUILD=$(BUILD) scripts/demo.sh
 
