@@ -387,8 +387,9 @@ void blkguest_offer(struct blkguest *g, const char *protocol)
     guest_wait_back(g, XenbusStateInitWait);
     g->protocol = blk_protocol_find(protocol);
     ring_front_init(&g->ring, g->memory.address, PAGE_BYTES, g->protocol->slot_bytes);
-    if (gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn, false, &g->ring_gref, &e) ||
-        platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e))
+    if (!g->ring_gref && gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn, false, &g->ring_gref, &e))
+        fail_msg("%s", e.text);
+    if (platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e))
         fail_msg("%s", e.text);
     keys.ring_ref[0] = g->ring_gref;
     keys.port = g->channel.port;
@@ -413,15 +414,20 @@ void blkguest_connect(struct blkguest *g, const char *protocol)
     blkguest_wait_connected(g);
 }
 
+void blkguest_ring_end(struct blkguest *g)
+{
+    assert_int_equal(gnttab_end(platform_gnttab(g->platform), g->ring_gref), 0);
+    g->ring_gref = 0;
+    platform_evtchn_close(g->platform, &g->channel);
+}
+
 void blkguest_disconnect(struct blkguest *g)
 {
     blkguest_switch(g, XenbusStateClosing);
     guest_wait_back(g, XenbusStateClosing);
     blkguest_switch(g, XenbusStateClosed);
     guest_wait_back(g, XenbusStateClosed);
-    /* Nothing of ours is mapped any more: the grants can be ended at once. */
-    assert_int_equal(gnttab_end(platform_gnttab(g->platform), g->ring_gref), 0);
-    platform_evtchn_close(g->platform, &g->channel);
+    blkguest_ring_end(g); /* nothing of ours is mapped any more */
 }
 
 void blkguest_close(struct blkguest *g)

@@ -69,7 +69,8 @@ struct blkguest {
     struct store_client *store;
     struct xb_device xb;
     struct platform_extent memory; /* page 0: the ring; 1 …: data */
-    uint32_t ring_gref, gref[BLKWORLD_PAGES];
+    uint32_t ring_gref;            /* 0: not granted */
+    uint32_t gref[BLKWORLD_PAGES];
     unsigned char *data;
     struct evtchn channel;
     struct ring_front ring;
@@ -84,6 +85,8 @@ void blkguest_connect(struct blkguest *g, const char *protocol);
 /* Publishes a fresh ring and Initialised, without waiting for the backend. */
 void blkguest_offer(struct blkguest *g, const char *protocol);
 void blkguest_wait_connected(struct blkguest *g);
+/* Takes the ring's grant and the channel back; the backend has let go of both. */
+void blkguest_ring_end(struct blkguest *g);
 /* Closing, Closed; the grants are free afterwards. */
 void blkguest_disconnect(struct blkguest *g);
 void blkguest_close(struct blkguest *g);

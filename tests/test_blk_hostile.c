@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "tests/blkworld.h"
 
@@ -56,8 +56,7 @@ static void guest_start_over(struct scene *s)
     struct blkguest *g = &s->guest;
     blkworld_wait_back(&s->world, s->domid, BLKWORLD_DEVID, XenbusStateClosed);
     blkworld_wait_held(&s->world, s->domid, 0);
-    assert_int_equal(gnttab_end(platform_gnttab(g->platform), g->ring_gref), 0);
-    platform_evtchn_close(g->platform, &g->channel);
+    blkguest_ring_end(g);
     blkguest_switch(g, XenbusStateClosing);
     blkguest_switch(g, XenbusStateClosed);
     blkguest_switch(g, XenbusStateInitialising);
@@ -306,6 +305,7 @@ static void ring_as_data(struct scene *s)
 {
     struct blkif_request r = slot_good(&s->guest);
     r.seg[0].gref = s->guest.ring_gref;
+    r.sector_number = 8; /* its first word is no small number */
     ring_front_put(&s->guest.ring, &r, sizeof(r));
     (void)ring_front_push(&s->guest.ring);
 }
@@ -370,31 +370,31 @@ static void test_references_that_cost_dom0_a_question_each_close_the_device(void
 
 /* ---- what a guest writes while it is being served ---- */
 
+/* A process, not a thread: it shares the guest's memory with this one as a second processor of the guest would. */
 struct scribbler {
-    struct scene *scene;
-    _Atomic bool stop;
-    void (*scribble)(struct scene *s, uint64_t n);
-    pthread_t thread;
+    pid_t pid;
+    _Atomic bool *stop; /* shared */
 };
-
-static void *scribbler_main(void *arg)
-{
-    struct scribbler *x = arg;
-    for (uint64_t n = 0; !x->stop; n++)
-        x->scribble(x->scene, n);
-    return NULL;
-}
 
 static void scribble_start(struct scribbler *x, struct scene *s, void (*fn)(struct scene *, uint64_t))
 {
-    *x = (struct scribbler){.scene = s, .scribble = fn};
-    assert_int_equal(pthread_create(&x->thread, NULL, scribbler_main, x), 0);
+    x->stop = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(x->stop, MAP_FAILED);
+    x->pid = fork();
+    if (x->pid == 0) {
+        for (uint64_t n = 0; !*x->stop; n++)
+            fn(s, n);
+        _exit(0);
+    }
 }
 
 static void scribble_stop(struct scribbler *x)
 {
-    x->stop = true;
-    pthread_join(x->thread, NULL);
+    int status;
+    *x->stop = true;
+    assert_int_equal(waitpid(x->pid, &status, 0), x->pid);
+    assert_int_equal(status, 0);
+    munmap(x->stop, PAGE_BYTES);
 }
 
 /* Good and bad values by turns in every field of every slot. */
@@ -437,7 +437,8 @@ static void test_lesson_155_a_request_is_fetched_once(void **state)
     blkworld_wait_held(&s.world, s.domid, 0);
     blkguest_switch(&s.guest, XenbusStateInitialising);
     blkguest_connect(&s.guest, NULL);
-    blkguest_check_served(&s.guest, SEED);
+    assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_READ, 0, 0, 11, 0, 7),
+                     BLKIF_RSP_OKAY); /* what it says is its own */
     scene_stop(&s);
 }
 

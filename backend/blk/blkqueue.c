@@ -63,18 +63,31 @@ const char *blkqueue_fault_text(enum blkqueue_fault fault)
     return "no fault";
 }
 
+static void event_done(struct uring_op *op, int result, uint32_t cqe_flags);
+
 void blkqueue_activate(struct blkqueue *q)
 {
     if (q->state == BLKQUEUE_RUNNING && list_empty(&q->active_link))
         list_append(&q->reactor->active, &q->active_link);
 }
 
-/* Events of a guest that sends them for nothing are read after a pause. */
+/* The channel is awaited by one multishot poll that is never armed again: each notification is one completion, and the
+ * bit is never cleared, so an event costs no system call here. Only where the poll has ended it is cleared first. */
+void blkqueue_listen(struct blkqueue *q)
+{
+    q->event_op.fn = event_done;
+    q->event_posted = true;
+    (void)evtchn_consume(&q->channel); /* what came before is seen by the look at the ring that follows a listen */
+    uring_poll(&q->reactor->uring, &q->event_op, q->channel.wait_fd);
+    blkqueue_activate(q);
+}
+
 static void pause_done(struct uring_op *op, int result, uint32_t cqe_flags)
 {
     (void)result, (void)cqe_flags;
     struct blkqueue *q = container_of(op, struct blkqueue, pause_op);
     q->event_posted = false;
+    q->spurious = BLKQUEUE_SPURIOUS_MAX - 1; /* one more and it is the next pause */
     if (q->state == BLKQUEUE_RUNNING)
         blkqueue_listen(q);
 }
@@ -83,35 +96,29 @@ static void blkqueue_pause(struct blkqueue *q)
 {
     static struct __kernel_timespec wait = {.tv_nsec = BLKQUEUE_PAUSE_NS};
     q->pause_op.fn = pause_done;
-    io_uring_prep_timeout(uring_sqe(&q->reactor->uring, &q->pause_op), &wait, 0, 0);
     q->event_posted = true;
+    io_uring_prep_timeout(uring_sqe(&q->reactor->uring, &q->pause_op), &wait, 0, 0);
     blkcounter_add(&q->stats.pauses, 1);
 }
 
 static void event_done(struct uring_op *op, int result, uint32_t cqe_flags)
 {
-    (void)cqe_flags;
     struct blkqueue *q = container_of(op, struct blkqueue, event_op);
-    q->event_posted = false;
+    q->event_posted = cqe_flags & IORING_CQE_F_MORE;
+    if (q->state != BLKQUEUE_RUNNING)
+        return;
     if (result > 0) {
         blkcounter_add(&q->stats.events, 1);
-        q->spurious++;
         blkqueue_activate(q);
+        if (++q->spurious == BLKQUEUE_SPURIOUS_MAX && q->event_posted)
+            uring_cancel(&q->reactor->uring, &q->event_op);
     }
-    if (q->state != BLKQUEUE_RUNNING || (result <= 0 && result != -EINTR && result != -EAGAIN))
-        return; /* no longer wanted, or the channel is closed: nobody is left to send events */
-    if (q->spurious > BLKQUEUE_SPURIOUS_MAX)
+    if (q->event_posted)
+        return;
+    if (q->spurious >= BLKQUEUE_SPURIOUS_MAX)
         blkqueue_pause(q);
-    else
+    else if (result > 0 || result == -ECANCELED)
         blkqueue_listen(q);
-}
-
-void blkqueue_listen(struct blkqueue *q)
-{
-    q->event_op.fn = event_done;
-    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->event_op);
-    io_uring_prep_read(sqe, q->channel.wait_fd, q->event_bytes, sizeof(q->event_bytes), 0);
-    q->event_posted = true;
 }
 
 void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int16_t status)

@@ -114,9 +114,8 @@ struct blkqueue {
 
     struct evtchn channel;
     struct uring_op event_op, pause_op;
-    bool event_posted; /* a read of the channel or a pause is with the kernel */
+    bool event_posted; /* the poll of the channel or a pause is with the kernel */
     unsigned spurious; /* events since the last request */
-    unsigned char event_bytes[64];
 
     struct letter to_reactor, to_control;
     int result; /* of the attach */
@@ -152,7 +151,7 @@ bool blkqueue_waiting(const struct blkqueue *q);
 void blkqueue_publish(struct blkqueue *q);
 /* False: the queue is asleep until its event. True: something came meanwhile. */
 bool blkqueue_arm(struct blkqueue *q);
-/* Reads the channel's event as soon as there is one. */
+/* Awaits the channel's events, and looks at the ring for what came before. */
 void blkqueue_listen(struct blkqueue *q);
 /* Looks at the ring in the next pass. */
 void blkqueue_activate(struct blkqueue *q);

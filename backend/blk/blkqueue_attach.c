@@ -3,7 +3,6 @@
  * one function that looks at what is held, so a failure halfway and an orderly end take the same path (XSA-484).
  */
 #include <assert.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "backend/blk/blkqueue.h"
@@ -36,15 +35,6 @@ static int queue_map_ring(struct blkqueue *q, struct err *e)
     return 0;
 }
 
-/* Reads of the channel wait inside io_uring, which answers a non-blocking description at once instead. */
-static int channel_make_blocking(const struct evtchn *ch, struct err *e)
-{
-    int flags = fcntl(ch->wait_fd, F_GETFL);
-    if (flags < 0 || fcntl(ch->wait_fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
-        return err_set(e, -errno, "event channel: %s", strerror(errno));
-    return 0;
-}
-
 static int queue_acquire(struct blkqueue *q, struct err *e)
 {
     struct reactor *r = q->reactor;
@@ -56,8 +46,6 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     rc = queue_map_ring(q, e);
     if (!rc)
         rc = platform_evtchn_bind_interdomain(r->platform, c->front_domid, c->port, &q->channel, e);
-    if (!rc)
-        rc = channel_make_blocking(&q->channel, e);
     if (rc)
         return rc;
     struct dma_setup setup = {
@@ -98,7 +86,6 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
     }
     q->state = BLKQUEUE_RUNNING;
     blkqueue_listen(q);
-    blkqueue_activate(q); /* what the frontend put in before we came */
     return 0;
 }
 
