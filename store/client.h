@@ -25,10 +25,12 @@ struct store_client;
 typedef uint32_t store_tx;
 #define STORE_NO_TX ((store_tx)0)
 
-/* Connects to the socket at `path` (NULL: as libxenstore finds it, by XENSTORED_PATH or its default). */
+/* Connects to the socket at `path` (NULL: as libxenstore finds it, by XENSTORED_PATH or its default). With a path,
+ * XENSTORED_PATH is changed for the moment of the call, under a lock that all callers of this function share. */
 int store_client_open(const char *path, struct store_client **out, struct err *e);
 void store_client_close(struct store_client *c);
-/* Readable when a watch event waits; valid as long as the client. */
+/* Readable when a watch event waits; valid as long as the client. libxenstore does not make it readable when the store
+ * goes away: who must notice that without a call of its own looks with store_next_event() from time to time. */
 int store_client_fd(struct store_client *c);
 
 /* The value at the printf-composed path as a NUL-terminated string in *out (caller frees), its length without the NUL
@@ -57,7 +59,7 @@ int store_tx_end(struct store_client *c, store_tx tx, bool abort_it);
 int store_watch(struct store_client *c, const char *token, const char *path_fmt, ...) PRINTF(3, 4);
 int store_unwatch(struct store_client *c, const char *token, const char *path_fmt, ...) PRINTF(3, 4);
 /* The next waiting event, without blocking: *path and *token point into *event, which the caller frees.
- * -EAGAIN: none waits. -EPIPE: the store is gone. */
+ * -EAGAIN: none waits. -EPIPE: the store is gone (seen by a client that has set a watch). */
 int store_next_event(struct store_client *c, char ***event, const char **path, const char **token);
 
 /* Domain administration, dom0 only: INTRODUCE, RELEASE. */

@@ -174,8 +174,20 @@ static void test_a_conflict_is_eagain_and_a_retry_succeeds(void **state)
     store_client_close(b);
 }
 
+/* libxenstore's reader thread, which a watch starts, ends inside a call that scripts/tsan.supp has ThreadSanitizer
+ * ignore; that then ends the program. */
+static void not_under_tsan(void)
+{
+    const char *mode = getenv("DOMZERO_TEST_MODE");
+    if (!mode || strcmp(mode, "tsan") != 0)
+        return;
+    print_message("skipped: ThreadSanitizer cannot follow the end of libxenstore's reader thread\n");
+    skip();
+}
+
 static void test_watches_reach_other_connections(void **state)
 {
+    not_under_tsan();
     struct store_client *dom0 = client(*state, 0);
     guest_make(dom0, 3);
     struct store_client *guest = client(*state, 3);
@@ -225,6 +237,7 @@ static void test_introduce_makes_a_socket_and_release_takes_it(void **state)
 
 static void test_a_domain_that_died_loses_its_connections_and_counts(void **state)
 {
+    not_under_tsan();
     struct kit_server *k = *state;
     struct store_client *dom0 = client(k, 0);
     guest_make(dom0, 3);
@@ -537,6 +550,26 @@ static void test_a_server_that_cannot_bind_says_why(void **state)
     assert_int_equal(system(command), 0);
 }
 
+static void test_a_client_learns_that_the_store_is_gone(void **state)
+{
+    (void)state;
+    not_under_tsan();
+    struct kit_server gone;
+    kit_server_start(&gone, NULL);
+    struct store_client *c = client(&gone, 0);
+    char **event;
+    const char *path, *token;
+    int r;
+    assert_int_equal(store_watch(c, "t", "/x"), 0);
+    event_is(c, "/x", "t");
+    kit_server_stop(&gone);
+    while ((r = store_next_event(c, &event, &path, &token)) == -EAGAIN)
+        continue;
+    assert_int_equal(r, -EPIPE);
+    assert_int_equal(store_write(c, STORE_NO_TX, "v", "/x"), -EPIPE);
+    store_client_close(c);
+}
+
 static void test_two_servers_live_in_one_process(void **state)
 {
     struct kit_server other;
@@ -575,6 +608,7 @@ int main(void)
         T(test_lesson_206_a_braked_guest_is_served_again),
         T(test_random_bytes_do_no_harm),
         T(test_a_server_that_cannot_bind_says_why),
+        T(test_a_client_learns_that_the_store_is_gone),
         T(test_two_servers_live_in_one_process),
     };
     return cmocka_run_group_tests_name("store_server", tests, NULL, NULL);
