@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static unsigned char *map_fd(int fd, size_t length_bytes, int prot)
+static unsigned char *map_fd(void *at, int fd, size_t length_bytes, int prot)
 {
-    void *p = mmap(NULL, length_bytes, prot, MAP_SHARED, fd, 0);
+    void *p = mmap(at, length_bytes, prot, MAP_SHARED | (at ? MAP_FIXED : 0), fd, 0);
     assert(p != MAP_FAILED);
     return p;
 }
@@ -20,9 +20,15 @@ static int memory_new(size_t length_bytes)
     return fd;
 }
 
-static unsigned char *host_map(const struct grant_world *w, unsigned char *guest, int fd, size_t length_bytes, int prot)
+static unsigned char *host_map(struct grant_world *w, unsigned char *guest, int fd, size_t length_bytes, int prot)
 {
-    return w->one_mapping ? guest : map_fd(fd, length_bytes, prot);
+    if (w->one_mapping)
+        return guest;
+    if (!w->place)
+        return map_fd(NULL, fd, length_bytes, prot);
+    unsigned char *at = map_fd(w->place, fd, length_bytes, prot);
+    w->place += length_bytes;
+    return at;
 }
 
 static void host_unmap(const struct grant_world *w, void *host, size_t length_bytes)
@@ -166,7 +172,7 @@ struct world_extent *gworld_share(struct grant_world *w, uint32_t base_gfn, uint
         .readonly = readonly,
     };
     x->fd = memory_new(extent_bytes(x));
-    x->guest = map_fd(x->fd, extent_bytes(x), PROT_READ | PROT_WRITE);
+    x->guest = map_fd(NULL, x->fd, extent_bytes(x), PROT_READ | PROT_WRITE);
     return x;
 }
 
@@ -192,7 +198,7 @@ uint32_t gworld_frame_new(struct grant_world *w, uint16_t grantee)
         w->frame_count++;
     }
     *f = (struct world_frame){.instance = w->instance, .grantee = grantee, .fd = memory_new(PAGE_BYTES)};
-    f->guest = map_fd(f->fd, PAGE_BYTES, PROT_READ | PROT_WRITE);
+    f->guest = map_fd(NULL, f->fd, PAGE_BYTES, PROT_READ | PROT_WRITE);
     return index;
 }
 

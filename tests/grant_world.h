@@ -35,10 +35,11 @@ struct grant_world {
     unsigned extent_count;
     struct world_frame frame[GNTTAB_FRAMES_MAX];
     unsigned frame_count;
-    uint32_t instance; /* whose the next extent or frame is */
-    bool one_mapping;  /* the host uses the guest's addresses: ThreadSanitizer then sees both sides' accesses meet */
-    unsigned lookups;  /* calls of either get */
-    int refuse;        /* -errno for all gets to come, 0: none */
+    uint32_t instance;    /* whose the next extent or frame is */
+    bool one_mapping;     /* the host uses the guest's addresses: ThreadSanitizer then sees both sides' accesses meet */
+    unsigned char *place; /* where the host's next mapping goes, one behind the other; NULL: anywhere */
+    unsigned lookups;     /* calls of either get */
+    int refuse;           /* -errno for all gets to come, 0: none */
     /* Lets a test be the guest at the very moment when the host asks for an extent; or NULL. */
     void (*on_extent_get)(struct grant_world *w, uint32_t gfn);
     /* Told before the host's mapping of an extent goes; or NULL. */

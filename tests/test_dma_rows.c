@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 
 #include "grant/dma.h"
@@ -35,6 +36,28 @@ static void test_pin_uses_the_guests_own_pages_and_merges_neighbours(void **stat
     assert_int_equal(f->registrations, 2);
     dma_pin.put(f->dma, &io, true);
     dma_world_free(f);
+}
+
+/* A vector is one buffer's: two extents may happen to lie side by side in our memory. */
+static void test_pin_does_not_merge_across_extents(void **state)
+{
+    (void)state;
+    for (int refuse = 0; refuse < 2; refuse++) {
+        struct dma_world *f = dma_world_new(&dma_pin, refuse ? -EPERM : 0);
+        size_t room_bytes = (size_t)32 * PAGE_BYTES;
+        void *room = mmap(NULL, room_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        f->world.place = room;
+        struct dma_segment s[2] = {{gworld_grant(&f->world, GFN + 15, false), 0, PAGE_BYTES},
+                                   {gworld_grant(&f->world, GFN_FAR, false), 0, PAGE_BYTES}};
+        struct dma_io io;
+        assert_int_equal(dma_pin.get(f->dma, s, 2, true, &io), 0);
+        assert_ptr_equal(gworld_host_page(&f->world, GFN + 15) + PAGE_BYTES, gworld_host_page(&f->world, GFN_FAR));
+        dma_device_checks(f, &io, 2 * PAGE_BYTES);
+        assert_int_equal(io.vec_count, refuse ? 1 : 2); /* plain memory is plain memory */
+        assert_int_equal(dma_pin.put(f->dma, &io, true), 0);
+        dma_world_free(f);
+        munmap(room, room_bytes);
+    }
 }
 
 static void test_lesson_396_pin_makes_the_guests_end_wait_for_the_io(void **state)
@@ -209,6 +232,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pin_uses_the_guests_own_pages_and_merges_neighbours),
+        cmocka_unit_test(test_pin_does_not_merge_across_extents),
         cmocka_unit_test(test_lesson_396_pin_makes_the_guests_end_wait_for_the_io),
         cmocka_unit_test(test_pin_writes_the_pinned_frame_whatever_the_table_says),
         cmocka_unit_test(test_lesson_399_registration_ends_before_the_extent_goes),

@@ -434,6 +434,25 @@ static void test_lesson_255_grant_frame_in_use_outlives_its_instance(void **stat
     must_fail(w, used, false, GRANT_E_BAD_REF);
 }
 
+/* Two processes of one domain: the table is the one's, the memory the other's. */
+static void test_lesson_268_gone_table_gives_no_new_maps_of_living_memory(void **state)
+{
+    struct grant_world *w = *state;
+    w->instance = 2;
+    struct world_extent *others = gworld_share(w, 0x300, 2, false);
+    w->instance = 1;
+    uint32_t used = gworld_grant(w, 0x300, false), idle = gworld_grant(w, 0x301, false);
+    struct gntmap_page page = must_map(w, used, true);
+    gworld_instance_ends(w, 1);
+    gntmap_instance_gone(w->map, 1);
+    must_fail(w, used, true, GRANT_E_REVOKED);
+    must_fail(w, idle, true, GRANT_E_REVOKED);
+    assert_int_equal(gworld_flags(w, idle), GTF_permit_access);
+    gntmap_unmap(w->map, &page);
+    assert_null(w->frame[0].host);
+    assert_non_null(others->host); /* its owner lives */
+}
+
 static void test_lesson_379_idle_grant_frames_go_at_once(void **state)
 {
     struct grant_world *w = *state;
@@ -536,6 +555,7 @@ int main(void)
         WORLD_TEST(test_copies_stay_within_the_page_and_are_exact),
         WORLD_TEST(test_copy_of_nothing_is_ignored_entirely),
         WORLD_TEST(test_lesson_255_grant_frame_in_use_outlives_its_instance),
+        WORLD_TEST(test_lesson_268_gone_table_gives_no_new_maps_of_living_memory),
         WORLD_TEST(test_lesson_379_idle_grant_frames_go_at_once),
         WORLD_TEST(test_lesson_501_new_frame_of_the_same_index_comes_after_the_old_is_gone),
         WORLD_TEST(test_lesson_484_instance_may_go_twice),

@@ -61,7 +61,7 @@ static bool under_tool(const char *name)
 
 static struct stepper {
     unsigned step, at; /* the guest moves before instruction `at`, or before each */
-    bool each;
+    bool each, moved;
     void (*guest)(struct grant_world *w);
     struct grant_world *w;
 } stepper;
@@ -69,8 +69,10 @@ static struct stepper {
 static void on_trap(int signal, siginfo_t *info, void *context)
 {
     (void)signal, (void)info;
-    if (stepper.each || stepper.step == stepper.at)
+    if (stepper.each || stepper.step == stepper.at) {
         stepper.guest(stepper.w);
+        stepper.moved = true;
+    }
     if (!stepper.each && stepper.step >= stepper.at)
         ((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)TRAP_FLAG;
     stepper.step++;
@@ -98,6 +100,7 @@ static int stepped_map(struct grant_world *w, uint32_t gref, bool write, int at,
 #else
 static struct stepper {
     unsigned step;
+    bool moved;
 } stepper;
 
 static bool stepper_works(void)
@@ -154,6 +157,12 @@ static bool move_within_first_map(struct grant_world *w, const struct move *move
     assert_int_equal(frametable_pinned(w->frames), 1);
     assert_true(page.address == gworld_host_page(w, GFN) || page.address == gworld_host_page(w, move->gfn));
     assert_false(page.extent->readonly);
+    if (stepper.moved && (gworld_flags(w, move->gref) & GTF_reading)) {
+        /* Our mark is on what the guest wrote, so that is what was to be checked, and its frame the one to be mapped.
+         */
+        assert_int_equal(move->code, 0);
+        assert_ptr_equal(page.address, gworld_host_page(w, move->gfn));
+    }
     bool old = page.address == gworld_host_page(w, GFN);
     assert_int_equal(gntmap_map(w->map, move->gref, false, &again), 0);
     assert_ptr_equal(again.address, page.address);
