@@ -2,13 +2,12 @@
 /* backend/role_blk.c: the block backend as a process: the control thread's loop around store, reactor and the daemon's
  * two descriptors. Everything it opens it closes; two of them can run in one process.
  */
-#include <signal.h>
 #include <string.h>
 
 #include "backend/blk/blkback.h"
 #include "backend/role.h"
 
-struct role {
+struct role_blk {
     struct loop loop;
     struct platform *platform;
     struct store_client *store;
@@ -19,7 +18,7 @@ struct role {
 
 static void platform_ready(struct loop_source *source, uint32_t epoll_events)
 {
-    struct role *role = container_of(source, struct role, platform_source);
+    struct role_blk *role = container_of(source, struct role_blk, platform_source);
     (void)epoll_events;
     role->result = platform_step(role->platform);
     if (role->result >= 0)
@@ -30,12 +29,13 @@ static void platform_ready(struct loop_source *source, uint32_t epoll_events)
 
 static void stop_ready(struct loop_source *source, uint32_t epoll_events)
 {
-    struct role *role = container_of(source, struct role, stop_source);
+    struct role_blk *role = container_of(source, struct role_blk, stop_source);
     (void)epoll_events;
     loop_quit(&role->loop);
 }
 
-static int role_connect(struct role *role, const struct role_options *o, struct engine_options *engine, struct err *e)
+static int role_connect(struct role_blk *role, const struct role_options *o, struct engine_options *engine,
+                        struct err *e)
 {
     engine->platform_row = o->platform_row;
     if (o->domain_dir)
@@ -50,7 +50,7 @@ static int role_connect(struct role *role, const struct role_options *o, struct 
     return rc;
 }
 
-static int role_watch(struct role *role, const struct role_options *o, struct err *e)
+static int role_watch(struct role_blk *role, const struct role_options *o, struct err *e)
 {
     int rc = loop_add(&role->loop, &role->platform_source, platform_fd(role->platform), EPOLLIN, platform_ready);
     if (!rc && o->stop_fd >= 0)
@@ -58,7 +58,7 @@ static int role_watch(struct role *role, const struct role_options *o, struct er
     return rc ? err_set(e, rc, "cannot wait for the hypervisor role and the daemon: %s", strerror(-rc)) : 0;
 }
 
-static int role_start(struct role *role, const struct role_options *o, struct err *e)
+static int role_start(struct role_blk *role, const struct role_options *o, struct err *e)
 {
     struct engine_options options = {0};
     struct engine *engine = NULL;
@@ -74,7 +74,7 @@ static int role_start(struct role *role, const struct role_options *o, struct er
     return rc;
 }
 
-static void role_stop(struct role *role)
+static void role_stop(struct role_blk *role)
 {
     blkback_free(role->back);
     loop_remove(&role->loop, &role->platform_source);
@@ -85,10 +85,9 @@ static void role_stop(struct role *role)
         platform_close(role->platform);
 }
 
-static int role_serve(struct role *role, int ready_fd, struct err *e)
+static int role_serve(struct role_blk *role, const struct role_options *o, struct err *e)
 {
-    if (ready_fd >= 0 && write(ready_fd, "r", 1) != 1)
-        return err_set(e, -errno, "cannot tell the daemon that the block role serves: %s", strerror(errno));
+    role_ready(o);
     int rc = loop_run(&role->loop);
     if (rc)
         return err_set(e, rc, "event loop: %s", strerror(-rc));
@@ -97,9 +96,8 @@ static int role_serve(struct role *role, int ready_fd, struct err *e)
 
 int role_blk_run(const struct role_options *o)
 {
-    struct role role = {0};
+    struct role_blk role = {0};
     struct err e;
-    signal(SIGPIPE, SIG_IGN); /* a notification to a channel whose far end is gone */
     int rc = loop_init(&role.loop);
     if (rc) {
         log_error("block role: %s", strerror(-rc));
@@ -107,7 +105,7 @@ int role_blk_run(const struct role_options *o)
     }
     rc = role_start(&role, o, &e);
     if (!rc)
-        rc = role_serve(&role, o->ready_fd, &e);
+        rc = role_serve(&role, o, &e);
     if (rc)
         log_error("block role: %s", e.text);
     role_stop(&role);

@@ -165,18 +165,13 @@ static bool device_step(struct blkdev *d)
 {
     switch (xb_device_reaction(&d->xb)) {
     case XB_ANNOUNCE:
-    case XB_REINIT:
-        return step_announce(d);
-    case XB_CONNECT:
-        return step_connect(d);
-    case XB_CLOSE:
-        return step_close(d, false);
+    case XB_REINIT: return step_announce(d);
+    case XB_CONNECT: return step_connect(d);
+    case XB_CLOSE: return step_close(d, false);
     case XB_CLOSED:
-    case XB_RESET:
-        return step_close(d, true);
+    case XB_RESET: return step_close(d, true);
     case XB_RECONNECT:
-    case XB_WAIT:
-        break;
+    case XB_WAIT: break;
     }
     return false;
 }

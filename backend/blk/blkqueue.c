@@ -51,14 +51,10 @@ void blkqueue_free(struct blkqueue *q)
 const char *blkqueue_fault_text(enum blkqueue_fault fault)
 {
     switch (fault) {
-    case BLKQUEUE_F_OVERRUN:
-        return "the frontend's ring index is further ahead than the ring has entries";
-    case BLKQUEUE_F_MISSES:
-        return "the frontend sent too many grant references that name nothing";
-    case BLKQUEUE_F_GONE:
-        return "the frontend's process is gone";
-    case BLKQUEUE_F_NONE:
-        break;
+    case BLKQUEUE_F_OVERRUN: return "the frontend's ring index is further ahead than the ring has entries";
+    case BLKQUEUE_F_MISSES: return "the frontend sent too many grant references that name nothing";
+    case BLKQUEUE_F_GONE: return "the frontend's process is gone";
+    case BLKQUEUE_F_NONE: break;
     }
     return "no fault";
 }

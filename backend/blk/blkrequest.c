@@ -229,9 +229,7 @@ static void request_count(struct blkqueue *q, const struct blkreq *req)
         blkcounter_add(&q->stats.flushes, 1);
         blkcounter_add(&q->stats.sectors_written, req->sector_count);
         break;
-    default:
-        blkcounter_add(&q->stats.writes, 1);
-        blkcounter_add(&q->stats.sectors_written, req->sector_count);
+    default: blkcounter_add(&q->stats.writes, 1); blkcounter_add(&q->stats.sectors_written, req->sector_count);
     }
 }
 

@@ -31,8 +31,7 @@ static int raw_open_error(const struct image_config *c, int error, struct err *e
     switch (error) {
     case ENOENT:
         return err_set(e, -error, "%s does not exist: make it (truncate -s 1G FILE) or correct params", c->path);
-    case EISDIR:
-        return err_set(e, -error, "%s is a directory: name an image file or a block device", c->path);
+    case EISDIR: return err_set(e, -error, "%s is a directory: name an image file or a block device", c->path);
     case EACCES:
     case EPERM:
     case EROFS:
@@ -42,8 +41,7 @@ static int raw_open_error(const struct image_config *c, int error, struct err *e
         if (c->direct_io)
             return err_set(e, -error, "%s lies on a file system without O_DIRECT: attach it with direct-io 0", c->path);
         /* fall through */
-    default:
-        return err_set(e, -error, "%s cannot be opened: %s", c->path, strerror(error));
+    default: return err_set(e, -error, "%s cannot be opened: %s", c->path, strerror(error));
     }
 }
 

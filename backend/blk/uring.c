@@ -129,8 +129,7 @@ unsigned uring_reap(struct uring *u)
 {
     unsigned head, n = 0;
     struct io_uring_cqe *cqe;
-    io_uring_for_each_cqe(&u->ring, head, cqe)
-    {
+    io_uring_for_each_cqe (&u->ring, head, cqe) {
         struct uring_op *op = (struct uring_op *)(uintptr_t)cqe->user_data;
         op->fn(op, cqe->res, cqe->flags);
         n++;
