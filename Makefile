@@ -107,9 +107,9 @@ check-valgrind:
 	@BUILD=$(BUILD) MODE=valgrind scripts/run-tests.sh
 
 bench:
-	@scripts/deps.sh build
+	@scripts/deps.sh build bench
 	@$(MAKE) --no-print-directory programs $(BENCHES)
-	@BUILD=$(BUILD) scripts/bench.sh
+	@BUILD=$(BUILD) python3 bench/block.py
 
 tidy:
 	@scripts/deps.sh check tidy

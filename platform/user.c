@@ -66,14 +66,9 @@ static void event_handle(struct user *u, const struct hv_event *event)
         user_take_instance_gone(u, event->domid, event->value);
         platform_tell_instance_gone(&u->base, event->domid, event->value);
         break;
-    case HV_EXTENT_REVOKED:
-        user_take_extent_revoked(u, event->domid, event->value);
-        break;
-    case HV_DOMAIN_GONE:
-        platform_tell_domain_gone(&u->base, event->domid);
-        break;
-    default: /* of a newer hypervisor role */
-        break;
+    case HV_EXTENT_REVOKED: user_take_extent_revoked(u, event->domid, event->value); break;
+    case HV_DOMAIN_GONE: platform_tell_domain_gone(&u->base, event->domid); break;
+    default: /* of a newer hypervisor role */ break;
     }
 }
 

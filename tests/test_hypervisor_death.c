@@ -151,32 +151,15 @@ static void churn_step(struct hvclient *c, uint32_t *seed, uint16_t domains)
     uint16_t other = (uint16_t)((random_next(seed) >> 16) % (domains + 1u));
     uint32_t key = (random_next(seed) >> 16) % 24;
     switch ((random_next(seed) >> 16) % 9) {
-    case 0:
-        n = hvclient_extent_alloc(c, other, 1 + key % 3, false, &x, fds, NULL) == 0 ? 1 : 0;
-        break;
-    case 1:
-        n = hvclient_extent_map(c, other, key, &x, fds, NULL) == 0 ? 1 : 0;
-        break;
-    case 2:
-        hvclient_extent_free(c, key, NULL);
-        break;
-    case 3:
-        hvclient_extent_put(c, other, key, NULL);
-        break;
-    case 4:
-        n = hvclient_port_alloc(c, other, &p, fds, NULL) == 0 ? 2 : 0;
-        break;
-    case 5:
-        n = hvclient_port_bind(c, other, key, &p, fds, NULL) == 0 ? 2 : 0;
-        break;
-    case 6:
-        hvclient_port_close(c, key, NULL);
-        break;
-    case 7:
-        n = hvclient_grant_frame_new(c, other, &x, fds, NULL) == 0 ? 1 : 0;
-        break;
-    default:
-        n = hvclient_grant_frame_map(c, other, key, &x, fds, NULL) == 0 ? 1 : 0;
+    case 0: n = hvclient_extent_alloc(c, other, 1 + key % 3, false, &x, fds, NULL) == 0 ? 1 : 0; break;
+    case 1: n = hvclient_extent_map(c, other, key, &x, fds, NULL) == 0 ? 1 : 0; break;
+    case 2: hvclient_extent_free(c, key, NULL); break;
+    case 3: hvclient_extent_put(c, other, key, NULL); break;
+    case 4: n = hvclient_port_alloc(c, other, &p, fds, NULL) == 0 ? 2 : 0; break;
+    case 5: n = hvclient_port_bind(c, other, key, &p, fds, NULL) == 0 ? 2 : 0; break;
+    case 6: hvclient_port_close(c, key, NULL); break;
+    case 7: n = hvclient_grant_frame_new(c, other, &x, fds, NULL) == 0 ? 1 : 0; break;
+    default: n = hvclient_grant_frame_map(c, other, key, &x, fds, NULL) == 0 ? 1 : 0;
     }
     for (int i = 0; i < n; i++)
         close(fds[i]);

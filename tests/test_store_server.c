@@ -141,20 +141,8 @@ static void test_a_conflict_is_eagain_and_a_retry_succeeds(void **state)
     store_client_close(b);
 }
 
-/* libxenstore's reader thread, which a watch starts, ends inside a call that scripts/tsan.supp has ThreadSanitizer
- * ignore; that then ends the program. */
-static void not_under_tsan(void)
-{
-    const char *mode = getenv("DOMZERO_TEST_MODE");
-    if (!mode || strcmp(mode, "tsan") != 0)
-        return;
-    print_message("skipped: ThreadSanitizer cannot follow the end of libxenstore's reader thread\n");
-    skip();
-}
-
 static void test_watches_reach_other_connections(void **state)
 {
-    not_under_tsan();
     struct store_client *dom0 = kit_client(*state, 0);
     kit_guest_make(dom0, 3);
     struct store_client *guest = kit_client(*state, 3);
@@ -204,7 +192,6 @@ static void test_introduce_makes_a_socket_and_release_takes_it(void **state)
 
 static void test_a_domain_that_died_loses_its_connections_and_counts(void **state)
 {
-    not_under_tsan();
     struct kit_server *k = *state;
     struct store_client *dom0 = kit_client(k, 0);
     kit_guest_make(dom0, 3);
@@ -254,7 +241,6 @@ static void test_a_server_that_cannot_bind_says_why(void **state)
 static void test_a_client_learns_that_the_store_is_gone(void **state)
 {
     (void)state;
-    not_under_tsan();
     struct kit_server gone;
     kit_server_start(&gone, NULL);
     struct store_client *c = kit_client(&gone, 0);

@@ -95,17 +95,10 @@ static bool front_acts(struct world *w)
         w->mapped = 0;
         front_to(w, INITIALISED);
         return true;
-    case XB_CONNECT:
-        front_to(w, CONNECTED);
-        return true;
-    case XB_CLOSE:
-        front_to(w, CLOSING);
-        return true;
-    case XB_CLOSED:
-        front_to(w, CLOSED);
-        return true;
-    default:
-        return false;
+    case XB_CONNECT: front_to(w, CONNECTED); return true;
+    case XB_CLOSE: front_to(w, CLOSING); return true;
+    case XB_CLOSED: front_to(w, CLOSED); return true;
+    default: return false;
     }
 }
 
@@ -131,24 +124,17 @@ static bool back_acts(struct world *w)
         return false;
     switch (a) {
     case XB_ANNOUNCE:
-    case XB_REINIT:
-        back_to(w, INITWAIT);
-        return true;
+    case XB_REINIT: back_to(w, INITWAIT); return true;
     case XB_CONNECT:
         assert_int_not_equal(w->keys, KEYS_USED); /* never to rings that may hold another connection's requests */
         w->mapped = 1;
         w->predates = 0;
         back_to(w, CONNECTED);
         return true;
-    case XB_CLOSE:
-        back_to(w, CLOSING);
-        return true;
+    case XB_CLOSE: back_to(w, CLOSING); return true;
     case XB_CLOSED:
-    case XB_RESET:
-        back_closes(w);
-        return true;
-    default:
-        return false;
+    case XB_RESET: back_closes(w); return true;
+    default: return false;
     }
 }
 

@@ -132,12 +132,10 @@ static int check_ready(struct xb_device *d, struct err *e)
     if (r < 0)
         return err_set(e, r, "%s/state cannot be read (%s): did somebody remove it?", d->dir, strerror(-r));
     switch (xb_state_parse(text)) {
-    case XenbusStateInitialising:
-        return -EAGAIN;
+    case XenbusStateInitialising: return -EAGAIN;
     case XenbusStateInitWait:
     case XenbusStateInitialised:
-    case XenbusStateConnected:
-        return 0;
+    case XenbusStateConnected: return 0;
     default:
         return err_set(e, -EIO, "the backend went to %s and gave no reason; see domzerod's log",
                        xb_state_name(xb_state_parse(text)));

@@ -103,18 +103,12 @@ int vmcfg_disk_option(struct vmcfg_disk *disk, const char *option, struct err *e
 static const char *format_name(libxl_disk_format format)
 {
     switch (format) {
-    case LIBXL_DISK_FORMAT_RAW:
-        return "raw";
-    case LIBXL_DISK_FORMAT_QCOW:
-        return "qcow";
-    case LIBXL_DISK_FORMAT_QCOW2:
-        return "qcow2";
-    case LIBXL_DISK_FORMAT_VHD:
-        return "vhd";
-    case LIBXL_DISK_FORMAT_QED:
-        return "qed";
-    default:
-        return NULL;
+    case LIBXL_DISK_FORMAT_RAW: return "raw";
+    case LIBXL_DISK_FORMAT_QCOW: return "qcow";
+    case LIBXL_DISK_FORMAT_QCOW2: return "qcow2";
+    case LIBXL_DISK_FORMAT_VHD: return "vhd";
+    case LIBXL_DISK_FORMAT_QED: return "qed";
+    default: return NULL;
     }
 }
 
