@@ -121,10 +121,6 @@ static bool misbehave(struct back *b, struct held *h)
         unmap(b, h);
         respond(b, id + 7777, op, BLKIF_RSP_OKAY);
         return true;
-    case BACK_DOUBLE:
-        answer(b, h, BLKIF_RSP_OKAY);
-        respond(b, id, op, BLKIF_RSP_OKAY);
-        return true;
     case BACK_STALE:
         unmap(b, h);
         if (b->have_stale)
@@ -177,8 +173,11 @@ static void held_answer(struct back *b)
 {
     if (b->shared->mode == BACK_HOLD && !b->shared->detach)
         return;
-    for (unsigned i = 0; i < b->held_count; i++)
+    for (unsigned i = 0; i < b->held_count; i++) {
         answer(b, &b->held[i], BLKIF_RSP_OKAY);
+        if (b->shared->mode == BACK_DOUBLE && i == 0)
+            respond(b, b->held[0].request.id, b->held[0].request.operation, BLKIF_RSP_OKAY);
+    }
     b->held_count = b->shared->held = 0;
 }
 
@@ -217,7 +216,8 @@ static void serve_ring(struct back *b)
         b->shared->mode = BACK_HOLD;
     }
     do {
-        must(ring_back_pending(&b->ring, &count));
+        if (ring_back_pending(&b->ring, &count)) /* by its own doing */
+            return;
         while (count--)
             take_one(b);
         held_answer(b);

@@ -183,6 +183,7 @@ void front_world_backend_start(struct front_world *w, enum back_mode mode, unsig
     w->backend = fork();
     if (w->backend == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close_range(3, ~0u, 0); /* the guest's connections too, which would outlive it */
         front_back_run(w);
     }
     assert_true(w->backend > 0);
