@@ -84,6 +84,8 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lcmocka
 
+$(BUILD)/tests/test_cfg: LDLIBS += -lxlutil -lxenlight
+
 demo: deps programs
 	@BUILD=$(BUILD) scripts/demo.sh
 
@@ -105,9 +107,9 @@ check-valgrind:
 	@BUILD=$(BUILD) MODE=valgrind scripts/run-tests.sh
 
 bench:
-	@scripts/deps.sh build
+	@scripts/deps.sh build bench
 	@$(MAKE) --no-print-directory programs $(BENCHES)
-	@BUILD=$(BUILD) scripts/bench.sh
+	@BUILD=$(BUILD) python3 bench/block.py
 
 tidy:
 	@scripts/deps.sh check tidy

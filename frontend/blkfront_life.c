@@ -235,14 +235,11 @@ static xb_state start_over_next(xb_state mine, xb_state peer)
 {
     switch (mine) {
     case XenbusStateInitialised:
-    case XenbusStateConnected:
-        return peer == XenbusStateInitWait ? XenbusStateInitialising : XenbusStateClosing;
-    case XenbusStateClosing:
-        return xb_reaction(XB_FRONT, mine, peer) == XB_CLOSED ? XenbusStateClosed : mine;
+    case XenbusStateConnected: return peer == XenbusStateInitWait ? XenbusStateInitialising : XenbusStateClosing;
+    case XenbusStateClosing: return xb_reaction(XB_FRONT, mine, peer) == XB_CLOSED ? XenbusStateClosed : mine;
     case XenbusStateClosed:
         return peer == XenbusStateClosed || peer == XenbusStateUnknown ? XenbusStateInitialising : mine;
-    default:
-        return XenbusStateInitialising;
+    default: return XenbusStateInitialising;
     }
 }
 
@@ -275,21 +272,15 @@ static int react(struct dz_vbd *v, struct err *e)
     if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
         return r;
     switch (xb_device_reaction(&v->device)) {
-    case XB_ANNOUNCE:
-        return publish(v, e);
-    case XB_CONNECT:
-        return on_connect(v, e);
-    case XB_RECONNECT:
-        return on_reconnect(v, e);
-    case XB_CLOSE:
-        on_close(v);
-        return 0;
+    case XB_ANNOUNCE: return publish(v, e);
+    case XB_CONNECT: return on_connect(v, e);
+    case XB_RECONNECT: return on_reconnect(v, e);
+    case XB_CLOSE: on_close(v); return 0;
     case XB_CLOSED:
         if (v->life == VBD_FAILED)
             show(v, XenbusStateClosed);
         return 0;
-    default:
-        return on_change(v, e);
+    default: return on_change(v, e);
     }
 }
 

@@ -134,19 +134,12 @@ static int entry_mark(struct grant_entry_v1 *entry, uint16_t self, bool write)
 static int pin_error(struct gntmap *m, int r)
 {
     switch (r) {
-    case -EROFS:
-        return GRANT_E_READONLY;
-    case -EOVERFLOW:
-        return GRANT_E_PINS;
-    case -ESTALE:
-        return GRANT_E_REVOKED;
+    case -EROFS: return GRANT_E_READONLY;
+    case -EOVERFLOW: return GRANT_E_PINS;
+    case -ESTALE: return GRANT_E_REVOKED;
     case -ENOENT:
-    case -EACCES:
-        m->misses++;
-        return GRANT_E_FRAME;
-    default:
-        m->misses++;
-        return r;
+    case -EACCES: m->misses++; return GRANT_E_FRAME;
+    default: m->misses++; return r;
     }
 }
 

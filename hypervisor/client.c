@@ -145,22 +145,14 @@ static int explain(struct err *e, const struct hv_request *r, const struct hv_re
 {
     const char *op = hv_op_name(r->op);
     switch (code) {
-    case 0:
-        return 0;
-    case -EDQUOT:
-        return err_set(e, code, "%s: this domain has its limit of %s", op, hv_limit_name(reply->limit));
-    case -ENOENT:
-        return err_set(e, code, "%s: there is no %u for us (domain %u)", op, r->value, r->domid);
-    case -EACCES:
-        return err_set(e, code, "%s: only domain 0, or the process that owns it, may", op);
-    case -EBUSY:
-        return err_set(e, code, "%s: port %u of domain %u is bound already", op, r->value, r->domid);
-    case -EPIPE:
-        return err_set(e, code, "%s: the hypervisor role is gone; reconnect", op);
-    case -EPROTO:
-        return err_set(e, code, "%s: the hypervisor role answered something else", op);
-    default:
-        return err_set(e, code, "%s: %s", op, strerror(-code));
+    case 0: return 0;
+    case -EDQUOT: return err_set(e, code, "%s: this domain has its limit of %s", op, hv_limit_name(reply->limit));
+    case -ENOENT: return err_set(e, code, "%s: there is no %u for us (domain %u)", op, r->value, r->domid);
+    case -EACCES: return err_set(e, code, "%s: only domain 0, or the process that owns it, may", op);
+    case -EBUSY: return err_set(e, code, "%s: port %u of domain %u is bound already", op, r->value, r->domid);
+    case -EPIPE: return err_set(e, code, "%s: the hypervisor role is gone; reconnect", op);
+    case -EPROTO: return err_set(e, code, "%s: the hypervisor role answered something else", op);
+    default: return err_set(e, code, "%s: %s", op, strerror(-code));
     }
 }
 
@@ -268,6 +260,8 @@ int hvclient_domain_create(struct hvclient *c, const char *name, uint16_t *domid
         return err_set(e, -EINVAL, "domain name '%s': letters, digits and _ . + - only", name);
     int result = ask(c, &r.head, sizeof(r), &reply, NULL, 0, e);
     *domid = (uint16_t)reply.body.domid;
+    if (result == -EMFILE)
+        return err_set(e, result, "the hypervisor role has no descriptors for another domain: raise RLIMIT_NOFILE");
     if (result == -EEXIST)
         return err_set(e, result, "there is a domain named %s already", name);
     return result;

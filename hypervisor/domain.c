@@ -71,6 +71,14 @@ static bool descriptors_reserve(struct domain *d)
     return true;
 }
 
+/* A dying domain keeps what is in use and no more. */
+static void descriptors_unreserve(struct domain *d)
+{
+    uint32_t used = d->used[HV_LIMIT_DESCRIPTORS];
+    d->h->descriptors_committed -= MAX(d->descriptors_guaranteed, used) - used;
+    d->descriptors_guaranteed = 0;
+}
+
 int domain_new(struct hypervisor *h, uint16_t domid, const char *name, loop_fn *accepted, struct domain **out,
                struct err *e)
 {
@@ -146,6 +154,7 @@ void domain_destroy(struct domain *d)
     extent_forget_grantee(h, domid);
     port_forget_remote(h, domid);
     d->dying = true;
+    descriptors_unreserve(d);
     domain_settle(d);
     tell_watchers(h, domid);
 }

@@ -3,35 +3,23 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 
-#include "hypervisor/extent.h"
+#include "ring/evtchn.h"
 
 #define PORT_DESCRIPTORS 2
 
 struct channel {
-    int pipe[2]; /* [side]: that end's bit */
+    int notify_fd[2]; /* [side]: the eventfd that this end notifies through */
     uint16_t domid[2];
     struct port *end[2];
 };
 
-/* One description for both directions, of one page. */
-static int pipe_make(void)
-{
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-        return -errno;
-    _cleanup_close_ int in = ends[0], out = ends[1];
-    if (fcntl(in, F_SETPIPE_SZ, PAGE_BYTES) < 0)
-        return -errno;
-    return extent_fd_reopen(in, O_RDWR);
-}
-
 static void channel_free(struct channel *c)
 {
-    if (!c)
-        return;
-    fd_closep(&c->pipe[0]);
-    fd_closep(&c->pipe[1]);
+    fd_closep(&c->notify_fd[0]);
+    fd_closep(&c->notify_fd[1]);
     free(c);
 }
 
@@ -40,15 +28,44 @@ static int channel_new(uint16_t domid, uint16_t remote, struct channel **out)
     struct channel *c = malloc(sizeof(*c));
     if (!c)
         return -ENOMEM;
-    *c = (struct channel){.pipe = {pipe_make(), -1}, .domid = {domid, remote}};
-    if (c->pipe[0] >= 0)
-        c->pipe[1] = pipe_make();
-    int r = c->pipe[0] < 0 ? c->pipe[0] : MIN(c->pipe[1], 0);
-    if (r < 0) {
+    *c = (struct channel){.domid = {domid, remote}};
+    for (int side = 0; side < 2; side++)
+        c->notify_fd[side] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (c->notify_fd[0] < 0 || c->notify_fd[1] < 0) {
+        int r = -errno;
         channel_free(c);
         return r;
     }
     *out = c;
+    return 0;
+}
+
+static bool readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
+}
+
+/* Sets the bit of a new receiver, unless the other end's earlier notifications have. */
+static int bit_set(const struct hypervisor *h, const struct channel *c, unsigned side, int wait_fd)
+{
+    struct epoll_event once = {.events = EPOLLIN | EPOLLET};
+    if (readable(c->notify_fd[!side]))
+        return 0;
+    return epoll_ctl(wait_fd, EPOLL_CTL_ADD, h->kick_fd, &once) < 0 ? -errno : 0;
+}
+
+/* What the process that takes an end gets; fds[0] to wait on, fds[1] to notify with. */
+static int end_open(const struct hypervisor *h, const struct channel *c, unsigned side, bool pending, int fds[2])
+{
+    _cleanup_close_ int wait_fd = -1, notify_fd = fcntl(c->notify_fd[side], F_DUPFD_CLOEXEC, 0);
+    int r = notify_fd < 0 ? -errno : evtchn_receiver_open(c->notify_fd[!side], &wait_fd);
+    if (r == 0 && pending)
+        r = bit_set(h, c, side, wait_fd);
+    if (r < 0)
+        return r;
+    fds[0] = take_fd(&wait_fd);
+    fds[1] = take_fd(&notify_fd);
     return 0;
 }
 
@@ -63,10 +80,11 @@ static int end_take(struct instance *i, struct channel *c, unsigned side, struct
         r = domain_may(d, HV_LIMIT_DESCRIPTORS, PORT_DESCRIPTORS, limit);
     if (r < 0)
         return r;
-    _cleanup_close_ int wait_fd = extent_fd_reopen(c->pipe[side], O_RDONLY);
-    _cleanup_close_ int notify_fd = extent_fd_reopen(c->pipe[!side], O_WRONLY);
-    if (wait_fd < 0 || notify_fd < 0)
-        return MIN(wait_fd, notify_fd);
+    _cleanup_close_ int wait_fd = -1, notify_fd = -1;
+    r = end_open(d->h, c, side, c->end[!side] != NULL, fds);
+    if (r < 0)
+        return r;
+    wait_fd = fds[0], notify_fd = fds[1];
     _cleanup_free_ struct port *p = malloc(sizeof(*p));
     if (!p)
         return -ENOMEM;
@@ -94,7 +112,7 @@ int port_alloc(struct instance *i, uint16_t remote, struct port **out, int fds[2
     if (!domain_find(i->domain->h, remote, false))
         return -ENOENT;
     struct channel *c = NULL;
-    int r = domain_may(i->domain, HV_LIMIT_PORTS, 1, limit); /* before pipes are made */
+    int r = domain_may(i->domain, HV_LIMIT_PORTS, 1, limit); /* before files are made */
     if (r == 0)
         r = channel_new(i->domain->domid, remote, &c);
     if (r < 0)
@@ -115,13 +133,7 @@ int port_bind(struct instance *i, uint16_t remote, uint32_t remote_port, struct 
         return -EBUSY;
     if (!instance_passed(theirs->instance, theirs->gone_mark))
         return -EAGAIN;
-    struct channel *c = theirs->channel;
-    int r = end_take(i, c, !theirs->side, out, fds, limit);
-    if (r < 0)
-        return r;
-    ssize_t written = write(c->pipe[(*out)->side], "", 1); /* full is pending as well */
-    (void)written;
-    return 0;
+    return end_take(i, theirs->channel, !theirs->side, out, fds, limit);
 }
 
 static void port_free(struct port *p)

@@ -5,11 +5,14 @@
  * was named then can ever take the other end, and only while it is free. Closing an end (or the death of its process)
  * makes the other one unbound: it keeps its descriptors, and another process of the same remote domain may bind.
  *
- * The end's bit is a pipe (ring/evtchn.h says why). The server keeps one description of each pipe, open for both
- * directions, so a pipe outlives the processes at its ends, and nobody ever meets EPIPE or a hang-up. What it hands
- * out is opened anew for each end: one to wait on, one to notify with.
+ * Each end notifies through an eventfd and waits on an epoll instance that watches the other end's eventfd
+ * (ring/evtchn.h says why). The server keeps the two eventfds, so the channel outlives the processes at its ends, and
+ * makes an epoll instance anew for each process that takes an end. It never reads or writes an eventfd: a hostile end
+ * shares its flags with the server and could make that wait. The bit that binding sets comes from one more eventfd,
+ * always readable, of the server's own, which the new instance watches too: edge triggered, so it fires once.
  *
- * Each port is charged two descriptors: an unbound channel's two pipes, half of them too much for a bound one.
+ * Processes that have the same end one after the other, all of one domain, share its eventfd; two ends never share a
+ * file. Each port is charged two descriptors: an unbound channel's two eventfds, half of them too much for a bound one.
  */
 #ifndef HYPERVISOR_PORT_H
 #define HYPERVISOR_PORT_H

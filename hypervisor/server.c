@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -68,11 +69,11 @@ static void connection_ready(struct loop_source *s, uint32_t epoll_events)
     }
 }
 
-static void refuse(struct hypervisor *h, const struct domain *d, int fd, int error, const char *why)
+static void refuse(struct domain *d, int fd, int error, const char *why)
 {
     struct hv_event event = {.op = HV_REFUSED, .domid = d->domid, .value = (uint32_t)-error};
     unixsock_send(fd, &event, sizeof(event), NULL, 0, MSG_DONTWAIT);
-    log_peer(&h->limiter, "domain %u: a connection was refused: %s", d->domid, why);
+    log_peer(&d->limiter, "domain %u: a connection was refused: %s", d->domid, why);
 }
 
 static void accepted(struct loop_source *s, uint32_t epoll_events)
@@ -84,13 +85,13 @@ static void accepted(struct loop_source *s, uint32_t epoll_events)
     if (fd < 0)
         return; /* gone meanwhile; of the descriptors some are kept back, DESCRIPTORS_OWN */
     if (uid != geteuid() && uid != 0) {
-        refuse(d->h, d, fd, -EACCES, "it comes from another user");
+        refuse(d, fd, -EACCES, "it comes from another user");
         return;
     }
     int r = instance_new(d, fd, connection_ready);
     if (r < 0) {
         d->refusals += r == -EDQUOT;
-        refuse(d->h, d, fd, r, r == -EDQUOT ? "it has its limit of instances or descriptors" : strerror(-r));
+        refuse(d, fd, r, r == -EDQUOT ? "it has its limit of instances or descriptors" : strerror(-r));
         return;
     }
     take_fd(&fd);
@@ -142,6 +143,8 @@ static void leftovers_clear(struct hypervisor *h, const char *dom_dir)
         char path[RUN_DIR_PATH_MAX + 64];
         snprintf(path, sizeof(path), "%s/%u/hypervisor.sock", dom_dir, (unsigned)domid);
         unlink(path);
+        snprintf(path, sizeof(path), "%s/%u/xenstored.sock", dom_dir, (unsigned)domid);
+        unlink(path);
         snprintf(path, sizeof(path), "%s/%u", dom_dir, (unsigned)domid);
         rmdir(path);
         if (domid >= h->next_domid)
@@ -188,6 +191,9 @@ int hypervisor_new(const char *run_dir, struct hypervisor **out, struct err *e)
     list_init(&h->doomed);
     struct domain *dom0;
     int r = loop_init(&h->loop);
+    h->kick_fd = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (r == 0 && h->kick_fd < 0)
+        r = -errno;
     if (r == 0)
         r = (h->run_dir = strdup(run_dir)) ? 0 : -ENOMEM;
     if (r == 0)
@@ -221,6 +227,7 @@ void hypervisor_free(struct hypervisor *h)
         rmdir(path);
     }
     loop_deinit(&h->loop);
+    fd_closep(&h->kick_fd);
     free(h->run_dir);
     free(h);
 }

@@ -33,9 +33,9 @@ struct hypervisor {
     bool instances_wrapped;
     struct list doomed; /* instances to be freed between two messages */
     unsigned budget_left, served;
+    int kick_fd;                    /* an eventfd that is always readable and never leaves: port.h */
     uint32_t descriptors_max;       /* RLIMIT_NOFILE less what the role itself needs */
     uint32_t descriptors_committed; /* sum over the domains of the greater of used and guaranteed */
-    struct log_limiter limiter;     /* for peers that are no domain's yet */
 };
 
 /* Frees the doomed. */

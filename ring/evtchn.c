@@ -18,16 +18,25 @@ void evtchn_deinit(struct evtchn *ch)
     ch->port = 0;
 }
 
+int evtchn_receiver_open(int notify_fd, int *wait_fd)
+{
+    _cleanup_close_ int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event edge = {.events = EPOLLIN | EPOLLET};
+    if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, notify_fd, &edge))
+        return -errno;
+    *wait_fd = take_fd(&epoll_fd);
+    return 0;
+}
+
 int evtchn_direction_open(int *wait_fd, int *notify_fd)
 {
     _cleanup_close_ int event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    _cleanup_close_ int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event edge = {.events = EPOLLIN | EPOLLET};
-    if (event_fd < 0 || epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, event_fd, &edge))
+    if (event_fd < 0)
         return -errno;
-    *wait_fd = take_fd(&epoll_fd);
-    *notify_fd = take_fd(&event_fd);
-    return 0;
+    int r = evtchn_receiver_open(event_fd, wait_fd);
+    if (r == 0)
+        *notify_fd = take_fd(&event_fd);
+    return r;
 }
 
 int evtchn_notify(struct evtchn *ch)

@@ -36,6 +36,9 @@ void evtchn_deinit(struct evtchn *ch);
 
 /* Makes one direction: what its receiver waits on and what its sender notifies through. 0 or -errno. */
 int evtchn_direction_open(int *wait_fd, int *notify_fd);
+/* Another receiver for a sender that has its descriptor already (the last receiver died); pending where the sender ever
+ * notified. 0 or -errno. */
+int evtchn_receiver_open(int notify_fd, int *wait_fd);
 
 /* Sets the peer's bit: 0, or -errno for a descriptor that is none. A peer that is gone is no error (the bit is lost as
  * in Xen). Never blocks. */

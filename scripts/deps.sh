@@ -7,12 +7,14 @@ build=(gcc make libc6-dev libxen-dev liburing-dev zlib1g-dev e2fsprogs)
 check=(libcmocka-dev xenstore-utils python3 binutils)
 tidy=(clang-format clang-tidy universal-ctags)
 valgrind=(valgrind)
+bench=(python3)
 want=("${build[@]}")
 for set in "$@"; do
     case $set in
     build) ;;
     check) want+=("${check[@]}") ;;
     tidy) want+=("${tidy[@]}") ;;
+    bench) want+=("${bench[@]}") ;;
     valgrind) want+=("${valgrind[@]}") ;;
     *) echo "deps.sh: no package set $set" >&2; exit 2 ;;
     esac

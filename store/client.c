@@ -19,10 +19,10 @@ struct store_client {
 
 static pthread_mutex_t environment_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* libxenstore's errno, never 0. */
+/* libxenstore's errno, never 0. Once its reader thread has seen the store go, it has closed its descriptor. */
 static int failure(void)
 {
-    return errno ? -errno : -EIO;
+    return errno == EBADF ? -EPIPE : errno ? -errno : -EIO;
 }
 
 static struct xs_handle *open_at(const char *path)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* store/client.h: the rest of domzero talks to xenstore through this thin layer over libxenstore, so the same code meets our
- * store role, xenstored, oxenstored or a real Xen.
+/* store/client.h: the rest of domzero talks to xenstore through this thin layer over libxenstore, so the same code
+ * meets our store role, xenstored, oxenstored or a real Xen.
  *
  * A client is one connection; it is not thread safe (one thread a client), though libxenstore starts a reader thread of
- * its own once a watch is set. Values read are bounded copies, NUL-terminated, owned by the caller. Every call is a round
- * trip to the store: control plane only.
+ * its own once a watch is set. Values read are bounded copies, NUL-terminated, owned by the caller. Every call is a
+ * round trip to the store: control plane only.
  *
  * What is read here was written by somebody else: a value is text of at most STORE_VALUE_MAX bytes and nothing more
  * until a typed reader (xenbus/keys.h) has judged it.
@@ -25,14 +25,16 @@ struct store_client;
 typedef uint32_t store_tx;
 #define STORE_NO_TX ((store_tx)0)
 
-/* Connects to the socket at `path` (NULL: as libxenstore finds it, by XENSTORED_PATH or its default). */
+/* Connects to the socket at `path` (NULL: as libxenstore finds it, by XENSTORED_PATH or its default). With a path,
+ * XENSTORED_PATH is changed for the moment of the call, under a lock that all callers of this function share. */
 int store_client_open(const char *path, struct store_client **out, struct err *e);
 void store_client_close(struct store_client *c);
-/* Readable when a watch event waits; valid as long as the client. */
+/* Readable when a watch event waits; valid as long as the client. libxenstore does not make it readable when the store
+ * goes away: who must notice that without a call of its own looks with store_next_event() from time to time. */
 int store_client_fd(struct store_client *c);
 
-/* The value at the printf-composed path as a NUL-terminated string in *out (caller frees), its length without the NUL in
- * *length where that is not NULL. -ENOENT, -EACCES … as the store answers. */
+/* The value at the printf-composed path as a NUL-terminated string in *out (caller frees), its length without the NUL
+ * in *length where that is not NULL. -ENOENT, -EACCES … as the store answers. */
 int store_read(struct store_client *c, store_tx tx, char **out, size_t *length, const char *path_fmt, ...) PRINTF(5, 6);
 /* Writes the string `value` (without its NUL). */
 int store_write(struct store_client *c, store_tx tx, const char *value, const char *path_fmt, ...) PRINTF(4, 5);
@@ -43,11 +45,12 @@ int store_mkdir(struct store_client *c, store_tx tx, const char *path_fmt, ...) 
 /* Removes the node and all below it; 0 also where there was none. */
 int store_rm(struct store_client *c, store_tx tx, const char *path_fmt, ...) PRINTF(3, 4);
 /* Child names as a NULL-terminated array in one allocation (free() it); *count where not NULL. */
-int store_directory(struct store_client *c, store_tx tx, char ***out, unsigned *count, const char *path_fmt, ...) PRINTF(5, 6);
+int store_directory(struct store_client *c, store_tx tx, char ***out, unsigned *count, const char *path_fmt, ...)
+    PRINTF(5, 6);
 
 /* Sets "n<owner>" and, where reader != owner, "r<reader>" on the node: the shape every device node has. */
-int store_set_owner_reader(struct store_client *c, store_tx tx, unsigned owner, unsigned reader, const char *path_fmt, ...)
-    PRINTF(5, 6);
+int store_set_owner_reader(struct store_client *c, store_tx tx, unsigned owner, unsigned reader, const char *path_fmt,
+                           ...) PRINTF(5, 6);
 
 int store_tx_start(struct store_client *c, store_tx *out);
 /* -EAGAIN: somebody else's change collided; run the whole transaction again. */
@@ -56,7 +59,7 @@ int store_tx_end(struct store_client *c, store_tx tx, bool abort_it);
 int store_watch(struct store_client *c, const char *token, const char *path_fmt, ...) PRINTF(3, 4);
 int store_unwatch(struct store_client *c, const char *token, const char *path_fmt, ...) PRINTF(3, 4);
 /* The next waiting event, without blocking: *path and *token point into *event, which the caller frees.
- * -EAGAIN: none waits. -EPIPE: the store is gone. */
+ * -EAGAIN: none waits. -EPIPE: the store is gone (seen by a client that has set a watch). */
 int store_next_event(struct store_client *c, char ***event, const char **path, const char **token);
 
 /* Domain administration, dom0 only: INTRODUCE, RELEASE. */

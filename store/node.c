@@ -68,22 +68,28 @@ struct store_node *store_node_with_child(const struct store_node *n, const char 
     return changed;
 }
 
+/* Where the child's name begins, or children_bytes. */
 static size_t child_find(const struct store_node *n, const char *name, size_t length)
 {
     const char *children = store_node_children(n);
-    size_t at = 0, child_length = 0;
+    size_t at = 0, child_length;
     for (; at < n->children_bytes; at += child_length + 1) {
         child_length = strlen(children + at);
         if (child_length == length && memcmp(children + at, name, length) == 0)
             break;
     }
-    assert(at < n->children_bytes);
     return at;
+}
+
+bool store_node_has_child(const struct store_node *n, const char *name, size_t length)
+{
+    return child_find(n, name, length) < n->children_bytes;
 }
 
 struct store_node *store_node_without_child(const struct store_node *n, const char *name, size_t length)
 {
     size_t at = child_find(n, name, length), behind = at + length + 1;
+    assert(at < n->children_bytes);
     struct store_node_parts parts = store_node_parts(n);
     uint32_t before = parts.children_bytes;
     parts.children_bytes -= (uint32_t)length + 1;

@@ -51,7 +51,8 @@ struct store_node_parts store_node_parts(const struct store_node *n);
 struct store_node *store_node_new(const struct store_node_parts *parts);
 struct store_node *store_node_ref(struct store_node *n); /* NULL is fine for both */
 void store_node_unref(struct store_node *n);
-/* New versions that differ in one child's name. */
+bool store_node_has_child(const struct store_node *n, const char *name, size_t length);
+/* New versions that differ in one child's name; the one to take away is there. */
 struct store_node *store_node_with_child(const struct store_node *n, const char *name, size_t length);
 struct store_node *store_node_without_child(const struct store_node *n, const char *name, size_t length);
 /* A new version without `domid`'s entries, the owner's excepted. */

@@ -43,7 +43,7 @@ static int lookup(const struct store_request *r, unsigned access, struct store_n
     if (*out)
         return (store_node_access(*out, &r->who) & access) == access ? 0 : EACCES;
     if (r->path.special)
-        return EINVAL;
+        return ENOENT;
     struct store_node *ancestor;
     error = view_get(r, view_ancestor(r), &ancestor);
     if (error)
@@ -179,7 +179,7 @@ static int births_check(const struct store_request *r, size_t above, const struc
     }
     if (r->engine->tree.owned[r->who.domid] + x->own_delta + count > r->engine->quota.nodes)
         return ENOSPC;
-    return store_transaction_room(x) < count + 1 ? ENOSPC : 0;
+    return store_transaction_room(x) < count - 1 ? ENOSPC : 0; /* the first and the last are touched already */
 }
 
 /* Makes r->path and what is missing above it, with the permissions of the nearest ancestor; a guest owns what it makes.

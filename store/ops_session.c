@@ -7,32 +7,27 @@
 #include "base/parse.h"
 #include "store/ops.h"
 
-/* Two strings, a path and a token. */
-static int watch_arguments(struct store_request *r, const char **token)
+int store_op_watch(struct store_request *r)
 {
     const char *strings[2];
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
-    *token = strings[1];
-    return error ? error : store_request_path(r, strings[0]);
-}
-
-int store_op_watch(struct store_request *r)
-{
-    const char *token;
-    int error = watch_arguments(r, &token);
+    if (!error)
+        error = store_request_path(r, strings[0]);
     if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->engine->quota.watches)
         error = E2BIG;
     if (!error)
-        error = store_watch_add(&r->engine->watches, r->session, &r->path, token);
+        error = store_watch_add(&r->engine->watches, r->session, &r->path, strings[1]);
     return error ? error : store_reply_ok(r);
 }
 
 int store_op_unwatch(struct store_request *r)
 {
-    const char *token;
-    int error = watch_arguments(r, &token);
+    const char *strings[2];
+    int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
-        error = store_watch_remove(&r->engine->watches, r->session, &r->path, token);
+        error = store_request_path(r, strings[0]) ? ENOENT : 0; /* nobody can watch what is no path */
+    if (!error)
+        error = store_watch_remove(&r->engine->watches, r->session, &r->path, strings[1]);
     return error ? error : store_reply_ok(r);
 }
 
@@ -79,11 +74,16 @@ int store_op_transaction_end(struct store_request *r)
     return error ? error : store_reply_ok(r);
 }
 
+/* The one string is a number; whether a domain can have it is not asked, only whether one has. */
 static int domid_only(const struct store_request *r, unsigned *domid)
 {
     const char *text;
-    int error = store_wire_strings(r->in->payload, r->in->header.len, &text, 1);
-    return error ? error : store_domid_parse(text, domid);
+    uint64_t number;
+    if (store_wire_strings(r->in->payload, r->in->header.len, &text, 1) != 0 ||
+        parse_u64(text, 0, UINT32_MAX, &number) < 0)
+        return EINVAL;
+    *domid = (unsigned)number;
+    return 0;
 }
 
 int store_op_get_domain_path(struct store_request *r)
@@ -107,7 +107,10 @@ int store_op_is_domain_introduced(struct store_request *r)
 {
     unsigned domid;
     int error = domid_only(r, &domid);
-    return error ? error : store_reply_text(r, introduced(r, domid) ? "T" : "F");
+    if (error)
+        return error;
+    bool self = domid == STORE_DOMID_MAX + 1; /* DOMID_SELF: who asks has been introduced */
+    return store_reply_text(r, self || introduced(r, domid) ? "T" : "F");
 }
 
 /* The frame and port of a ring are numbers, and of no use here: a domain of ours has a socket. */

@@ -17,6 +17,18 @@ static bool path_well_formed(const char *text, size_t length)
     return text[length - 1] != '/' && !strstr(text, "//");
 }
 
+/* The bytes of "/local/domain/<domid>/" in front, which no quota counts, so that a name means the same node whether it
+ * is given as relative or as absolute. */
+static size_t path_home(const char *text)
+{
+    static const char root[] = "/local/domain/";
+    size_t root_length = sizeof(root) - 1;
+    if (strncmp(text, root, root_length) != 0)
+        return 0;
+    size_t digits = strspn(text + root_length, "0123456789");
+    return digits && text[root_length + digits] == '/' ? root_length + digits + 1 : 0;
+}
+
 int store_path_resolve(struct store_path *out, const char *given, unsigned domid, unsigned max_bytes)
 {
     size_t length = strnlen(given, sizeof(out->text));
@@ -30,7 +42,7 @@ int store_path_resolve(struct store_path *out, const char *given, unsigned domid
         return EINVAL;
     memcpy(out->text + out->relative, given, length + 1);
     out->length = out->relative + length;
-    if (max_bytes && out->length > max_bytes)
+    if (max_bytes && out->length - path_home(out->text) > max_bytes)
         return EINVAL;
     return path_well_formed(out->text, out->length) ? 0 : EINVAL;
 }

@@ -7,7 +7,7 @@
  *
  * The text comes from a peer: it may be of any length up to a payload. Limits hold before and after it is made
  * absolute: XENSTORE_REL_PATH_MAX for what was given as relative, XENSTORE_ABS_PATH_MAX for the result, and the
- * caller's quota for the result.
+ * caller's quota for the result without a "/local/domain/<domid>/" in front, as in the reference server.
  */
 #ifndef STORE_PATH_H
 #define STORE_PATH_H

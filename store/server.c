@@ -35,8 +35,8 @@ struct store_server {
     struct store_engine engine;
     struct list listeners, open, closed;
     struct log_limiter limiter;
-    unsigned budget;  /* requests left in this step */
-    int accept_error; /* of this step */
+    unsigned budget; /* sockets left to serve in this step: a peer cannot keep one going */
+    unsigned served; /* requests, in this step */
     char run_dir[];
 };
 
@@ -61,7 +61,7 @@ static void timer_want(struct store_server *s, uint64_t due_ns)
 static void conn_log_end(struct store_conn *c)
 {
     unsigned domid = c->session.domain->domid;
-    if (c->session.overflowed)
+    if (c->broken == STORE_E_UNREAD_EVENTS)
         log_peer(&c->server->limiter, "store: domain %u does not read its watch events: disconnected", domid);
     else if (c->broken == STORE_E_OVERSIZE)
         log_peer(&c->server->limiter,
@@ -72,9 +72,11 @@ static void conn_log_end(struct store_conn *c)
 /* After anything that may have changed what a connection waits for: sends, ends it, or polls for what it now needs. */
 static void conn_settle(struct store_conn *c)
 {
-    if (!c->broken && !c->session.overflowed)
+    if (c->session.overflowed)
+        c->broken = STORE_E_UNREAD_EVENTS;
+    if (!c->broken)
         store_conn_flush(c);
-    if (c->broken || c->session.overflowed) {
+    if (c->broken) {
         conn_log_end(c);
         conn_end(c);
         return;
@@ -97,13 +99,24 @@ static void marked_settle(struct store_server *s)
     }
 }
 
+/* What is not served for want of budget stays ready: the epoll set is level triggered. */
+static bool budget_take(struct store_server *s)
+{
+    if (s->budget == 0)
+        return false;
+    s->budget--;
+    return true;
+}
+
 static void conn_ready(struct loop_source *source, uint32_t events)
 {
     struct store_conn *c = container_of(source, struct store_conn, source);
     struct store_server *s = c->server;
+    if (!budget_take(s))
+        return;
     bool may_read = store_conn_may_read(c);
-    if ((events & EPOLLIN) && may_read && s->budget > 0)
-        s->budget -= (unsigned)store_conn_serve(c);
+    if ((events & EPOLLIN) && may_read)
+        s->served += (unsigned)store_conn_serve(c);
     else if (!(events & EPOLLIN) && (events & (EPOLLHUP | EPOLLERR)))
         c->broken = -EPIPE;
     else if (!may_read && (events & EPOLLHUP))
@@ -149,6 +162,8 @@ static void listener_ready(struct loop_source *source, uint32_t events)
     struct listener *l = container_of(source, struct listener, source);
     struct store_server *s = l->server;
     uid_t uid;
+    if (!budget_take(s))
+        return;
     int fd = unixsock_accept(source->fd, &uid, NULL);
     if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS)
         accept_pause(s, fd);
@@ -345,15 +360,13 @@ int store_server_step(struct store_server *s, unsigned budget)
 {
     int r = 1;
     s->budget = budget;
+    s->served = 0;
     while (r > 0 && s->budget > 0) {
-        unsigned before = s->budget;
         s->engine.now_ns = clock_now_ns();
         r = loop_step(&s->loop, 0);
-        if (s->budget == before)
-            break; /* accepts, half messages: the caller's poll brings us back */
     }
     closed_free(s);
-    return r < 0 ? r : (int)(budget - s->budget);
+    return r < 0 ? r : (int)s->served;
 }
 
 void store_server_domain_gone(struct store_server *s, unsigned domid)

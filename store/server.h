@@ -25,7 +25,7 @@ struct store_quota {
     unsigned transactions;      /* 10 */
     unsigned node_size_bytes;   /* 2048 */
     unsigned permissions;       /* 5 a node */
-    unsigned path_max_bytes;    /* 2048, absolute */
+    unsigned path_max_bytes;    /* 2048, behind /local/domain/<domid>/ */
     unsigned outstanding;       /* 20 unread watch events and replies, then the connection is not read from */
     unsigned transaction_nodes; /* 1024 nodes read or changed by one transaction */
 };

@@ -109,13 +109,12 @@ int store_transaction_put(struct store_transaction *x, const char *path, size_t 
     return 0;
 }
 
-/* Takes the node away and queues it for the walk below it, if it is there; its `base`-independent last version stays
- * readable through *last. */
+/* Queues a node for the walk of a removal, once. */
 static int removal_add(struct store_transaction *x, const char *path, size_t length, struct list *walk)
 {
     struct store_touch *touch;
     int error = touch_make(x, path, length, &touch);
-    if (!error)
+    if (!error && list_empty(&touch->removed))
         list_append(walk, &touch->removed);
     return error;
 }
@@ -125,6 +124,10 @@ static int removal_descend(struct store_transaction *x, const struct store_touch
 {
     char path[XENSTORE_ABS_PATH_MAX + 1];
     size_t length = touch->entry.length, name_length;
+    if (!touch->now) {
+        x->doomed = true;
+        return 0;
+    }
     const char *children = store_node_children(touch->now);
     memcpy(path, touch->path, length);
     path[length++] = '/';
@@ -146,7 +149,10 @@ static int removal_unlist(struct store_transaction *x, const char *path, size_t 
     int error = store_transaction_get(x, path, parent_length, &parent);
     if (error)
         return error;
-    assert(parent);
+    if (!parent || !store_node_has_child(parent, path + name, length - name)) {
+        x->doomed = true;
+        return 0;
+    }
     struct store_node *changed = store_node_without_child(parent, path + name, length - name);
     return store_transaction_put(x, path, parent_length, changed, STORE_FIRE_NONE);
 }
@@ -235,6 +241,8 @@ int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, 
     if (x->broken)
         return ENOMEM;
     int error = commit_check(x, culprit);
+    if (!error && x->doomed)
+        error = EAGAIN;
     if (!error && quota_nodes && x->own_delta > 0 && x->tree->owned[x->domid] + x->own_delta > quota_nodes)
         error = ENOSPC;
     if (!error)

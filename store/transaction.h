@@ -8,6 +8,10 @@
  * all memory that it will need, and then applies changes that cannot fail any more. Events are the caller's to fire
  * from the `changed` list, after the commit, in the order of the changes.
  *
+ * A path is fixed when it is first touched, not when the transaction starts. So one that lost a race can see a parent's
+ * list that does not fit a child. What it does then does not matter, since a stale base cannot commit, but must be
+ * harmless.
+ *
  * `limit` bounds how many paths it may touch, since a peer decides that (0: no limit). What runs out of memory in the
  * middle of a request marks the transaction broken: it answers ENOMEM for ever and cannot be committed.
  * Errors are positive errno values, to be sent to the peer.
@@ -43,6 +47,7 @@ struct store_transaction {
     unsigned domid;    /* on whose behalf */
     int64_t own_delta; /* nodes that `domid` will own more */
     bool broken;
+    bool doomed; /* it saw a parent and a child of different times: collides for certain */
 };
 
 void store_transaction_init(struct store_transaction *x, struct store_tree *tree, unsigned domid, uint32_t limit);

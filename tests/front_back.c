@@ -112,11 +112,8 @@ static bool misbehave(struct back *b, struct held *h)
     uint64_t id = h->request.id;
     uint8_t op = h->request.operation;
     switch ((enum back_mode)b->shared->mode) {
-    case BACK_HOLD:
-        return false;
-    case BACK_DIE:
-        raise(SIGKILL);
-        break;
+    case BACK_HOLD: return false;
+    case BACK_DIE: raise(SIGKILL); break;
     case BACK_BAD_ID:
         unmap(b, h);
         respond(b, id + 7777, op, BLKIF_RSP_OKAY);
@@ -138,18 +135,13 @@ static bool misbehave(struct back *b, struct held *h)
         unmap(b, h);
         b->ring.rsp_prod_pvt += 1000;
         return true;
-    case BACK_ERROR:
-        answer(b, h, BLKIF_RSP_ERROR);
-        return true;
-    case BACK_EOPNOTSUPP:
-        answer(b, h, BLKIF_RSP_EOPNOTSUPP);
-        return true;
+    case BACK_ERROR: answer(b, h, BLKIF_RSP_ERROR); return true;
+    case BACK_EOPNOTSUPP: answer(b, h, BLKIF_RSP_EOPNOTSUPP); return true;
     case BACK_STORM:
         for (unsigned i = 0; i < STORM_EVENTS; i++)
             evtchn_notify(&b->channel);
         break;
-    default:
-        break;
+    default: break;
     }
     answer(b, h, BLKIF_RSP_OKAY);
     return true;
@@ -251,23 +243,16 @@ static void xenbus_step(struct back *b)
     must(xb_device_read_peer(&b->device));
     switch (xb_device_reaction(&b->device)) {
     case XB_ANNOUNCE:
-    case XB_REINIT:
-        announce(b);
-        break;
-    case XB_CONNECT:
-        connect_front(b);
-        break;
-    case XB_CLOSE:
-        go(b, XenbusStateClosing);
-        break;
+    case XB_REINIT: announce(b); break;
+    case XB_CONNECT: connect_front(b); break;
+    case XB_CLOSE: go(b, XenbusStateClosing); break;
     case XB_CLOSED:
     case XB_RESET:
         go(b, XenbusStateClosing);
         release(b);
         go(b, XenbusStateClosed);
         break;
-    default:
-        break;
+    default: break;
     }
 }
 

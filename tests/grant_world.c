@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static unsigned char *map_fd(int fd, size_t length_bytes, int prot)
+static unsigned char *map_fd(void *at, int fd, size_t length_bytes, int prot)
 {
-    void *p = mmap(NULL, length_bytes, prot, MAP_SHARED, fd, 0);
+    void *p = mmap(at, length_bytes, prot, MAP_SHARED | (at ? MAP_FIXED : 0), fd, 0);
     assert(p != MAP_FAILED);
     return p;
 }
@@ -20,9 +20,15 @@ static int memory_new(size_t length_bytes)
     return fd;
 }
 
-static unsigned char *host_map(const struct grant_world *w, unsigned char *guest, int fd, size_t length_bytes, int prot)
+static unsigned char *host_map(struct grant_world *w, unsigned char *guest, int fd, size_t length_bytes, int prot)
 {
-    return w->one_mapping ? guest : map_fd(fd, length_bytes, prot);
+    if (w->one_mapping)
+        return guest;
+    if (!w->place)
+        return map_fd(NULL, fd, length_bytes, prot);
+    unsigned char *at = map_fd(w->place, fd, length_bytes, prot);
+    w->place += length_bytes;
+    return at;
 }
 
 static void host_unmap(const struct grant_world *w, void *host, size_t length_bytes)
@@ -115,28 +121,28 @@ static int op_frame_new(void *ctx, uint16_t grantee, uint32_t *index, void **pag
     struct grant_world *w = ctx;
     if (w->refuse)
         return err_set(e, w->refuse, "the world refuses a grant-table frame");
-    *index = world_frame_new(w, grantee);
+    *index = gworld_frame_new(w, grantee);
     *page = w->frame[*index].guest;
     return 0;
 }
 
-const struct frametable_ops world_frametable_ops = {.extent_get = op_extent_get, .extent_put = op_extent_put};
-const struct gntmap_ops world_gntmap_ops = {
+const struct frametable_ops gworld_frametable_ops = {.extent_get = op_extent_get, .extent_put = op_extent_put};
+const struct gntmap_ops gworld_gntmap_ops = {
     .grant_frame_get = op_grant_frame_get,
     .grant_frame_put = op_grant_frame_put,
 };
-const struct gnttab_ops world_gnttab_ops = {.frame_new = op_frame_new};
+const struct gnttab_ops gworld_gnttab_ops = {.frame_new = op_frame_new};
 
-void world_open(struct grant_world *w)
+void gworld_open(struct grant_world *w)
 {
     memset(w, 0, sizeof(*w));
     w->instance = 1;
-    assert(gnttab_new(&world_gnttab_ops, w, &w->table) == 0);
-    assert(frametable_new(&world_frametable_ops, w, WORLD_GUEST, &w->frames) == 0);
-    assert(gntmap_new(&world_gntmap_ops, w, WORLD_HOST, WORLD_GUEST, w->frames, &w->map) == 0);
+    assert(gnttab_new(&gworld_gnttab_ops, w, &w->table) == 0);
+    assert(frametable_new(&gworld_frametable_ops, w, WORLD_GUEST, &w->frames) == 0);
+    assert(gntmap_new(&gworld_gntmap_ops, w, WORLD_HOST, WORLD_GUEST, w->frames, &w->map) == 0);
 }
 
-void world_close(struct grant_world *w)
+void gworld_close(struct grant_world *w)
 {
     gntmap_free(w->map);
     frametable_free(w->frames);
@@ -154,7 +160,7 @@ void world_close(struct grant_world *w)
     }
 }
 
-struct world_extent *world_share(struct grant_world *w, uint32_t base_gfn, uint32_t frame_count, bool readonly)
+struct world_extent *gworld_share(struct grant_world *w, uint32_t base_gfn, uint32_t frame_count, bool readonly)
 {
     assert(w->extent_count < WORLD_EXTENTS_MAX);
     struct world_extent *x = &w->extent[w->extent_count++];
@@ -166,11 +172,11 @@ struct world_extent *world_share(struct grant_world *w, uint32_t base_gfn, uint3
         .readonly = readonly,
     };
     x->fd = memory_new(extent_bytes(x));
-    x->guest = map_fd(x->fd, extent_bytes(x), PROT_READ | PROT_WRITE);
+    x->guest = map_fd(NULL, x->fd, extent_bytes(x), PROT_READ | PROT_WRITE);
     return x;
 }
 
-void world_instance_ends(struct grant_world *w, uint32_t instance)
+void gworld_instance_ends(struct grant_world *w, uint32_t instance)
 {
     for (unsigned i = 0; i < w->extent_count; i++)
         w->extent[i].gone |= w->extent[i].instance == instance;
@@ -178,7 +184,7 @@ void world_instance_ends(struct grant_world *w, uint32_t instance)
         w->frame[i].gone |= w->frame[i].instance == instance;
 }
 
-uint32_t world_frame_new(struct grant_world *w, uint16_t grantee)
+uint32_t gworld_frame_new(struct grant_world *w, uint16_t grantee)
 {
     uint32_t index = 0; /* as the hypervisor does: the index of a frame that is gone is given again */
     while (index < w->frame_count && (!w->frame[index].gone || w->frame[index].host))
@@ -192,29 +198,29 @@ uint32_t world_frame_new(struct grant_world *w, uint16_t grantee)
         w->frame_count++;
     }
     *f = (struct world_frame){.instance = w->instance, .grantee = grantee, .fd = memory_new(PAGE_BYTES)};
-    f->guest = map_fd(f->fd, PAGE_BYTES, PROT_READ | PROT_WRITE);
+    f->guest = map_fd(NULL, f->fd, PAGE_BYTES, PROT_READ | PROT_WRITE);
     return index;
 }
 
-struct grant_entry_v1 *world_entry(struct grant_world *w, uint32_t gref)
+struct grant_entry_v1 *gworld_entry(struct grant_world *w, uint32_t gref)
 {
     assert(gref / GRANT_PER_FRAME < w->frame_count);
     return (struct grant_entry_v1 *)w->frame[gref / GRANT_PER_FRAME].guest + gref % GRANT_PER_FRAME;
 }
 
-void world_write(struct grant_world *w, uint32_t gref, uint32_t flags, uint16_t domid, uint32_t gfn)
+void gworld_write(struct grant_world *w, uint32_t gref, uint32_t flags, uint16_t domid, uint32_t gfn)
 {
-    struct grant_entry_v1 *entry = world_entry(w, gref);
+    struct grant_entry_v1 *entry = gworld_entry(w, gref);
     __atomic_store_n(&entry->frame, gfn, __ATOMIC_RELAXED);
     __atomic_store_n(grant_word(entry), grant_word_make(flags, domid), __ATOMIC_RELEASE);
 }
 
-uint16_t world_flags(struct grant_world *w, uint32_t gref)
+uint16_t gworld_flags(struct grant_world *w, uint32_t gref)
 {
-    return (uint16_t)grant_word_load(world_entry(w, gref));
+    return (uint16_t)grant_word_load(gworld_entry(w, gref));
 }
 
-uint32_t world_grant(struct grant_world *w, uint32_t gfn, bool readonly)
+uint32_t gworld_grant(struct grant_world *w, uint32_t gfn, bool readonly)
 {
     uint32_t gref = 0;
     int r = gnttab_grant(w->table, WORLD_HOST, gfn, readonly, &gref, NULL);
@@ -222,19 +228,19 @@ uint32_t world_grant(struct grant_world *w, uint32_t gfn, bool readonly)
     return gref;
 }
 
-unsigned char *world_guest_page(struct grant_world *w, uint32_t gfn)
+unsigned char *gworld_guest_page(struct grant_world *w, uint32_t gfn)
 {
     struct world_extent *x = extent_of(w, gfn);
     return x ? x->guest + (size_t)(gfn - x->base_gfn) * PAGE_BYTES : NULL;
 }
 
-unsigned char *world_host_page(struct grant_world *w, uint32_t gfn)
+unsigned char *gworld_host_page(struct grant_world *w, uint32_t gfn)
 {
     struct world_extent *x = extent_of(w, gfn);
     return x && x->host ? x->host + (size_t)(gfn - x->base_gfn) * PAGE_BYTES : NULL;
 }
 
-uint32_t world_random(uint64_t *state)
+uint32_t gworld_random(uint64_t *state)
 {
     *state += 0x9e3779b97f4a7c15ull;
     uint64_t z = *state;

@@ -35,10 +35,11 @@ struct grant_world {
     unsigned extent_count;
     struct world_frame frame[GNTTAB_FRAMES_MAX];
     unsigned frame_count;
-    uint32_t instance; /* whose the next extent or frame is */
-    bool one_mapping;  /* the host uses the guest's addresses: ThreadSanitizer then sees both sides' accesses meet */
-    unsigned lookups;  /* calls of either get */
-    int refuse;        /* -errno for all gets to come, 0: none */
+    uint32_t instance;    /* whose the next extent or frame is */
+    bool one_mapping;     /* the host uses the guest's addresses: ThreadSanitizer then sees both sides' accesses meet */
+    unsigned char *place; /* where the host's next mapping goes, one behind the other; NULL: anywhere */
+    unsigned lookups;     /* calls of either get */
+    int refuse;           /* -errno for all gets to come, 0: none */
     /* Lets a test be the guest at the very moment when the host asks for an extent; or NULL. */
     void (*on_extent_get)(struct grant_world *w, uint32_t gfn);
     /* Told before the host's mapping of an extent goes; or NULL. */
@@ -49,30 +50,30 @@ struct grant_world {
     struct gntmap *map;
 };
 
-extern const struct gnttab_ops world_gnttab_ops;
-extern const struct frametable_ops world_frametable_ops;
-extern const struct gntmap_ops world_gntmap_ops;
+extern const struct gnttab_ops gworld_gnttab_ops;
+extern const struct frametable_ops gworld_frametable_ops;
+extern const struct gntmap_ops gworld_gntmap_ops;
 
-void world_open(struct grant_world *w);
-void world_close(struct grant_world *w);
+void gworld_open(struct grant_world *w);
+void gworld_close(struct grant_world *w);
 /* An extent that the guest shares with the host. */
-struct world_extent *world_share(struct grant_world *w, uint32_t base_gfn, uint32_t frame_count, bool readonly);
+struct world_extent *gworld_share(struct grant_world *w, uint32_t base_gfn, uint32_t frame_count, bool readonly);
 /* The guest process is gone: its memory is handed out no more. What the host holds, it holds. */
-void world_instance_ends(struct grant_world *w, uint32_t instance);
+void gworld_instance_ends(struct grant_world *w, uint32_t instance);
 /* A grant-table frame for `grantee` by its next index, without gnttab. */
-uint32_t world_frame_new(struct grant_world *w, uint16_t grantee);
+uint32_t gworld_frame_new(struct grant_world *w, uint16_t grantee);
 
 /* The guest's view of an entry; its frame exists. */
-struct grant_entry_v1 *world_entry(struct grant_world *w, uint32_t gref);
-void world_write(struct grant_world *w, uint32_t gref, uint32_t flags, uint16_t domid, uint32_t gfn);
-uint16_t world_flags(struct grant_world *w, uint32_t gref);
+struct grant_entry_v1 *gworld_entry(struct grant_world *w, uint32_t gref);
+void gworld_write(struct grant_world *w, uint32_t gref, uint32_t flags, uint16_t domid, uint32_t gfn);
+uint16_t gworld_flags(struct grant_world *w, uint32_t gref);
 /* Grants through gnttab; asserts success. */
-uint32_t world_grant(struct grant_world *w, uint32_t gfn, bool readonly);
+uint32_t gworld_grant(struct grant_world *w, uint32_t gfn, bool readonly);
 /* The guest's address of a frame of an extent, NULL where it is in none. */
-unsigned char *world_guest_page(struct grant_world *w, uint32_t gfn);
-unsigned char *world_host_page(struct grant_world *w, uint32_t gfn); /* NULL too where the host does not hold it */
+unsigned char *gworld_guest_page(struct grant_world *w, uint32_t gfn);
+unsigned char *gworld_host_page(struct grant_world *w, uint32_t gfn); /* NULL too where the host does not hold it */
 
 /* A seeded sequence that is the same everywhere. */
-uint32_t world_random(uint64_t *state);
+uint32_t gworld_random(uint64_t *state);
 
 #endif

@@ -13,14 +13,14 @@
 static int setup(void **state)
 {
     struct grant_world *w = malloc(sizeof(*w));
-    world_open(w);
+    gworld_open(w);
     *state = w;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    world_close(*state);
+    gworld_close(*state);
     free(*state);
     return 0;
 }
@@ -30,7 +30,7 @@ static int pin(struct grant_world *w, uint32_t gfn, bool write, struct frame_ext
     unsigned char *address = NULL;
     int r = frametable_pin(w->frames, gfn, write, x, &address);
     if (r == 0)
-        assert_ptr_equal(address, world_host_page(w, gfn));
+        assert_ptr_equal(address, gworld_host_page(w, gfn));
     return r;
 }
 
@@ -38,17 +38,17 @@ static void test_frame_numbers_find_exactly_their_extent(void **state)
 {
     struct grant_world *w = *state;
     /* Shared out of order; the first frame of all, neighbours without a gap, the last of all. */
-    world_share(w, 0x100, 4, false);
-    world_share(w, 0, 1, false);
-    world_share(w, 0x104, 2, false);
-    world_share(w, UINT32_MAX, 1, false);
-    world_share(w, 0x80, 8, false);
+    gworld_share(w, 0x100, 4, false);
+    gworld_share(w, 0, 1, false);
+    gworld_share(w, 0x104, 2, false);
+    gworld_share(w, UINT32_MAX, 1, false);
+    gworld_share(w, 0x80, 8, false);
     static const uint32_t edges[] = {0,     1,     0x7f,  0x80,  0x87,       0x88,           0xff,
                                      0x100, 0x103, 0x104, 0x105, UINT32_MAX, UINT32_MAX - 1, 0x106};
     for (int round = 0; round < 2; round++) /* unknown, then known */
         for (size_t i = 0; i < ARRAY_SIZE(edges); i++) {
             struct frame_extent *x;
-            if (!world_guest_page(w, edges[i])) {
+            if (!gworld_guest_page(w, edges[i])) {
                 assert_int_equal(pin(w, edges[i], true, &x), -ENOENT);
                 continue;
             }
@@ -63,8 +63,8 @@ static void test_frame_numbers_find_exactly_their_extent(void **state)
 static void test_known_extents_cost_no_lookup(void **state)
 {
     struct grant_world *w = *state;
-    world_share(w, 0x100, 4, false);
-    world_share(w, 0x200, 4, false);
+    gworld_share(w, 0x100, 4, false);
+    gworld_share(w, 0x200, 4, false);
     for (int i = 0; i < 10; i++) {
         struct frame_extent *x, *y;
         assert_int_equal(pin(w, 0x100 + (uint32_t)i % 4, true, &x), 0);
@@ -79,7 +79,7 @@ static void test_known_extents_cost_no_lookup(void **state)
 static void test_lesson_266_readonly_extent_is_never_pinned_for_writing(void **state)
 {
     struct grant_world *w = *state;
-    world_share(w, 0x100, 4, true);
+    gworld_share(w, 0x100, 4, true);
     struct frame_extent *x;
     assert_int_equal(pin(w, 0x101, true, &x), -EROFS);
     assert_int_equal(frametable_pinned(w->frames), 0);
@@ -91,7 +91,7 @@ static void test_lesson_266_readonly_extent_is_never_pinned_for_writing(void **s
 static void test_refused_lookups_are_forwarded_and_hold_nothing(void **state)
 {
     struct grant_world *w = *state;
-    world_share(w, 0x100, 4, false);
+    gworld_share(w, 0x100, 4, false);
     static const int refusals[] = {-ENOENT, -EACCES, -EMFILE, -EPIPE};
     for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
         struct frame_extent *x;
@@ -108,7 +108,7 @@ static void test_refused_lookups_are_forwarded_and_hold_nothing(void **state)
 static void test_lesson_236_pins_do_not_wrap(void **state)
 {
     struct grant_world *w = *state;
-    world_share(w, 0x100, 4, false);
+    gworld_share(w, 0x100, 4, false);
     struct frame_extent *x;
     assert_int_equal(pin(w, 0x100, false, &x), 0);
     x->pinned = UINT32_MAX; /* four milliards of pins, shortened */
@@ -122,7 +122,7 @@ static void test_lesson_236_pins_do_not_wrap(void **state)
 static void test_lesson_350_revoked_extent_stays_until_its_last_unpin(void **state)
 {
     struct grant_world *w = *state;
-    struct world_extent *given = world_share(w, 0x100, 4, false);
+    struct world_extent *given = gworld_share(w, 0x100, 4, false);
     struct frame_extent *x, *y;
     assert_int_equal(pin(w, 0x100, true, &x), 0);
     assert_int_equal(pin(w, 0x103, false, &y), 0);
@@ -144,9 +144,9 @@ static void test_lesson_350_revoked_extent_stays_until_its_last_unpin(void **sta
 static void test_revoke_picks_by_id_or_by_instance(void **state)
 {
     struct grant_world *w = *state;
-    struct world_extent *a = world_share(w, 0x100, 1, false), *b = world_share(w, 0x101, 1, false);
+    struct world_extent *a = gworld_share(w, 0x100, 1, false), *b = gworld_share(w, 0x101, 1, false);
     w->instance = 2;
-    struct world_extent *c = world_share(w, 0x102, 1, false);
+    struct world_extent *c = gworld_share(w, 0x102, 1, false);
     for (uint32_t gfn = 0x100; gfn < 0x103; gfn++) {
         struct frame_extent *x;
         assert_int_equal(pin(w, gfn, true, &x), 0);
@@ -235,7 +235,7 @@ static void test_listener_hears_of_each_extent_once_and_before_it_goes(void **st
     unsigned released[4] = {0};
     for (uint32_t i = 0; i < 3; i++) {
         struct frame_extent *x;
-        world_share(w, 0x100 * i, 4, false);
+        gworld_share(w, 0x100 * i, 4, false);
         assert_int_equal(pin(w, 0x100 * i, true, &x), 0);
         frametable_unpin(w->frames, x, 0x100 * i);
     }
@@ -266,22 +266,22 @@ static void test_random_pins_equal_the_model(void **state)
     uint64_t seed = 20;
     uint32_t base = 0;
     while (w->extent_count < WORLD_EXTENTS_MAX) {
-        base += world_random(&seed) % 3;
-        uint32_t count = 1 + world_random(&seed) % 4;
-        world_share(w, base, count, world_random(&seed) % 4 == 0);
+        base += gworld_random(&seed) % 3;
+        uint32_t count = 1 + gworld_random(&seed) % 4;
+        gworld_share(w, base, count, gworld_random(&seed) % 4 == 0);
         base += count;
     }
     static struct held held[256];
     unsigned count = 0;
     for (int step = 0; step < 20000; step++) {
-        uint32_t what = world_random(&seed) % 100, gfn = world_random(&seed) % (base + 4);
+        uint32_t what = gworld_random(&seed) % 100, gfn = gworld_random(&seed) % (base + 4);
         struct frame_extent *x = NULL;
         if (what == 0) {
-            uint32_t id = 1 + world_random(&seed) % WORLD_EXTENTS_MAX;
+            uint32_t id = 1 + gworld_random(&seed) % WORLD_EXTENTS_MAX;
             w->extent[id - 1].gone = true;
             frametable_revoke(w->frames, id, 0);
         } else if (what < 55 && count < ARRAY_SIZE(held)) {
-            bool write = world_random(&seed) % 2;
+            bool write = gworld_random(&seed) % 2;
             const struct world_extent *truth = NULL;
             for (unsigned i = 0; i < w->extent_count; i++)
                 if (gfn >= w->extent[i].base_gfn && gfn < w->extent[i].base_gfn + w->extent[i].frame_count)
@@ -295,7 +295,7 @@ static void test_random_pins_equal_the_model(void **state)
             if (expected == 0)
                 held[count++] = (struct held){x, gfn};
         } else if (count) {
-            uint32_t i = world_random(&seed) % count;
+            uint32_t i = gworld_random(&seed) % count;
             frametable_unpin(w->frames, held[i].x, held[i].gfn);
             held[i] = held[--count];
         }

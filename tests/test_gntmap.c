@@ -23,9 +23,9 @@
 static int setup(void **state)
 {
     struct grant_world *w = malloc(sizeof(*w));
-    world_open(w);
-    world_share(w, GFN, 4, false);
-    world_share(w, GFN_RO, 4, true);
+    gworld_open(w);
+    gworld_share(w, GFN, 4, false);
+    gworld_share(w, GFN_RO, 4, true);
     *state = w;
     return 0;
 }
@@ -35,7 +35,7 @@ static int teardown(void **state)
     struct grant_world *w = *state;
     assert_int_equal(gntmap_mapped(w->map), 0);
     assert_int_equal(frametable_pinned(w->frames), 0);
-    world_close(w);
+    gworld_close(w);
     free(w);
     return 0;
 }
@@ -59,16 +59,16 @@ static void must_fail(struct grant_world *w, uint32_t gref, bool write, int code
 static void test_map_marks_the_entry_and_reaches_the_frame(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN + 2, false);
+    uint32_t gref = gworld_grant(w, GFN + 2, false);
     struct gntmap_page read = must_map(w, gref, false);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access | GTF_reading);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access | GTF_reading);
     gntmap_unmap(w->map, &read);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access);
     struct gntmap_page page = must_map(w, gref, true);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access | GTF_reading | GTF_writing);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access | GTF_reading | GTF_writing);
     memset(page.address, 0x5a, PAGE_BYTES);
-    assert_int_equal(world_guest_page(w, GFN + 2)[PAGE_BYTES - 1], 0x5a);
-    assert_int_equal(world_guest_page(w, GFN + 1)[PAGE_BYTES - 1] | world_guest_page(w, GFN + 3)[0], 0);
+    assert_int_equal(gworld_guest_page(w, GFN + 2)[PAGE_BYTES - 1], 0x5a);
+    assert_int_equal(gworld_guest_page(w, GFN + 1)[PAGE_BYTES - 1] | gworld_guest_page(w, GFN + 3)[0], 0);
     assert_int_equal(gnttab_end(w->table, gref), -EBUSY);
     gntmap_unmap(w->map, &page);
     assert_int_equal(gnttab_end(w->table, gref), 0);
@@ -78,10 +78,10 @@ static void test_map_marks_the_entry_and_reaches_the_frame(void **state)
 static void test_references_outside_the_table_are_refused(void **state)
 {
     struct grant_world *w = *state;
-    world_frame_new(w, WORLD_HOST);
-    world_frame_new(w, WORLD_GUEST + 4); /* for somebody else */
+    gworld_frame_new(w, WORLD_HOST);
+    gworld_frame_new(w, WORLD_GUEST + 4); /* for somebody else */
     for (uint32_t gref = 0; gref < GNTTAB_NR_RESERVED_ENTRIES; gref++) {
-        world_write(w, gref, GTF_permit_access, WORLD_HOST, GFN);
+        gworld_write(w, gref, GTF_permit_access, WORLD_HOST, GFN);
         must_fail(w, gref, false, GRANT_E_BAD_REF);
     }
     static const uint32_t outside[] = {GNTTAB_FRAMES_MAX * GRANT_PER_FRAME, 1u << 31, UINT32_MAX - 7, UINT32_MAX};
@@ -97,20 +97,20 @@ static void test_references_outside_the_table_are_refused(void **state)
 static void test_entries_of_other_kinds_or_domains_are_refused(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     static const uint16_t kinds[] = {GTF_invalid, GTF_accept_transfer, GTF_transitive, GTF_permit_access | GTF_sub_page,
                                      GTF_transitive | GTF_sub_page};
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-        world_write(w, gref, kinds[i], WORLD_HOST, GFN);
+        gworld_write(w, gref, kinds[i], WORLD_HOST, GFN);
         must_fail(w, gref, false, GRANT_E_TYPE);
-        assert_int_equal(world_flags(w, gref), kinds[i]);
+        assert_int_equal(gworld_flags(w, gref), kinds[i]);
     }
     static const uint16_t others[] = {1, WORLD_GUEST, 0x7ff0 /* DOMID_SELF */, 0xffff};
     for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
-        world_write(w, gref, GTF_permit_access, others[i], GFN);
+        gworld_write(w, gref, GTF_permit_access, others[i], GFN);
         must_fail(w, gref, false, GRANT_E_DOMAIN);
     }
-    world_write(w, gref, GTF_permit_access | GTF_PWT | GTF_PCD | GTF_PAT, WORLD_HOST, GFN); /* hints: no matter */
+    gworld_write(w, gref, GTF_permit_access | GTF_PWT | GTF_PCD | GTF_PAT, WORLD_HOST, GFN); /* hints: no matter */
     struct gntmap_page page = must_map(w, gref, true);
     gntmap_unmap(w->map, &page);
 }
@@ -118,14 +118,14 @@ static void test_entries_of_other_kinds_or_domains_are_refused(void **state)
 static void test_lesson_142_read_only_is_enforced_here(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t granted_ro = world_grant(w, GFN, true), shared_ro = world_grant(w, GFN_RO, false);
+    uint32_t granted_ro = gworld_grant(w, GFN, true), shared_ro = gworld_grant(w, GFN_RO, false);
     uint32_t grefs[] = {granted_ro, shared_ro};
     for (size_t i = 0; i < ARRAY_SIZE(grefs); i++) {
         must_fail(w, grefs[i], true, GRANT_E_READONLY);
-        assert_int_equal(world_flags(w, grefs[i]) & (GTF_reading | GTF_writing), 0);
+        assert_int_equal(gworld_flags(w, grefs[i]) & (GTF_reading | GTF_writing), 0);
         struct gntmap_page page = must_map(w, grefs[i], false);
         must_fail(w, grefs[i], true, GRANT_E_READONLY); /* nor on top of a reader */
-        assert_int_equal(world_flags(w, grefs[i]) & (GTF_reading | GTF_writing), GTF_reading);
+        assert_int_equal(gworld_flags(w, grefs[i]) & (GTF_reading | GTF_writing), GTF_reading);
         gntmap_unmap(w->map, &page);
     }
 }
@@ -133,7 +133,7 @@ static void test_lesson_142_read_only_is_enforced_here(void **state)
 static void test_lesson_155_rewritten_entry_changes_nothing_after_the_map(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     struct gntmap_page first = must_map(w, gref, true);
     static const struct {
         uint16_t flags, domid;
@@ -145,7 +145,7 @@ static void test_lesson_155_rewritten_entry_changes_nothing_after_the_map(void *
         {GTF_transitive, 9, UINT32_MAX},
     };
     for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
-        world_write(w, gref, lies[i].flags, lies[i].domid, lies[i].gfn);
+        gworld_write(w, gref, lies[i].flags, lies[i].domid, lies[i].gfn);
         struct gntmap_page r = must_map(w, gref, false), rw = must_map(w, gref, true);
         assert_ptr_equal(r.address, first.address);
         assert_ptr_equal(rw.address, first.address);
@@ -160,18 +160,18 @@ static void test_lesson_155_rewritten_entry_changes_nothing_after_the_map(void *
 static void test_lesson_500_first_writer_is_checked_in_full(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     struct gntmap_page reader = must_map(w, gref, false);
-    world_write(w, gref, GTF_permit_access | GTF_readonly, WORLD_HOST, GFN + 1);
+    gworld_write(w, gref, GTF_permit_access | GTF_readonly, WORLD_HOST, GFN + 1);
     must_fail(w, gref, true, GRANT_E_READONLY);
-    world_write(w, gref, GTF_permit_access, WORLD_HOST + 5, GFN + 1);
+    gworld_write(w, gref, GTF_permit_access, WORLD_HOST + 5, GFN + 1);
     must_fail(w, gref, true, GRANT_E_DOMAIN);
-    world_write(w, gref, GTF_accept_transfer, WORLD_HOST, GFN + 1);
+    gworld_write(w, gref, GTF_accept_transfer, WORLD_HOST, GFN + 1);
     must_fail(w, gref, true, GRANT_E_TYPE);
-    world_write(w, gref, GTF_permit_access, WORLD_HOST, GFN + 1);
+    gworld_write(w, gref, GTF_permit_access, WORLD_HOST, GFN + 1);
     struct gntmap_page writer = must_map(w, gref, true);
     assert_ptr_equal(writer.address, reader.address);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access | GTF_reading | GTF_writing);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access | GTF_reading | GTF_writing);
     gntmap_unmap(w->map, &writer);
     gntmap_unmap(w->map, &reader);
 }
@@ -179,11 +179,11 @@ static void test_lesson_500_first_writer_is_checked_in_full(void **state)
 static void test_lesson_226_copy_takes_the_active_frame(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
-    world_guest_page(w, GFN)[0] = 'a';
-    world_guest_page(w, GFN + 1)[0] = 'b';
+    uint32_t gref = gworld_grant(w, GFN, false);
+    gworld_guest_page(w, GFN)[0] = 'a';
+    gworld_guest_page(w, GFN + 1)[0] = 'b';
     struct gntmap_page page = must_map(w, gref, false);
-    world_write(w, gref, GTF_permit_access | GTF_reading, WORLD_HOST, GFN + 1);
+    gworld_write(w, gref, GTF_permit_access | GTF_reading, WORLD_HOST, GFN + 1);
     char c = 0;
     assert_int_equal(gntmap_copy(w->map, gref, 0, &c, 1, false), 0);
     assert_int_equal(c, 'a');
@@ -195,8 +195,8 @@ static void test_lesson_226_copy_takes_the_active_frame(void **state)
 static void test_lesson_411_transitive_grants_are_not_followed(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
-    world_write(w, gref, GTF_transitive, WORLD_HOST, GFN);
+    uint32_t gref = gworld_grant(w, GFN, false);
+    gworld_write(w, gref, GTF_transitive, WORLD_HOST, GFN);
     char c = 'x';
     assert_int_equal(gntmap_copy(w->map, gref, 0, &c, 1, false), GRANT_E_TYPE);
     assert_int_equal(c, 'x');
@@ -205,50 +205,50 @@ static void test_lesson_411_transitive_grants_are_not_followed(void **state)
 static void test_lesson_218_writing_is_cleared_by_the_last_writer_only(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     struct gntmap_page r = must_map(w, gref, false), a = must_map(w, gref, true), b = must_map(w, gref, true);
     gntmap_unmap(w->map, &a);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access | GTF_reading | GTF_writing);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access | GTF_reading | GTF_writing);
     gntmap_unmap(w->map, &b);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access | GTF_reading);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access | GTF_reading);
     b = must_map(w, gref, true);
     gntmap_unmap(w->map, &r); /* the reader goes first: both marks stay */
-    assert_int_equal(world_flags(w, gref), GTF_permit_access | GTF_reading | GTF_writing);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access | GTF_reading | GTF_writing);
     gntmap_unmap(w->map, &b);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access);
 }
 
 static void test_lesson_224_failed_map_undoes_only_its_own_marks(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, 0x999, false); /* shared with nobody */
+    uint32_t gref = gworld_grant(w, 0x999, false); /* shared with nobody */
     must_fail(w, gref, true, GRANT_E_FRAME);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access);
-    world_write(w, gref, GTF_permit_access | GTF_writing, WORLD_HOST, 0x999);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access);
+    gworld_write(w, gref, GTF_permit_access | GTF_writing, WORLD_HOST, 0x999);
     must_fail(w, gref, false, GRANT_E_FRAME);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access | GTF_writing);
-    world_write(w, gref, GTF_permit_access, WORLD_HOST, GFN_RO);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access | GTF_writing);
+    gworld_write(w, gref, GTF_permit_access, WORLD_HOST, GFN_RO);
     must_fail(w, gref, true, GRANT_E_READONLY);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access);
 }
 
 static void rewrite_during_lookup(struct grant_world *w, uint32_t gfn)
 {
     uint32_t gref = *(uint32_t *)w->user;
     assert_int_equal(gfn, GFN + 1); /* read already … */
-    assert_int_equal(world_flags(w, gref) & (GTF_reading | GTF_writing), GTF_reading | GTF_writing); /* … and marked */
+    assert_int_equal(gworld_flags(w, gref) & (GTF_reading | GTF_writing), GTF_reading | GTF_writing); /* … and marked */
     assert_int_equal(gnttab_end(w->table, gref), -EBUSY);
-    world_write(w, gref, GTF_permit_access | GTF_readonly, WORLD_HOST, GFN_RO);
+    gworld_write(w, gref, GTF_permit_access | GTF_readonly, WORLD_HOST, GFN_RO);
 }
 
 static void test_lesson_228_the_frame_is_read_behind_the_mark_and_once(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN + 1, false);
+    uint32_t gref = gworld_grant(w, GFN + 1, false);
     w->user = &gref;
     w->on_extent_get = rewrite_during_lookup;
     struct gntmap_page page = must_map(w, gref, true);
-    assert_ptr_equal(page.address, world_host_page(w, GFN + 1));
+    assert_ptr_equal(page.address, gworld_host_page(w, GFN + 1));
     gntmap_unmap(w->map, &page);
     w->on_extent_get = NULL;
 }
@@ -256,11 +256,11 @@ static void test_lesson_228_the_frame_is_read_behind_the_mark_and_once(void **st
 static void test_lesson_230_guest_that_clears_marks_does_not_unpin(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     struct gntmap_page a = must_map(w, gref, true);
-    world_write(w, gref, GTF_permit_access, WORLD_HOST, GFN); /* as though it were not mapped */
+    gworld_write(w, gref, GTF_permit_access, WORLD_HOST, GFN); /* as though it were not mapped */
     assert_int_equal(gnttab_end(w->table, gref), 0);
-    uint32_t again = world_grant(w, GFN + 3, false);
+    uint32_t again = gworld_grant(w, GFN + 3, false);
     assert_int_equal(again, gref);
     struct gntmap_page b = must_map(w, gref, true); /* the old map is in force: it stays the old frame */
     assert_ptr_equal(b.address, a.address);
@@ -268,14 +268,14 @@ static void test_lesson_230_guest_that_clears_marks_does_not_unpin(void **state)
     gntmap_unmap(w->map, &a);
     gntmap_unmap(w->map, &b);
     b = must_map(w, gref, true);
-    assert_ptr_equal(b.address, world_host_page(w, GFN + 3));
+    assert_ptr_equal(b.address, gworld_host_page(w, GFN + 3));
     gntmap_unmap(w->map, &b);
 }
 
 static void test_lesson_236_pins_of_a_reference_do_not_overflow(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     struct gntmap_page r, rw;
     for (uint32_t i = 0; i < GRANT_PINS_MAX; i++) {
         r = must_map(w, gref, false);
@@ -288,11 +288,11 @@ static void test_lesson_236_pins_of_a_reference_do_not_overflow(void **state)
     rw = must_map(w, gref, true);
     for (uint32_t i = 0; i < GRANT_PINS_MAX; i++) {
         gntmap_unmap(w->map, &r);
-        assert_int_equal(world_flags(w, gref) & GTF_writing, GTF_writing);
+        assert_int_equal(gworld_flags(w, gref) & GTF_writing, GTF_writing);
     }
     for (uint32_t i = 0; i < GRANT_PINS_MAX; i++)
         gntmap_unmap(w->map, &rw);
-    assert_int_equal(world_flags(w, gref), GTF_permit_access);
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access);
 }
 
 static void test_lesson_361_one_bad_reference_undoes_the_whole_batch(void **state)
@@ -302,8 +302,8 @@ static void test_lesson_361_one_bad_reference_undoes_the_whole_batch(void **stat
     uint32_t good[COUNT];
     struct gntmap_page pages[COUNT];
     for (unsigned i = 0; i < COUNT; i++)
-        good[i] = world_grant(w, GFN + i % 4, false);
-    uint32_t readonly = world_grant(w, GFN, true), unshared = world_grant(w, 0x999, false);
+        good[i] = gworld_grant(w, GFN + i % 4, false);
+    uint32_t readonly = gworld_grant(w, GFN, true), unshared = gworld_grant(w, 0x999, false);
     const struct {
         uint32_t gref;
         int code;
@@ -319,7 +319,7 @@ static void test_lesson_361_one_bad_reference_undoes_the_whole_batch(void **stat
             assert_int_equal(gntmap_map_many(w->map, grefs, COUNT, true, pages, NULL), bad[k].code);
             assert_int_equal(gntmap_mapped(w->map), 0);
             for (unsigned i = 0; i < COUNT; i++)
-                assert_int_equal(world_flags(w, good[i]), GTF_permit_access);
+                assert_int_equal(gworld_flags(w, good[i]), GTF_permit_access);
         }
     assert_int_equal(gntmap_map_many(w->map, good, COUNT, true, pages, NULL), 0);
     assert_int_equal(gntmap_mapped(w->map), COUNT);
@@ -330,7 +330,7 @@ static void test_lesson_361_one_bad_reference_undoes_the_whole_batch(void **stat
 static void test_lesson_362_the_first_error_of_a_batch_is_the_one_reported(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t grefs[3] = {world_grant(w, GFN, false), world_grant(w, GFN, true), 2};
+    uint32_t grefs[3] = {gworld_grant(w, GFN, false), gworld_grant(w, GFN, true), 2};
     struct gntmap_page pages[3];
     unsigned failed;
     assert_int_equal(gntmap_map_many(w->map, grefs, 3, true, pages, &failed), GRANT_E_READONLY);
@@ -340,7 +340,7 @@ static void test_lesson_362_the_first_error_of_a_batch_is_the_one_reported(void 
 static void test_lesson_374_environment_errors_leak_nothing_and_pass(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     static const int refusals[] = {-EMFILE, -ENOMEM, -EPIPE};
     for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
         w->refuse = refusals[i];
@@ -351,7 +351,7 @@ static void test_lesson_374_environment_errors_leak_nothing_and_pass(void **stat
     for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
         w->refuse = refusals[i];
         must_fail(w, gref, true, refusals[i]); /* the extent */
-        assert_int_equal(world_flags(w, gref), GTF_permit_access);
+        assert_int_equal(gworld_flags(w, gref), GTF_permit_access);
     }
     assert_int_equal(gntmap_misses(w->map), 2 * ARRAY_SIZE(refusals));
     w->refuse = 0;
@@ -364,7 +364,7 @@ static void test_known_memory_costs_no_round_trip(void **state)
     struct grant_world *w = *state;
     uint32_t grefs[4];
     for (uint32_t i = 0; i < 4; i++)
-        grefs[i] = world_grant(w, GFN + i, false);
+        grefs[i] = gworld_grant(w, GFN + i, false);
     for (int round = 0; round < 100; round++) {
         struct gntmap_page pages[4];
         assert_int_equal(gntmap_map_many(w->map, grefs, 4, true, pages, NULL), 0);
@@ -372,7 +372,7 @@ static void test_known_memory_costs_no_round_trip(void **state)
             gntmap_unmap(w->map, &pages[i]);
     }
     assert_int_equal(w->lookups, 2); /* one grant frame, one extent */
-    uint32_t unshared = world_grant(w, 0x999, false);
+    uint32_t unshared = gworld_grant(w, 0x999, false);
     for (unsigned i = 0; i < 10; i++)
         must_fail(w, unshared, false, GRANT_E_FRAME);
     assert_int_equal(gntmap_misses(w->map), 10); /* a guest's doing: counted, for its device to be bounded by */
@@ -383,8 +383,8 @@ static void test_known_memory_costs_no_round_trip(void **state)
 static void test_copies_stay_within_the_page_and_are_exact(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN + 1, false);
-    unsigned char local[PAGE_BYTES], *page = world_guest_page(w, GFN + 1);
+    uint32_t gref = gworld_grant(w, GFN + 1, false);
+    unsigned char local[PAGE_BYTES], *page = gworld_guest_page(w, GFN + 1);
     memset(local, 7, sizeof(local));
     static const struct {
         uint32_t offset, length;
@@ -417,32 +417,51 @@ static void test_copy_of_nothing_is_ignored_entirely(void **state)
 static void test_lesson_255_grant_frame_in_use_outlives_its_instance(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t used = world_grant(w, GFN, false), idle = world_grant(w, GFN + 1, false);
+    uint32_t used = gworld_grant(w, GFN, false), idle = gworld_grant(w, GFN + 1, false);
     struct gntmap_page page = must_map(w, used, true);
-    world_instance_ends(w, 1);
+    gworld_instance_ends(w, 1);
     gntmap_instance_gone(w->map, 1);
     assert_non_null(w->frame[0].host);
     must_fail(w, used, false, GRANT_E_REVOKED);
     must_fail(w, idle, false, GRANT_E_REVOKED);
     page.address[5] = 'z'; /* DMA under way: still the guest's page */
-    assert_int_equal(world_guest_page(w, GFN)[5], 'z');
-    assert_int_equal(world_flags(w, used), GTF_permit_access | GTF_reading | GTF_writing);
+    assert_int_equal(gworld_guest_page(w, GFN)[5], 'z');
+    assert_int_equal(gworld_flags(w, used), GTF_permit_access | GTF_reading | GTF_writing);
     gntmap_unmap(w->map, &page);
-    assert_int_equal(world_flags(w, used), GTF_permit_access);
+    assert_int_equal(gworld_flags(w, used), GTF_permit_access);
     assert_null(w->frame[0].host);
     assert_int_equal(frametable_extents(w->frames), 0);
     must_fail(w, used, false, GRANT_E_BAD_REF);
 }
 
+/* Two processes of one domain: the table is the one's, the memory the other's. */
+static void test_lesson_268_gone_table_gives_no_new_maps_of_living_memory(void **state)
+{
+    struct grant_world *w = *state;
+    w->instance = 2;
+    struct world_extent *others = gworld_share(w, 0x300, 2, false);
+    w->instance = 1;
+    uint32_t used = gworld_grant(w, 0x300, false), idle = gworld_grant(w, 0x301, false);
+    struct gntmap_page page = must_map(w, used, true);
+    gworld_instance_ends(w, 1);
+    gntmap_instance_gone(w->map, 1);
+    must_fail(w, used, true, GRANT_E_REVOKED);
+    must_fail(w, idle, true, GRANT_E_REVOKED);
+    assert_int_equal(gworld_flags(w, idle), GTF_permit_access);
+    gntmap_unmap(w->map, &page);
+    assert_null(w->frame[0].host);
+    assert_non_null(others->host); /* its owner lives */
+}
+
 static void test_lesson_379_idle_grant_frames_go_at_once(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     struct gntmap_page page = must_map(w, gref, true);
     gntmap_unmap(w->map, &page);
     gntmap_instance_gone(w->map, 2); /* another's end: nothing of ours */
     assert_non_null(w->frame[0].host);
-    world_instance_ends(w, 1);
+    gworld_instance_ends(w, 1);
     gntmap_instance_gone(w->map, 1);
     assert_null(w->frame[0].host);
     assert_null(w->extent[0].host);
@@ -451,18 +470,18 @@ static void test_lesson_379_idle_grant_frames_go_at_once(void **state)
 static void test_lesson_501_new_frame_of_the_same_index_comes_after_the_old_is_gone(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     struct gntmap_page old = must_map(w, gref, false);
-    world_instance_ends(w, 1);
+    gworld_instance_ends(w, 1);
     gntmap_instance_gone(w->map, 1);
     w->instance = 2;
-    world_share(w, 0x300, 1, false);
+    gworld_share(w, 0x300, 1, false);
     must_fail(w, gref, false, GRANT_E_REVOKED);
     gntmap_unmap(w->map, &old);
-    assert_int_equal(world_frame_new(w, WORLD_HOST), 0);
-    world_write(w, gref, GTF_permit_access, WORLD_HOST, 0x300);
+    assert_int_equal(gworld_frame_new(w, WORLD_HOST), 0);
+    gworld_write(w, gref, GTF_permit_access, WORLD_HOST, 0x300);
     struct gntmap_page page = must_map(w, gref, true); /* the old active entry is forgotten */
-    assert_ptr_equal(page.address, world_host_page(w, 0x300));
+    assert_ptr_equal(page.address, gworld_host_page(w, 0x300));
     gntmap_instance_gone(w->map, 1); /* late news of the old one */
     struct gntmap_page again = must_map(w, gref, true);
     gntmap_unmap(w->map, &again);
@@ -472,9 +491,9 @@ static void test_lesson_501_new_frame_of_the_same_index_comes_after_the_old_is_g
 static void test_lesson_484_instance_may_go_twice(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t gref = world_grant(w, GFN, false);
+    uint32_t gref = gworld_grant(w, GFN, false);
     struct gntmap_page page = must_map(w, gref, false);
-    world_instance_ends(w, 1);
+    gworld_instance_ends(w, 1);
     for (int i = 0; i < 3; i++)
         gntmap_instance_gone(w->map, 1);
     gntmap_unmap(w->map, &page);
@@ -486,16 +505,16 @@ static void test_lesson_484_instance_may_go_twice(void **state)
 static void test_lesson_350_extent_taken_back_during_use_waits(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t mapped = world_grant(w, GFN, false), other = world_grant(w, GFN + 1, false);
+    uint32_t mapped = gworld_grant(w, GFN, false), other = gworld_grant(w, GFN + 1, false);
     struct gntmap_page page = must_map(w, mapped, true);
     w->extent[0].gone = true;
     frametable_revoke(w->frames, w->extent[0].id, 0);
     must_fail(w, mapped, false, GRANT_E_REVOKED);
     must_fail(w, mapped, true, GRANT_E_REVOKED);
     must_fail(w, other, false, GRANT_E_REVOKED);
-    assert_int_equal(world_flags(w, other), GTF_permit_access);
+    assert_int_equal(gworld_flags(w, other), GTF_permit_access);
     memset(page.address, 1, PAGE_BYTES);
-    assert_int_equal(world_guest_page(w, GFN)[77], 1);
+    assert_int_equal(gworld_guest_page(w, GFN)[77], 1);
     gntmap_unmap(w->map, &page);
     assert_null(w->extent[0].host);
     must_fail(w, other, false, GRANT_E_FRAME);
@@ -536,6 +555,7 @@ int main(void)
         WORLD_TEST(test_copies_stay_within_the_page_and_are_exact),
         WORLD_TEST(test_copy_of_nothing_is_ignored_entirely),
         WORLD_TEST(test_lesson_255_grant_frame_in_use_outlives_its_instance),
+        WORLD_TEST(test_lesson_268_gone_table_gives_no_new_maps_of_living_memory),
         WORLD_TEST(test_lesson_379_idle_grant_frames_go_at_once),
         WORLD_TEST(test_lesson_501_new_frame_of_the_same_index_comes_after_the_old_is_gone),
         WORLD_TEST(test_lesson_484_instance_may_go_twice),

@@ -17,14 +17,14 @@
 static int setup(void **state)
 {
     struct grant_world *w = malloc(sizeof(*w));
-    world_open(w);
+    gworld_open(w);
     *state = w;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    world_close(*state);
+    gworld_close(*state);
     free(*state);
     return 0;
 }
@@ -32,15 +32,15 @@ static int teardown(void **state)
 static void test_entries_are_published_as_xen_lays_them_out(void **state)
 {
     struct grant_world *w = *state;
-    uint32_t rw = world_grant(w, 0x12345678, false), ro = world_grant(w, 7, true);
-    struct grant_entry_v1 *e = world_entry(w, rw);
+    uint32_t rw = gworld_grant(w, 0x12345678, false), ro = gworld_grant(w, 7, true);
+    struct grant_entry_v1 *e = gworld_entry(w, rw);
     assert_int_equal(e->flags, GTF_permit_access);
     assert_int_equal(e->domid, WORLD_HOST);
     assert_int_equal(e->frame, 0x12345678);
-    assert_int_equal(world_entry(w, ro)->flags, GTF_permit_access | GTF_readonly);
+    assert_int_equal(gworld_entry(w, ro)->flags, GTF_permit_access | GTF_readonly);
     uint32_t other;
     assert_int_equal(gnttab_grant(w->table, 0x7fef, 9, false, &other, NULL), 0);
-    assert_int_equal(world_entry(w, other)->domid, 0x7fef);
+    assert_int_equal(gworld_entry(w, other)->domid, 0x7fef);
     assert_int_equal(gnttab_in_use(w->table), 3);
 }
 
@@ -48,9 +48,9 @@ static void test_reserved_references_are_never_given(void **state)
 {
     struct grant_world *w = *state;
     for (unsigned i = 0; i < 2 * GRANT_PER_FRAME; i++)
-        assert_true(world_grant(w, i, false) >= GNTTAB_NR_RESERVED_ENTRIES);
+        assert_true(gworld_grant(w, i, false) >= GNTTAB_NR_RESERVED_ENTRIES);
     for (unsigned i = 0; i < GNTTAB_NR_RESERVED_ENTRIES; i++)
-        assert_int_equal(grant_word_load(world_entry(w, i)), 0);
+        assert_int_equal(grant_word_load(gworld_entry(w, i)), 0);
 }
 
 static void test_lesson_403_a_frame_of_the_table_serves_one_grantee(void **state)
@@ -70,13 +70,13 @@ static void test_lesson_396_end_is_refused_while_mapped_and_the_grant_stays(void
     struct grant_world *w = *state;
     static const uint32_t marks[] = {GTF_reading, GTF_writing, GTF_reading | GTF_writing};
     for (size_t i = 0; i < ARRAY_SIZE(marks); i++) {
-        uint32_t gref = world_grant(w, 5, false);
-        uint32_t *word = grant_word(world_entry(w, gref)), published = *word;
+        uint32_t gref = gworld_grant(w, 5, false);
+        uint32_t *word = grant_word(gworld_entry(w, gref)), published = *word;
         __atomic_fetch_or(word, marks[i], __ATOMIC_RELAXED);
         assert_int_equal(gnttab_end(w->table, gref), -EBUSY);
         assert_int_equal(*word, published | marks[i]);
         assert_int_equal(gnttab_in_use(w->table), 1);
-        uint32_t second = world_grant(w, 6, false);
+        uint32_t second = gworld_grant(w, 6, false);
         assert_int_not_equal(second, gref);
         assert_int_equal(gnttab_end(w->table, second), 0);
         __atomic_fetch_and(word, ~marks[i], __ATOMIC_RELAXED);
@@ -92,7 +92,7 @@ static void test_full_table_is_an_early_named_error(void **state)
     static uint8_t seen[GNTTAB_FRAMES_MAX * GRANT_PER_FRAME];
     memset(seen, 0, sizeof(seen));
     for (unsigned i = 0; i < TABLE_GRANTS; i++) {
-        uint32_t gref = world_grant(w, i, false);
+        uint32_t gref = gworld_grant(w, i, false);
         assert_int_equal(seen[gref]++, 0);
     }
     uint32_t gref = 4711;
@@ -101,7 +101,7 @@ static void test_full_table_is_an_early_named_error(void **state)
     assert_non_null(strstr(e.text, "full"));
     assert_int_equal(gref, 4711);
     assert_int_equal(gnttab_end(w->table, 20000), 0);
-    assert_int_equal(world_grant(w, 1, false), 20000); /* the one free reference is found again */
+    assert_int_equal(gworld_grant(w, 1, false), 20000); /* the one free reference is found again */
     assert_int_equal(gnttab_in_use(w->table), TABLE_GRANTS);
 }
 
@@ -154,20 +154,20 @@ static void test_scribbling_grantee_costs_nothing_but_ends(void **state)
     static uint32_t grefs[300];
     uint64_t seed = 4;
     for (unsigned i = 0; i < ARRAY_SIZE(grefs); i++)
-        grefs[i] = world_grant(w, i, false);
+        grefs[i] = gworld_grant(w, i, false);
     for (unsigned i = 0; i < GRANT_PER_FRAME; i++)
-        world_write(w, i, world_random(&seed) & 0xffff, (uint16_t)world_random(&seed), world_random(&seed));
+        gworld_write(w, i, gworld_random(&seed) & 0xffff, (uint16_t)gworld_random(&seed), gworld_random(&seed));
     unsigned ended = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(grefs); i++) {
-        uint16_t flags = world_flags(w, grefs[i]);
+        uint16_t flags = gworld_flags(w, grefs[i]);
         bool marked = flags & (GTF_reading | GTF_writing);
         assert_int_equal(gnttab_end(w->table, grefs[i]), marked ? -EBUSY : 0);
         ended += !marked;
     }
     assert_int_equal(gnttab_in_use(w->table), ARRAY_SIZE(grefs) - ended);
-    uint32_t gref = world_grant(w, 99, true); /* over whatever the grantee left there */
-    assert_int_equal(world_flags(w, gref), GTF_permit_access | GTF_readonly);
-    assert_int_equal(world_entry(w, gref)->frame, 99);
+    uint32_t gref = gworld_grant(w, 99, true); /* over whatever the grantee left there */
+    assert_int_equal(gworld_flags(w, gref), GTF_permit_access | GTF_readonly);
+    assert_int_equal(gworld_entry(w, gref)->frame, 99);
 }
 
 /* ---- random grants and ends against a set ---- */
@@ -181,18 +181,18 @@ static void test_random_grants_equal_the_model(void **state)
     unsigned count = 0;
     uint64_t seed = 9;
     for (int step = 0; step < 60000; step++) {
-        if (count < ARRAY_SIZE(held) && world_random(&seed) % 100 < 52) {
-            uint32_t gref, gfn = world_random(&seed);
-            uint16_t grantee = (uint16_t)(world_random(&seed) % 2);
+        if (count < ARRAY_SIZE(held) && gworld_random(&seed) % 100 < 52) {
+            uint32_t gref, gfn = gworld_random(&seed);
+            uint16_t grantee = (uint16_t)(gworld_random(&seed) % 2);
             assert_int_equal(gnttab_grant(w->table, grantee, gfn, false, &gref, NULL), 0);
             assert_false(in_use[gref]);
-            assert_int_equal(world_entry(w, gref)->frame, gfn);
+            assert_int_equal(gworld_entry(w, gref)->frame, gfn);
             in_use[gref] = true;
             held[count++] = gref;
         } else if (count) {
-            unsigned i = world_random(&seed) % count;
+            unsigned i = gworld_random(&seed) % count;
             assert_int_equal(gnttab_end(w->table, held[i]), 0);
-            assert_int_equal(world_flags(w, held[i]), 0);
+            assert_int_equal(gworld_flags(w, held[i]), 0);
             in_use[held[i]] = false;
             held[i] = held[--count];
         }
@@ -214,9 +214,9 @@ static void *scribble(void *arg)
     struct grant_entry_v1 *entries = (struct grant_entry_v1 *)s->page;
     uint64_t seed = 77;
     while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
-        struct grant_entry_v1 *e = &entries[world_random(&seed) % 16];
+        struct grant_entry_v1 *e = &entries[gworld_random(&seed) % 16];
         __atomic_store_n(grant_word(e),
-                         world_random(&seed) & ~(world_random(&seed) % 2 ? 0u : GTF_reading | GTF_writing),
+                         gworld_random(&seed) & ~(gworld_random(&seed) % 2 ? 0u : GTF_reading | GTF_writing),
                          __ATOMIC_RELAXED);
     }
     return NULL;
@@ -228,7 +228,7 @@ static void test_racing_grantee_cannot_hang_an_end_or_double_a_reference(void **
     uint32_t held[8];
     unsigned ended = 0, busy = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(held); i++)
-        held[i] = world_grant(w, i, false);
+        held[i] = gworld_grant(w, i, false);
     struct scribbler s = {.page = w->frame[0].guest};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, scribble, &s), 0);
@@ -236,7 +236,7 @@ static void test_racing_grantee_cannot_hang_an_end_or_double_a_reference(void **
         unsigned i = step % ARRAY_SIZE(held);
         if (gnttab_end(w->table, held[i]) == 0) {
             ended++;
-            held[i] = world_grant(w, i, false);
+            held[i] = gworld_grant(w, i, false);
             for (unsigned k = 0; k < ARRAY_SIZE(held); k++)
                 assert_true(k == i || held[k] != held[i]);
         } else {
@@ -248,7 +248,7 @@ static void test_racing_grantee_cannot_hang_an_end_or_double_a_reference(void **
     assert_int_equal(ended + busy, 100000);
     assert_int_equal(gnttab_in_use(w->table), ARRAY_SIZE(held));
     for (unsigned i = 0; i < ARRAY_SIZE(held); i++) { /* left alone, the grantee gives all back */
-        world_write(w, held[i], 0, 0, 0);
+        gworld_write(w, held[i], 0, 0, 0);
         assert_int_equal(gnttab_end(w->table, held[i]), 0);
     }
 }

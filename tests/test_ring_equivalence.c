@@ -267,8 +267,7 @@ static uint64_t act(struct rig *r, int side, unsigned action, const struct blkif
             return 0;
         ops->put(e, m);
         return 1;
-    case 1:
-        return ops->push(e) + 10u;
+    case 1: return ops->push(e) + 10u;
     case 2:
         do { /* one, or all that there are: only then can the end arm itself */
             if (!ops->pending(e))
@@ -277,10 +276,8 @@ static uint64_t act(struct rig *r, int side, unsigned action, const struct blkif
             sum = sum * 31 + taken.id * 7 + taken.operation; /* both lie within a response, too */
         } while (m->nr_segments & 1);
         return sum;
-    case 3:
-        return ops->pending(e) ? 30 : 31u + ops->arm(e);
-    default:
-        return ops->room(e) * 1000ull + ops->pending(e);
+    case 3: return ops->pending(e) ? 30 : 31u + ops->arm(e);
+    default: return ops->room(e) * 1000ull + ops->pending(e);
     }
 }
 

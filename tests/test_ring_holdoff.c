@@ -40,8 +40,7 @@ static uint32_t front_op(struct ring_front *f, enum op op)
         value = message(f->req_prod_pvt, false);
         ring_front_put(f, &value, sizeof(value));
         return 0;
-    case PUSH:
-        return ring_front_push(f);
+    case PUSH: return ring_front_push(f);
     case LOOK:
         if (ring_front_pending(f, &value))
             model.wrong = "the frontend finds the response index out of bounds";
@@ -51,8 +50,7 @@ static uint32_t front_op(struct ring_front *f, enum op op)
         if (value != expected)
             model.wrong = "the frontend takes a slot that does not hold its response";
         return 0;
-    default:
-        return ring_front_arm(f) && !faulty(NO_SECOND_LOOK);
+    default: return ring_front_arm(f) && !faulty(NO_SECOND_LOOK);
     }
 }
 
@@ -64,8 +62,7 @@ static uint32_t back_op(struct ring_back *b, enum op op)
         value = message(b->rsp_prod_pvt, true);
         ring_back_put(b, &value, sizeof(value));
         return 0;
-    case PUSH:
-        return ring_back_push(b);
+    case PUSH: return ring_back_push(b);
     case LOOK:
         if (ring_back_pending(b, &value))
             model.wrong = "the backend finds the request index out of bounds";
@@ -75,8 +72,7 @@ static uint32_t back_op(struct ring_back *b, enum op op)
         if (value != expected)
             model.wrong = "the backend takes a slot that does not hold its request";
         return 0;
-    default:
-        return ring_back_arm(b) && !faulty(NO_SECOND_LOOK);
+    default: return ring_back_arm(b) && !faulty(NO_SECOND_LOOK);
     }
 }
 
@@ -90,12 +86,9 @@ static enum op front_next(const struct actor *a, uint32_t result)
 {
     const struct ring_front *f = &a->end.front;
     switch (a->op) {
-    case PUT:
-        return model.config->batch && front_can_put(f) ? PUT : PUSH;
-    case PUSH:
-        return result ? NOTIFY : LOOK;
-    case ARM:
-        return result ? LOOK : SLEEP;
+    case PUT: return model.config->batch && front_can_put(f) ? PUT : PUSH;
+    case PUSH: return result ? NOTIFY : LOOK;
+    case ARM: return result ? LOOK : SLEEP;
     case LOOK:
     case TAKE:
         if (a->left)
@@ -103,8 +96,7 @@ static enum op front_next(const struct actor *a, uint32_t result)
         if (f->rsp_cons - model.config->start == model.config->requests)
             return DONE;
         return front_can_put(f) ? PUT : ARM;
-    default: /* notified, or woken */
-        return LOOK;
+    default: /* notified, or woken */ return LOOK;
     }
 }
 
@@ -112,20 +104,13 @@ static enum op back_next(const struct actor *a, uint32_t result)
 {
     const struct ring_back *b = &a->end.back;
     switch (a->op) {
-    case PUT:
-        return b->rsp_prod_pvt != b->req_cons ? PUT : PUSH;
-    case PUSH:
-        return result ? NOTIFY : a->left ? TAKE : LOOK;
-    case NOTIFY:
-        return a->left ? TAKE : LOOK;
-    case ARM:
-        return result ? LOOK : SLEEP;
-    case LOOK:
-        return a->left ? TAKE : ARM;
-    case TAKE:
-        return model.config->batch && a->left ? TAKE : PUT;
-    default:
-        return LOOK;
+    case PUT: return b->rsp_prod_pvt != b->req_cons ? PUT : PUSH;
+    case PUSH: return result ? NOTIFY : a->left ? TAKE : LOOK;
+    case NOTIFY: return a->left ? TAKE : LOOK;
+    case ARM: return result ? LOOK : SLEEP;
+    case LOOK: return a->left ? TAKE : ARM;
+    case TAKE: return model.config->batch && a->left ? TAKE : PUT;
+    default: return LOOK;
     }
 }
 
@@ -173,8 +158,7 @@ static bool move_actor(struct state *s, int actor)
 {
     struct actor *a = &s->actor[actor];
     switch (a->op) {
-    case DONE:
-        return false;
+    case DONE: return false;
     case NOTIFY:
         s->event[!actor] = 1;
         finish_op(a, actor, 0);
@@ -185,8 +169,7 @@ static bool move_actor(struct state *s, int actor)
         s->event[actor] = 0;
         finish_op(a, actor, 0);
         return true;
-    default:
-        return move_operation(s, actor);
+    default: return move_operation(s, actor);
     }
 }
 

@@ -156,12 +156,9 @@ static void test_producer_indices_never_move_backwards(void **state)
 static uint32_t garbage(uint32_t near, uint64_t *seed)
 {
     switch (next_random(seed) % 16) {
-    case 0:
-        return next_random(seed) << 8 ^ next_random(seed);
-    case 1:
-        return near + next_random(seed) % 24 - 6;
-    default:
-        return near + next_random(seed) % 3;
+    case 0: return next_random(seed) << 8 ^ next_random(seed);
+    case 1: return near + next_random(seed) % 24 - 6;
+    default: return near + next_random(seed) % 3;
     }
 }
 

@@ -40,15 +40,23 @@ void xb_device_unwatch(struct xb_device *d, const char *token)
     store_unwatch(d->store, token, "%s/state", d->peer_dir);
 }
 
-int xb_device_read_peer(struct xb_device *d)
+static int read_peer_state(const struct xb_device *d, store_tx tx, xb_state *out)
 {
     _cleanup_free_ char *text = NULL;
-    int r = store_read(d->store, STORE_NO_TX, &text, NULL, "%s/state", d->peer_dir);
+    int r = store_read(d->store, tx, &text, NULL, "%s/state", d->peer_dir);
     /* Where the directory is gone, xenstored says EACCES to a domain that may not read its parent either. */
     if (r < 0 && r != -ENOENT && r != -EACCES)
         return r;
-    d->peer_state = r < 0 ? XenbusStateUnknown : xb_state_parse(text);
-    if (d->peer_state != XenbusStateConnected)
+    *out = r < 0 ? XenbusStateUnknown : xb_state_parse(text);
+    return 0;
+}
+
+int xb_device_read_peer(struct xb_device *d)
+{
+    int r = read_peer_state(d, STORE_NO_TX, &d->peer_state);
+    if (r < 0)
+        return r;
+    if (d->peer_state != XenbusStateConnected && d->peer_state != XenbusStateInitialised)
         d->peer_predates_us = false;
     return 0;
 }
@@ -60,6 +68,18 @@ enum xb_action xb_device_reaction(const struct xb_device *d)
     return xb_reaction(d->side, d->state, d->peer_state);
 }
 
+int xb_device_confirm_peer(const struct xb_device *d, store_tx tx, struct err *e)
+{
+    xb_state now;
+    int r = read_peer_state(d, tx, &now);
+    if (r < 0)
+        return err_set(e, r, "%s/state cannot be read: %s", d->peer_dir, strerror(-r));
+    if (now != d->peer_state)
+        return err_set(e, -ESTALE, "%s went from %s to %s meanwhile", d->peer_dir, xb_state_name(d->peer_state),
+                       xb_state_name(now));
+    return 0;
+}
+
 int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *e)
 {
     assert(xb_transition_allowed(d->side, d->state, to));
@@ -67,6 +87,8 @@ int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *
     if (r < 0)
         return err_set(e, r, "cannot show %s in %s/state: %s", xb_state_name(to), d->dir, strerror(-r));
     d->state = to;
+    if (to == XenbusStateConnected)
+        d->peer_predates_us = false;
     return 0;
 }
 

@@ -9,12 +9,15 @@
  * and never taken from a directory that the peer can write. The backend trusts its own directory (only dom0 and itself
  * write it).
  *
+ * A watch tells late, so what an end saw of its peer may be past. Publishing rings and connecting to them are therefore
+ * transactions whose body calls xb_device_confirm_peer(): the peer is still where it was seen, or nothing is written.
+ *
  * Takeover. A backend that starts and finds its device in InitWait or Connected (its predecessor died) shows InitWait.
- * A frontend in Connected then still has the old connection's rings in its directory, and requests in them that only
- * it can replay (a ring holds no complete record of what is unanswered); connecting to those loses requests. So the
- * backend waits until the frontend has left Connected once. Seen from the table, that pair is also the one of a
- * frontend that never shows Initialised (Mini-OS), so the difference is kept here: xb_device_reaction() is what drivers
- * ask.
+ * A frontend in Connected then still has the old connection's rings in its directory, with requests in them that only
+ * it can replay: answers overwrite requests out of order, so a ring is no record of what is unanswered. The backend
+ * waits until that frontend has shown Initialised again. In the table that pair is also the one of a frontend that
+ * never shows Initialised (Mini-OS), so the difference is kept here and xb_device_reaction() is what drivers ask.
+ * tests/test_xenbus.c proves both by walking all that can happen.
  *
  * A device borrows its store client, which must outlive it.
  */
@@ -32,8 +35,8 @@ struct xb_device {
     uint32_t devid;
     xb_state state;      /* ours, as last written */
     xb_state peer_state; /* the peer's, as last read */
-    /* Backend: it was loaded in a state that a predecessor left, and the peer has not been seen outside Connected
-     * since. */
+    /* Backend: our state was left by a predecessor, and neither did we connect nor was the peer seen in another state
+     * than Initialised or Connected since. */
     bool peer_predates_us;
     char dir[128], peer_dir[128];
 };
@@ -49,9 +52,11 @@ void xb_device_unwatch(struct xb_device *d, const char *token);
 /* Reads the peer's state into d->peer_state (Unknown where the key is missing or no state): 0 or -errno of the store.
  */
 int xb_device_read_peer(struct xb_device *d);
-/* What to do now: xb_reaction() of both states, held back to XB_WAIT while a taken-over frontend still shows its old
- * connection. */
+/* What to do now, after load and read_peer: xb_reaction() of both states, held back to XB_WAIT while a taken-over
+ * frontend still shows its old connection. */
 enum xb_action xb_device_reaction(const struct xb_device *d);
+/* In a transaction: 0 where the peer's state is d->peer_state still; -ESTALE: read it again and ask the table anew. */
+int xb_device_confirm_peer(const struct xb_device *d, store_tx tx, struct err *e);
 /* Writes our state; asserts that the table allows it. In a transaction d->state changes too: on -EAGAIN put it back. */
 int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *e);
 /* A fatal error, as Xen's drivers report it: the sentence into `error` of our directory and of

@@ -124,7 +124,7 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
 static int read_ring_refs(const struct xb_device *back, bool numbered, struct keys_blk_front *k, struct err *e)
 {
     for (uint32_t i = 0; i < k->ring_ref_count; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof(name), numbered ? "ring-ref%u" : "ring-ref", i);
         const struct xb_key key = {.name = name, .min = 1, .max = UINT32_MAX, .required = true};
         uint64_t ref;
@@ -191,7 +191,7 @@ static int write_ring(const struct xb_device *front, store_tx tx, const struct k
     int r = remove_key(front, tx, "ring-ref", e);
     r = r ? r : write_number(front, tx, "ring-page-order", keys->ring_order, e);
     for (uint32_t i = 0; r == 0 && i < keys->ring_ref_count; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof(name), "ring-ref%u", i);
         r = write_number(front, tx, name, keys->ring_ref[i], e);
     }

@@ -4,11 +4,12 @@
  * Names are those of <xen/io/blkif.h>. Keys of our own, none of which a peer needs, live in a subdirectory `domzero` of
  * the backend's directory, so that everything else in it is exactly Xen's.
  *
- *   toolstack → backend dir   params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- * frontend … domzero/{offset,size,direct-io,dma} backend → its dir         feature-*, max-ring-page-order,
- * multi-queue-max-queues, then sectors, sector-size, physical-sector-size, info, feature-flush-cache, with state 4
- *   frontend → its dir        ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol, feature-persistent,
- * with state 3
+ *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
+ *                                discard-enable, domzero/{offset,size,direct-io,dma}
+ *   backend → its dir            max-ring-page-order, multi-queue-max-queues; then, with state 4, sectors, sector-size,
+ *                                physical-sector-size, info, feature-flush-cache
+ *   frontend → its dir           with state 3: ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol,
+ *                                feature-persistent
  *
  * All sector counts are in 512-byte units whatever sector-size is.
  */

@@ -56,6 +56,11 @@ struct image_format {
 #include "backend/blk/image_list.h"
 #undef IMAGE_FORMAT
 
+extern const struct image_format *const image_formats[];
+extern const unsigned image_format_count;
+/* The row of that name; NULL where there is none. */
+const struct image_format *image_format_find(const char *name);
+
 /* -EINVAL with a sentence that lists the formats where there is no such one. -EBUSY: locked by another process, named
  * with its pid where the kernel tells. */
 int image_open(const char *format, const struct image_config *config, struct image **out, struct err *e);

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/blk/blkdev.h: one disk of one guest, as the control thread sees it: its xenbus device, its image, its queue.
+ *
+ * The state table (xenbus/state.h) says what to do; blkdev_react() does it, again and again until the table says wait,
+ * a step has to wait for the reactor (attach, detach) or for the image's lock. Each step may be interrupted there and
+ * repeated: it looks at what is held and not at how it came to be called.
+ *
+ *   Initialising, Closed   nothing is held
+ *   InitWait               the image is open and locked
+ *   Connected              a queue is attached to the reactor
+ *   Closing                nothing, or a queue that is on its way out
+ *
+ * A failure, ours or the guest's, closes this one device: `error` in its directory says why, state Closing and then
+ * Closed, the image is released. What the frontend writes next starts it over. A guest whose process died leaves its
+ * state behind; its device is closed the same way and waits for a new process to show Initialising.
+ *
+ * Takeover: a device that is found in InitWait or Connected when the role starts was served by a predecessor. It goes
+ * to InitWait with its image open, and is connected when the frontend has published a new ring. The predecessor's last
+ * writes may still be on their way to the image; its lock is held until they have landed, so the open is tried again
+ * for BLKDEV_LOCK_WAIT_NS, while other devices go on.
+ */
+#ifndef BLK_BLKDEV_H
+#define BLK_BLKDEV_H
+
+#include "backend/blk/engine.h"
+#include "base/log.h"
+#include "xenbus/keys_blk.h"
+
+#define BLKDEV_LOCK_WAIT_NS (10 * CLOCK_NS_PER_S)
+#define BLKDEV_RING_ORDER   0  /* offered */
+#define BLKDEV_STEPS_MAX    16 /* state changes at a time; the longest way of the table is 4 → 5 → 6 → 2 */
+
+enum blkdev_phase { BLKDEV_IDLE, BLKDEV_ATTACHING, BLKDEV_ATTACHED, BLKDEV_DETACHING };
+
+struct blkdev {
+    struct list link; /* the owner's */
+    struct engine *engine;
+    struct xb_device xb;
+    char token[32]; /* of the watch on the frontend's state */
+    struct keys_blk_config config;
+    struct image *image;
+    struct blkqueue *queue;
+    enum blkdev_phase phase;
+    bool dirty;   /* the owner's: something happened, react */
+    bool failed;  /* until the frontend's state is written again */
+    bool removed; /* its directory is gone: so is it, as soon as the queue is */
+    bool locked;  /* waiting for somebody to let go of the image */
+    uint64_t lock_deadline_ns;
+    int fault_code; /* 0: none; else the device fails with `fault` once its queue is detached */
+    struct err fault;
+    struct log_limiter limiter;
+    struct blkstats_seen seen;
+    uint64_t stats_published;
+};
+
+/* The device with these directories: NULL where there is none, or no memory. `inherited`: the role starts just now. */
+struct blkdev *blkdev_new(struct store_client *store, struct engine *engine, uint16_t back_domid, uint16_t front_domid,
+                          uint32_t devid, bool inherited);
+/* Its queue is detached, or the engine gone. Closes the image; leaves the store as it is. */
+void blkdev_free(struct blkdev *d);
+void blkdev_react(struct blkdev *d);
+/* The frontend wrote its state. */
+void blkdev_peer_event(struct blkdev *d);
+/* Somebody wrote into our own directory, or took it away. */
+void blkdev_own_event(struct blkdev *d);
+void blkdev_queue_event(struct blkdev *d, uint32_t words);
+/* Removed, and nothing is held any more: to be freed. */
+bool blkdev_finished(const struct blkdev *d);
+/* Tries the image again; -EAGAIN while it is still locked. */
+void blkdev_retry(struct blkdev *d);
+/* Once a second: statistics into the store, news of errors into the log. */
+void blkdev_tick(struct blkdev *d);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/blk/blkqueue.h: the data path of one ring: requests in, I/O through io_uring, responses out.
+ *
+ *   take     copy requests out · decode · DMA get · map to the image · prepare SQEs         blkqueue_take()
+ *   I/O      completions continue short transfers, and finish requests: DMA put · response written into the ring
+ *   publish  one push and at most one notification for all responses of a pass              blkqueue_publish()
+ *   arm      the ring is empty: ask for an event, look once more                            blkqueue_arm()
+ *
+ * Life: the control thread makes a queue, posts it to the reactor (engine.h), and gets it back, detached, to free it.
+ * In between it belongs to the reactor; the control thread reads `stats` and nothing else. Everything a request needs
+ * is allocated in blkqueue_new(): as many requests as the ring has entries, and the ring check of ring.h makes sure
+ * that there are never more.
+ *
+ * What the guest can do: a request that is wrong gets its error response, and is counted. A ring index that lies, or
+ * more than BLKQUEUE_MISSES_MAX references that the hypervisor does not know (each costs dom0 a round trip), is a
+ * fault: the queue never touches the ring again, lets its I/O end and tells the control thread. Events without cause
+ * cost one look at the ring each; a guest that keeps sending them is listened to once a BLKQUEUE_PAUSE. Its process may
+ * vanish at any moment: memory that is mapped stays mapped until the detach.
+ *
+ * Order: requests run at the same time and in no order, as the protocol allows. A flush covers the writes that were
+ * answered before it was taken, because these are with the kernel by then: fdatasync() does the rest. A flush with data
+ * syncs first and then writes.
+ */
+#ifndef BLK_BLKQUEUE_H
+#define BLK_BLKQUEUE_H
+
+#include "backend/blk/blkstats.h"
+#include "backend/blk/image.h"
+#include "backend/blk/mailbox.h"
+#include "backend/blk/uring.h"
+#include "platform/platform.h"
+#include "ring/ring.h"
+
+#define BLKQUEUE_RING_PAGES_MAX 16      /* of the protocol; pages must be adjacent. What is offered: blkdev.c */
+#define BLKQUEUE_BUDGET         64      /* requests a queue may start in one pass of all queues: unmeasured */
+#define BLKQUEUE_MISSES_MAX     64      /* more unknown references than any honest driver has in its life */
+#define BLKQUEUE_FALSE_ARMS_MAX 8       /* looks at a ring that says "work" and has none */
+#define BLKQUEUE_SPURIOUS_MAX   16      /* events in a row without one request … */
+#define BLKQUEUE_PAUSE_NS       1000000 /* … cost the guest this much latency */
+#define BLKQUEUE_RETRIES_MAX    16      /* of an I/O that the kernel interrupts without any progress */
+#define BLKQUEUE_SLOT_BYTES_MAX sizeof(union blkif_sring_entry)
+#define BLKQUEUE_IOVECS_MAX     (DMA_SEGMENTS_MAX + IMAGE_EXTENTS_MAX)
+
+struct blkdev;
+struct blkqueue;
+struct blk_request;
+
+/* What all queues of one reactor share. */
+struct reactor {
+    struct uring uring;
+    struct platform *platform;
+    struct mailbox *to_control;
+    struct list active; /* queues to be looked at in each pass; the others wait for an event */
+    struct list dirty;  /* queues with responses to publish */
+    uint32_t in_flight; /* I/O operations of all queues */
+    unsigned draining;  /* queues on their way out */
+};
+
+struct blkqueue_config {
+    struct blkdev *owner; /* the control thread's */
+    uint16_t front_domid;
+    unsigned ring_pages;
+    uint32_t ring_ref[BLKQUEUE_RING_PAGES_MAX];
+    uint32_t port; /* the guest's */
+    const struct blk_protocol *protocol;
+    const struct dma_strategy *dma;
+    const struct image *image; /* borrowed until detached */
+    struct blkreq_limits limits;
+};
+
+/* Letters of a queue. */
+enum blkqueue_word {
+    BLKQUEUE_ATTACH = 1 << 0, /* to the reactor */
+    BLKQUEUE_DETACH = 1 << 1,
+    BLKQUEUE_REFRESH = 1 << 2,  /* write the DMA strategy's numbers into stats */
+    BLKQUEUE_ATTACHED = 1 << 3, /* to control: q->result and q->err say how it went */
+    BLKQUEUE_FAULTED = 1 << 4,  /* q->fault says why; detach it */
+    BLKQUEUE_DETACHED = 1 << 5, /* all is given back: it is control's to free */
+};
+
+enum blkqueue_fault {
+    BLKQUEUE_F_NONE,
+    BLKQUEUE_F_OVERRUN, /* a ring index that cannot be */
+    BLKQUEUE_F_MISSES,  /* too many unknown grant references */
+    BLKQUEUE_F_GONE,    /* the guest's process is */
+};
+
+enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };
+
+struct blkqueue {
+    struct blkqueue_config config;
+    enum blkqueue_state state;
+    bool broken; /* the ring is not to be touched any more, in whatever state */
+    struct reactor *reactor;
+
+    struct ring_back ring;
+    struct blk_request *requests; /* ring.entries of them */
+    uint32_t *free;               /* a stack of indices */
+    uint32_t free_count, request_count;
+    struct list active_link, dirty_link;
+    struct list engine_link; /* the engine's: all queues that are attached */
+    unsigned false_arms;
+
+    struct dma *dma;
+    struct gntmap *map;
+    struct frametable *frames;
+    uint64_t misses_before;
+    int32_t file_index; /* of image->fd; -1: not registered */
+    uint32_t file_in_flight;
+
+    struct gntmap_page page[BLKQUEUE_RING_PAGES_MAX];
+    unsigned pages_mapped;
+    uint32_t instance; /* the guest's process that the ring belongs to */
+
+    struct evtchn channel;
+    struct uring_op event_op, pause_op;
+    bool event_posted; /* the poll of the channel or a pause is with the kernel */
+    unsigned spurious; /* events since the last request */
+
+    struct letter to_reactor, to_control;
+    int result; /* of the attach */
+    enum blkqueue_fault fault;
+    struct err err;
+    struct blkstats stats;
+};
+
+/* ---- control thread ---- */
+int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, struct err *e);
+void blkqueue_free(struct blkqueue *q); /* never attached, or detached; NULL is fine */
+const char *blkqueue_fault_text(enum blkqueue_fault fault);
+
+/* ---- reactor: attaching (blkqueue_attach.c) ---- */
+/* Maps the ring, binds the channel, sets up the DMA row: 0, or a negative errno or positive code of the guest's with a
+ * sentence; then nothing is held. */
+int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e);
+/* No more requests are taken; what is in flight ends and is answered. */
+void blkqueue_detach(struct blkqueue *q);
+/* Draining and empty: may be released. */
+bool blkqueue_drained(const struct blkqueue *q);
+/* Gives all back and tells the control thread. */
+void blkqueue_release(struct blkqueue *q);
+/* The guest broke the protocol or is gone. */
+void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault);
+void blkqueue_refresh(struct blkqueue *q);
+
+/* ---- reactor: the data path (blkqueue.c, blkrequest.c) ---- */
+/* Takes up to `budget` requests: their number. */
+unsigned blkqueue_take(struct blkqueue *q, unsigned budget);
+/* Is there anything in the ring? Reads one word. */
+bool blkqueue_waiting(const struct blkqueue *q);
+void blkqueue_publish(struct blkqueue *q);
+/* False: the queue is asleep until its event. True: something came meanwhile. */
+bool blkqueue_arm(struct blkqueue *q);
+/* Awaits the channel's events, and looks at the ring for what came before. */
+void blkqueue_listen(struct blkqueue *q);
+/* Looks at the ring in the next pass. */
+void blkqueue_activate(struct blkqueue *q);
+
+#endif

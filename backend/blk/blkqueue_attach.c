@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/blk/blkqueue_attach.c: a queue's way into the reactor and out of it. Every step of the attach is undone by
+ * one function that looks at what is held, so a failure halfway and an orderly end take the same path (XSA-484).
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "backend/blk/blkqueue.h"
+
+static int queue_grant_error(struct blkqueue *q, int code, uint32_t gref, struct err *e)
+{
+    const char *why = code > 0 ? grant_error_text(code) : strerror(-code);
+    if (code > 0)
+        blkcounter_add(&q->stats.bad_grants[code], 1);
+    return err_set(e, code, "ring page: grant %u of domain %u cannot be mapped: %s", gref, q->config.front_domid, why);
+}
+
+static int queue_map_ring(struct blkqueue *q, struct err *e)
+{
+    unsigned failed = 0, n = q->config.ring_pages;
+    int r = gntmap_map_many(q->map, q->config.ring_ref, n, true, q->page, &failed);
+    if (r)
+        return queue_grant_error(q, r, q->config.ring_ref[failed], e);
+    q->pages_mapped = n;
+    for (unsigned i = 1; i < n; i++)
+        if (q->page[i].address != q->page[0].address + (size_t)i * PAGE_BYTES)
+            return err_set(e, SRING_E_OVERRUN, "the %u ring pages do not lie side by side: use ring-page-order 0", n);
+    q->instance = q->page[0].extent->instance;
+    ring_back_init(&q->ring, q->page[0].address, (size_t)n * PAGE_BYTES, q->config.protocol->slot_bytes, 0);
+    assert(q->ring.ring.entries == q->request_count);
+    uint32_t waiting;
+    if (ring_back_pending(&q->ring, &waiting))
+        return err_set(e, SRING_E_OVERRUN, "the ring is not a fresh one: its request index is beyond its %u entries",
+                       q->request_count);
+    return 0;
+}
+
+static int queue_acquire(struct blkqueue *q, struct err *e)
+{
+    struct reactor *r = q->reactor;
+    const struct blkqueue_config *c = &q->config;
+    int rc = platform_gntmap_get(r->platform, c->front_domid, &q->map, &q->frames, e);
+    if (rc)
+        return rc;
+    q->misses_before = gntmap_misses(q->map);
+    rc = queue_map_ring(q, e);
+    if (!rc)
+        rc = platform_evtchn_bind_interdomain(r->platform, c->front_domid, c->port, &q->channel, e);
+    if (rc)
+        return rc;
+    struct dma_setup setup = {
+        .map = q->map, .frames = q->frames, .host = &r->uring.host, .requests_max = q->request_count};
+    rc = c->dma->setup(&setup, &q->dma, e);
+    if (!rc)
+        q->file_index = uring_file_register(&r->uring, c->image->fd);
+    return rc;
+}
+
+static void queue_give_back(struct blkqueue *q)
+{
+    struct reactor *r = q->reactor;
+    assert(q->free_count == q->request_count && !q->event_posted);
+    uring_file_unregister(&r->uring, q->file_index);
+    q->file_index = -1;
+    if (q->dma)
+        q->config.dma->teardown(take_ptr(q->dma));
+    if (q->channel.wait_fd >= 0)
+        platform_evtchn_close(r->platform, &q->channel);
+    while (q->pages_mapped > 0)
+        gntmap_unmap(q->map, &q->page[--q->pages_mapped]);
+    if (q->map)
+        platform_gntmap_put(r->platform, q->config.front_domid);
+    q->map = NULL;
+    q->frames = NULL;
+    q->state = BLKQUEUE_RELEASED;
+}
+
+int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
+{
+    assert(q->state == BLKQUEUE_NEW);
+    q->reactor = r;
+    int rc = queue_acquire(q, e);
+    if (rc) {
+        queue_give_back(q);
+        return rc;
+    }
+    q->state = BLKQUEUE_RUNNING;
+    blkqueue_listen(q);
+    return 0;
+}
+
+/* Stops taking requests and listening. */
+static void queue_stop(struct blkqueue *q, enum blkqueue_state state)
+{
+    q->state = state;
+    list_remove(&q->active_link);
+    if (q->event_posted)
+        uring_cancel(&q->reactor->uring, &q->event_op);
+}
+
+void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
+{
+    if (q->state != BLKQUEUE_RUNNING)
+        return;
+    q->fault = fault;
+    q->broken = true;
+    queue_stop(q, BLKQUEUE_BROKEN);
+    mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_FAULTED);
+}
+
+void blkqueue_detach(struct blkqueue *q)
+{
+    if (q->state != BLKQUEUE_RUNNING && q->state != BLKQUEUE_BROKEN)
+        return;
+    if (q->state == BLKQUEUE_RUNNING)
+        queue_stop(q, BLKQUEUE_DRAINING);
+    q->state = BLKQUEUE_DRAINING;
+    q->reactor->draining++;
+}
+
+bool blkqueue_drained(const struct blkqueue *q)
+{
+    return q->state == BLKQUEUE_DRAINING && q->free_count == q->request_count && !q->event_posted &&
+           list_empty(&q->dirty_link);
+}
+
+void blkqueue_release(struct blkqueue *q)
+{
+    assert(blkqueue_drained(q));
+    blkqueue_refresh(q);
+    queue_give_back(q);
+    q->reactor->draining--;
+    mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_DETACHED);
+}
+
+void blkqueue_refresh(struct blkqueue *q)
+{
+    struct dma_stats s;
+    if (!q->dma)
+        return;
+    q->config.dma->describe(q->dma, &s);
+    blkcounter_set(&q->stats.dma_maps, s.maps);
+    blkcounter_set(&q->stats.dma_copied_bytes, s.bytes_copied);
+    blkcounter_set(&q->stats.dma_registered_bytes, s.registered_bytes);
+    blkcounter_set(&q->stats.dma_plain, !s.fixed_buffers);
+}

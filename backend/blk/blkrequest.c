@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/blk/blkrequest.h"
+
+#include <assert.h>
+#include <string.h>
+
+static void piece_submit(struct blk_piece *p);
+
+static void request_free(struct blk_request *r)
+{
+    struct blkqueue *q = r->queue;
+    q->free[q->free_count++] = (uint32_t)(r - q->requests);
+}
+
+static void request_end(struct blk_request *r)
+{
+    struct blkqueue *q = r->queue;
+    int code = 0;
+    if (r->has_data)
+        code = q->config.dma->put(q->dma, &r->dma, r->error == 0);
+    if (code > 0)
+        blkcounter_add(&q->stats.bad_grants[code], 1);
+    if (code < 0 && !r->error)
+        r->error = -code;
+    if (r->error) {
+        blkcounter_add(&q->stats.io_errors, 1);
+        blkcounter_set(&q->stats.last_io_errno, (uint64_t)r->error);
+    }
+    blkqueue_answer(q, r->id, r->operation_raw, r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY);
+    request_free(r);
+}
+
+static void piece_end(struct blk_piece *p, int error)
+{
+    struct blk_request *r = p->request;
+    if (!r->error)
+        r->error = error;
+    if (--r->parts == 0)
+        request_end(r);
+}
+
+/* Drops what the kernel has done from the front of the piece's vector. */
+static void piece_advance(struct blk_piece *p, uint32_t done_bytes)
+{
+    struct iovec *iov = &p->request->iov[p->iov_first];
+    p->offset_bytes += done_bytes;
+    p->left_bytes -= done_bytes;
+    while (done_bytes >= iov->iov_len) {
+        done_bytes -= (uint32_t)iov->iov_len;
+        p->iov_first++;
+        p->iov_count--;
+        iov++;
+    }
+    iov->iov_base = (char *)iov->iov_base + done_bytes;
+    iov->iov_len -= done_bytes;
+}
+
+static void piece_done(struct uring_op *op, int result, uint32_t cqe_flags)
+{
+    (void)cqe_flags;
+    struct blk_piece *p = container_of(op, struct blk_piece, op);
+    p->request->queue->reactor->in_flight--;
+    if (result == (int)p->left_bytes) {
+        piece_end(p, 0);
+        return;
+    }
+    bool again = (result == -EINTR || result == -EAGAIN) && p->retries++ < BLKQUEUE_RETRIES_MAX;
+    if (result > 0 && result < (int)p->left_bytes) {
+        piece_advance(p, (uint32_t)result);
+        again = true;
+    }
+    if (again)
+        piece_submit(p);
+    else /* 0: the file ends here: it was made shorter behind our back */
+        piece_end(p, result < 0 ? -result : EIO);
+}
+
+/* Names the file by its registered slot where it has one. */
+static void sqe_set_file(struct io_uring_sqe *sqe, const struct blkqueue *q, int fd)
+{
+    if (q->file_index >= 0 && fd == q->config.image->fd) {
+        sqe->fd = q->file_index;
+        sqe->flags |= IOSQE_FIXED_FILE;
+    }
+}
+
+static void piece_submit(struct blk_piece *p)
+{
+    struct blk_request *r = p->request;
+    struct blkqueue *q = r->queue;
+    struct iovec *iov = &r->iov[p->iov_first];
+    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &p->op);
+    unsigned length = (unsigned)iov->iov_len;
+    if (p->iov_count > 1)
+        (r->write ? io_uring_prep_writev : io_uring_prep_readv)(sqe, p->fd, iov, p->iov_count, p->offset_bytes);
+    else if (p->buffer_index < 0 && r->write)
+        io_uring_prep_write(sqe, p->fd, iov->iov_base, length, p->offset_bytes);
+    else if (p->buffer_index < 0)
+        io_uring_prep_read(sqe, p->fd, iov->iov_base, length, p->offset_bytes);
+    else if (r->write)
+        io_uring_prep_write_fixed(sqe, p->fd, iov->iov_base, length, p->offset_bytes, p->buffer_index);
+    else
+        io_uring_prep_read_fixed(sqe, p->fd, iov->iov_base, length, p->offset_bytes, p->buffer_index);
+    sqe_set_file(sqe, q, p->fd);
+    q->reactor->in_flight++;
+}
+
+/* Walks the DMA vector while pieces are cut from it. */
+struct vec_cursor {
+    unsigned vec;
+    uint32_t used_bytes; /* of that vec */
+    uint16_t iov_count;
+};
+
+/* Cuts the next `length_bytes` from the DMA vector into the request's iovecs. */
+static void piece_cut(struct blk_piece *p, struct vec_cursor *at, uint64_t length_bytes)
+{
+    struct blk_request *r = p->request;
+    p->left_bytes = (uint32_t)length_bytes;
+    p->iov_first = at->iov_count;
+    p->buffer_index = r->dma.vec[at->vec].buffer_index;
+    while (length_bytes) {
+        assert(at->vec < r->dma.vec_count && at->iov_count < BLKQUEUE_IOVECS_MAX);
+        const struct dma_vec *v = &r->dma.vec[at->vec];
+        uint32_t n = (uint32_t)MIN(length_bytes, v->length_bytes - at->used_bytes);
+        r->iov[at->iov_count++] = (struct iovec){v->address + at->used_bytes, n};
+        length_bytes -= n;
+        at->used_bytes += n;
+        if (at->used_bytes == v->length_bytes) {
+            at->vec++;
+            at->used_bytes = 0;
+        }
+    }
+    p->iov_count = (uint16_t)(at->iov_count - p->iov_first);
+}
+
+static void piece_zero(const struct blk_piece *p)
+{
+    const struct blk_request *r = p->request;
+    assert(!r->write); /* a format answers a write with places to write to */
+    for (unsigned i = 0; i < p->iov_count; i++)
+        memset(r->iov[p->iov_first + i].iov_base, 0, r->iov[p->iov_first + i].iov_len);
+}
+
+static void request_transfer(struct blk_request *r)
+{
+    struct image_extent extent[IMAGE_EXTENTS_MAX];
+    const struct image *image = r->queue->config.image;
+    int n = image->format->map(image, r->offset_bytes, r->length_bytes, r->write, extent);
+    if (n < 0) {
+        r->error = -n;
+        request_end(r);
+        return;
+    }
+    assert(n > 0 && n <= IMAGE_EXTENTS_MAX);
+    struct vec_cursor at = {0};
+    r->parts = (unsigned)n + 1; /* one for this function: a piece of zeroes ends at once */
+    for (int i = 0; i < n; i++) {
+        struct blk_piece *p = &r->piece[i];
+        *p = (struct blk_piece){
+            .op.fn = piece_done, .request = r, .fd = extent[i].fd, .offset_bytes = extent[i].offset_bytes};
+        piece_cut(p, &at, extent[i].length_bytes);
+        if (extent[i].kind == IMAGE_DATA) {
+            piece_submit(p);
+            continue;
+        }
+        piece_zero(p);
+        piece_end(p, 0);
+    }
+    assert(at.vec == r->dma.vec_count); /* the extents cover the request */
+    piece_end(&r->piece[0], 0);
+}
+
+static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
+{
+    (void)cqe_flags;
+    struct blk_request *r = container_of(op, struct blk_piece, op)->request;
+    r->queue->reactor->in_flight--;
+    if (result < 0)
+        r->error = -result;
+    if (r->has_data && !r->error)
+        request_transfer(r);
+    else
+        request_end(r);
+}
+
+static void request_sync(struct blk_request *r)
+{
+    struct blkqueue *q = r->queue;
+    struct blk_piece *p = &r->piece[0];
+    *p = (struct blk_piece){.op.fn = sync_done, .request = r};
+    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &p->op);
+    io_uring_prep_fsync(sqe, q->config.image->fd, IORING_FSYNC_DATASYNC);
+    sqe_set_file(sqe, q, q->config.image->fd);
+    q->reactor->in_flight++;
+}
+
+/* 0, or the request is to be refused: the reason is counted. */
+static int request_get(struct blk_request *r, const struct blkreq *req)
+{
+    struct blkqueue *q = r->queue;
+    struct dma_segment segment[DMA_SEGMENTS_MAX];
+    for (unsigned i = 0; i < req->segment_count; i++) {
+        const struct blkreq_segment *s = &req->segment[i];
+        segment[i] = (struct dma_segment){
+            .gref = s->gref,
+            .offset_bytes = (uint16_t)(s->first_sector * SECTOR_BYTES),
+            .length_bytes = (uint16_t)((s->last_sector - s->first_sector + 1u) * SECTOR_BYTES),
+        };
+    }
+    int code = q->config.dma->get(q->dma, segment, req->segment_count, !r->write, &r->dma);
+    if (code > 0)
+        blkcounter_add(&q->stats.bad_grants[code], 1);
+    if (code < 0) {
+        blkcounter_add(&q->stats.io_errors, 1);
+        blkcounter_set(&q->stats.last_io_errno, (uint64_t)-code);
+    }
+    return code;
+}
+
+static void request_count(struct blkqueue *q, const struct blkreq *req)
+{
+    switch (req->operation) {
+    case BLKIF_OP_READ:
+        blkcounter_add(&q->stats.reads, 1);
+        blkcounter_add(&q->stats.sectors_read, req->sector_count);
+        break;
+    case BLKIF_OP_FLUSH_DISKCACHE:
+        blkcounter_add(&q->stats.flushes, 1);
+        blkcounter_add(&q->stats.sectors_written, req->sector_count);
+        break;
+    default: blkcounter_add(&q->stats.writes, 1); blkcounter_add(&q->stats.sectors_written, req->sector_count);
+    }
+}
+
+void blkrequest_start(struct blkqueue *q, const struct blkreq *req)
+{
+    assert(q->free_count > 0); /* ring_back_pending() bounds what is unanswered by the ring's entries */
+    struct blk_request *r = &q->requests[q->free[--q->free_count]];
+    request_count(q, req);
+    r->queue = q;
+    r->id = req->id;
+    r->operation_raw = req->operation_raw;
+    r->write = req->operation != BLKIF_OP_READ;
+    r->has_data = false;
+    r->error = 0;
+    r->offset_bytes = req->sector * SECTOR_BYTES;
+    r->length_bytes = req->sector_count * SECTOR_BYTES;
+    if (req->segment_count && request_get(r, req)) {
+        blkqueue_answer(q, r->id, r->operation_raw, BLKIF_RSP_ERROR);
+        request_free(r);
+        return;
+    }
+    r->has_data = req->segment_count > 0;
+    if (req->operation == BLKIF_OP_FLUSH_DISKCACHE)
+        request_sync(r);
+    else
+        request_transfer(r);
+}

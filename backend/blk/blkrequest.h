@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/blk/blkrequest.h: one request between the ring and the image.
+ *
+ * A request is cut into pieces, one for each extent of the image that it covers; a piece is one operation of the ring
+ * at a time and is issued again from where it stopped when the kernel did less than was asked. The request ends when
+ * its last piece has; its first error decides.
+ *
+ * A piece whose memory is one run in a registered buffer is a fixed-buffer operation, several runs are a vector. The
+ * I/O vectors live in the request, so they are stable whenever the kernel reads them.
+ */
+#ifndef BLK_BLKREQUEST_H
+#define BLK_BLKREQUEST_H
+
+#include "backend/blk/blkqueue.h"
+
+struct blk_piece {
+    struct uring_op op;
+    struct blk_request *request;
+    int fd;
+    uint64_t offset_bytes; /* in the file, of what is left */
+    uint32_t left_bytes;
+    uint16_t iov_first, iov_count; /* what is left, in request->iov */
+    int32_t buffer_index;          /* of the registered buffer that holds all of it, -1: none */
+    uint16_t retries;
+};
+
+struct blk_request {
+    struct blkqueue *queue;
+    uint64_t id;
+    uint8_t operation_raw;
+    bool write, has_data;
+    int error;      /* the first, as a positive errno */
+    unsigned parts; /* pieces that have not ended */
+    uint64_t offset_bytes;
+    uint32_t length_bytes;
+    struct dma_io dma;
+    struct iovec iov[BLKQUEUE_IOVECS_MAX];
+    struct blk_piece piece[IMAGE_EXTENTS_MAX];
+};
+
+/* Starts what was decoded from the ring; it is answered now or when its I/O ends. */
+void blkrequest_start(struct blkqueue *q, const struct blkreq *req);
+/* Writes a response into the ring, to be published with the pass. */
+void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int16_t status);
+
+#endif

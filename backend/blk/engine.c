@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/blk/engine.h"
+
+#include <assert.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+enum { ENGINE_STOP = 1 << 0, ENGINE_LOST = 1 << 1 };
+
+struct spin {
+    uint64_t cap_ns, window_ns;
+    bool while_in_flight;
+    unsigned sleeps; /* since the window became zero */
+};
+
+struct engine {
+    struct engine_options options;
+    struct reactor reactor;
+    struct spin spin;
+    struct list queues; /* attached, all of them */
+    struct uring_op mailbox_op, platform_op;
+    bool stopping, lost;
+
+    pthread_t thread;
+    sem_t started;
+    int start_result;
+    struct err err;
+    struct mailbox to_reactor, to_control;
+    struct letter stop, trouble;
+    _Atomic uint64_t enters, sleeps, spins, spin_hits;
+};
+
+static void counter_bump(_Atomic uint64_t *c)
+{
+    blkcounter_add(c, 1);
+}
+
+/* ---- what reaches the thread ---- */
+
+static void engine_stop_all(struct engine *g)
+{
+    struct blkqueue *q;
+    g->stopping = true;
+    list_foreach (q, &g->queues, engine_link)
+        blkqueue_detach(q);
+}
+
+static void engine_attach_now(struct engine *g, struct blkqueue *q)
+{
+    if (g->lost)
+        q->result = err_set(&q->err, -EPIPE, "%s", g->err.text);
+    else
+        q->result = blkqueue_attach(q, &g->reactor, &q->err);
+    if (!q->result)
+        list_append(&g->queues, &q->engine_link);
+    mailbox_post(&g->to_control, &q->to_control, BLKQUEUE_ATTACHED);
+}
+
+static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
+{
+    if (l == &g->stop) {
+        engine_stop_all(g);
+        return;
+    }
+    struct blkqueue *q = container_of(l, struct blkqueue, to_reactor);
+    if (bits & BLKQUEUE_ATTACH)
+        engine_attach_now(g, q);
+    else if (bits & BLKQUEUE_DETACH)
+        blkqueue_detach(q);
+    else if (bits & BLKQUEUE_REFRESH)
+        blkqueue_refresh(q);
+}
+
+static void mailbox_ready(struct uring_op *op, int result, uint32_t cqe_flags)
+{
+    struct engine *g = container_of(op, struct engine, mailbox_op);
+    struct letter *l;
+    uint32_t bits;
+    (void)result;
+    while ((l = mailbox_take(&g->to_reactor, &bits)))
+        engine_letter(g, l, bits);
+    if (!(cqe_flags & IORING_CQE_F_MORE))
+        uring_poll(&g->reactor.uring, op, g->to_reactor.fd);
+}
+
+static void platform_ready(struct uring_op *op, int result, uint32_t cqe_flags)
+{
+    struct engine *g = container_of(op, struct engine, platform_op);
+    (void)result;
+    int r = platform_step(g->reactor.platform);
+    if (r < 0) {
+        g->lost = true;
+        err_set(&g->err, r, "the connection to the hypervisor role is lost: %s", strerror(-r));
+        mailbox_post(&g->to_control, &g->trouble, ENGINE_LOST);
+        return;
+    }
+    if (!(cqe_flags & IORING_CQE_F_MORE))
+        uring_poll(&g->reactor.uring, op, platform_fd(g->reactor.platform));
+}
+
+static void instance_gone(void *ctx, uint16_t domid, uint32_t instance)
+{
+    struct engine *g = ctx;
+    struct blkqueue *q;
+    list_foreach (q, &g->queues, engine_link)
+        if (q->config.front_domid == domid && q->instance == instance)
+            blkqueue_break(q, BLKQUEUE_F_GONE);
+}
+
+/* ---- the pass ---- */
+
+static unsigned pass_take(struct engine *g)
+{
+    struct blkqueue *q, *next;
+    unsigned taken = 0;
+    list_foreach_safe (q, next, &g->reactor.active, active_link)
+        taken += blkqueue_take(q, BLKQUEUE_BUDGET);
+    return taken;
+}
+
+static void pass_publish(struct engine *g)
+{
+    struct blkqueue *q, *next;
+    list_foreach_safe (q, next, &g->reactor.dirty, dirty_link)
+        blkqueue_publish(q);
+}
+
+static void pass_release(struct engine *g)
+{
+    struct blkqueue *q, *next;
+    if (!g->reactor.draining)
+        return;
+    list_foreach_safe (q, next, &g->queues, engine_link) {
+        if (!blkqueue_drained(q))
+            continue;
+        list_remove(&q->engine_link);
+        blkqueue_release(q);
+    }
+}
+
+static bool anything_waiting(const struct engine *g)
+{
+    struct blkqueue *q;
+    list_foreach (q, &g->reactor.active, active_link)
+        if (blkqueue_waiting(q))
+            return true;
+    return uring_ready(&g->reactor.uring);
+}
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("" ::: "memory");
+#endif
+}
+
+static void spin_learn(struct spin *s, bool hit)
+{
+    if (hit)
+        s->window_ns = s->cap_ns;
+    else if (!s->while_in_flight)
+        s->window_ns = s->window_ns / 2 < ENGINE_SPIN_MIN_NS ? 0 : s->window_ns / 2;
+    s->sleeps = 0;
+}
+
+/* True: there is something to do. */
+static bool engine_spin(struct engine *g)
+{
+    struct spin *s = &g->spin;
+    if (!s->window_ns && s->cap_ns && ++s->sleeps >= ENGINE_SPIN_RETRY)
+        s->window_ns = s->cap_ns;
+    if (!s->window_ns || list_empty(&g->reactor.active) || (g->reactor.in_flight && !s->while_in_flight))
+        return false;
+    counter_bump(&g->spins);
+    uint64_t end_ns = clock_now_ns() + s->window_ns;
+    bool hit;
+    do {
+        for (unsigned i = 0; i < 8 && !(hit = anything_waiting(g)); i++)
+            cpu_relax();
+    } while (!hit && clock_now_ns() < end_ns);
+    spin_learn(s, hit);
+    if (hit)
+        counter_bump(&g->spin_hits);
+    return hit;
+}
+
+/* True: some guest put something in meanwhile. */
+static bool engine_arm(struct engine *g)
+{
+    struct blkqueue *q, *next;
+    bool work = false;
+    list_foreach_safe (q, next, &g->reactor.active, active_link)
+        work |= blkqueue_arm(q);
+    return work;
+}
+
+static void engine_submit(struct engine *g, bool wait)
+{
+    int r = uring_submit(&g->reactor.uring, wait);
+    assert(r == 0 || r == -EAGAIN || r == -EBUSY || r == -ENOMEM); /* the kernel is short of something: again */
+    blkcounter_set(&g->enters, g->reactor.uring.enters);
+}
+
+static void engine_pass(struct engine *g)
+{
+    struct uring *u = &g->reactor.uring;
+    unsigned done = pass_take(g);
+    if (u->queued || uring_ready(u)) {
+        engine_submit(g, false);
+        done += uring_reap(u);
+    }
+    pass_publish(g);
+    pass_release(g);
+    if (done || engine_spin(g) || engine_arm(g))
+        return;
+    counter_bump(&g->sleeps);
+    engine_submit(g, true);
+    uring_reap(u);
+}
+
+static void engine_run(struct engine *g)
+{
+    while (!g->stopping || !list_empty(&g->queues))
+        engine_pass(g);
+}
+
+/* ---- the thread's life ---- */
+
+static int engine_setup(struct engine *g)
+{
+    struct reactor *r = &g->reactor;
+    struct platform_listener listener = {.ctx = g, .instance_gone = instance_gone};
+    int rc = platform_open(g->options.platform_row, &g->options.where, &listener, &r->platform, &g->err);
+    if (rc)
+        return rc;
+    rc = uring_init(&r->uring, &g->err);
+    if (rc) {
+        platform_close(r->platform);
+        return rc;
+    }
+    g->mailbox_op.fn = mailbox_ready;
+    g->platform_op.fn = platform_ready;
+    uring_poll(&r->uring, &g->mailbox_op, g->to_reactor.fd);
+    uring_poll(&r->uring, &g->platform_op, platform_fd(r->platform));
+    return 0;
+}
+
+static void *engine_main(void *arg)
+{
+    struct engine *g = arg;
+    int rc = g->start_result = engine_setup(g);
+    sem_post(&g->started);
+    if (rc)
+        return NULL;
+    engine_run(g);
+    uring_deinit(&g->reactor.uring);
+    platform_close(g->reactor.platform);
+    return NULL;
+}
+
+static void engine_fields_init(struct engine *g, const struct engine_options *options)
+{
+    g->options = *options;
+    g->reactor.to_control = &g->to_control;
+    list_init(&g->reactor.active);
+    list_init(&g->reactor.dirty);
+    list_init(&g->queues);
+    letter_init(&g->stop);
+    letter_init(&g->trouble);
+    sem_init(&g->started, 0, 0);
+    g->spin.while_in_flight = options->poll == ENGINE_POLL;
+    if (options->poll == ENGINE_ADAPTIVE)
+        g->spin.cap_ns = options->spin_us * CLOCK_NS_PER_US;
+    else if (options->poll == ENGINE_POLL)
+        g->spin.cap_ns = ENGINE_POLL_IDLE_NS;
+    g->spin.window_ns = g->spin.cap_ns;
+}
+
+static void engine_fields_deinit(struct engine *g)
+{
+    mailbox_deinit(&g->to_reactor);
+    mailbox_deinit(&g->to_control);
+    sem_destroy(&g->started);
+    free(g);
+}
+
+/* Signals are the control thread's. */
+static int thread_start(struct engine *g)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = -pthread_create(&g->thread, NULL, engine_main, g);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc)
+        return err_set(&g->err, rc, "cannot start the reactor thread: %s", strerror(-rc));
+    while (sem_wait(&g->started) && errno == EINTR)
+        ;
+    if (g->start_result)
+        pthread_join(g->thread, NULL);
+    return g->start_result;
+}
+
+int engine_new(const struct engine_options *options, struct engine **out, struct err *e)
+{
+    struct engine *g = calloc(1, sizeof(*g));
+    if (!g || mailbox_init(&g->to_reactor) || mailbox_init(&g->to_control)) {
+        free(g);
+        return err_set(e, -ENOMEM, "cannot make the reactor: out of memory or descriptors");
+    }
+    engine_fields_init(g, options);
+    int rc = thread_start(g);
+    if (rc) {
+        err_set(e, rc, "%s", g->err.text);
+        engine_fields_deinit(g);
+        return rc;
+    }
+    *out = g;
+    return 0;
+}
+
+void engine_free(struct engine *g)
+{
+    if (!g)
+        return;
+    mailbox_post(&g->to_reactor, &g->stop, ENGINE_STOP);
+    pthread_join(g->thread, NULL);
+    engine_fields_deinit(g);
+}
+
+/* ---- the control thread's side ---- */
+
+void engine_attach(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_ATTACH);
+}
+
+void engine_detach(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_DETACH);
+}
+
+void engine_refresh(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_REFRESH);
+}
+
+int engine_event_fd(const struct engine *g)
+{
+    return g->to_control.fd;
+}
+
+bool engine_event_next(struct engine *g, struct engine_event *out)
+{
+    struct letter *l = mailbox_take(&g->to_control, &out->words);
+    if (l)
+        out->queue = l == &g->trouble ? NULL : container_of(l, struct blkqueue, to_control);
+    return l != NULL;
+}
+
+const struct err *engine_error(const struct engine *g)
+{
+    return &g->err;
+}
+
+void engine_stats(const struct engine *g, struct engine_stats *out)
+{
+    *out = (struct engine_stats){.enters = blkcounter_get(&g->enters),
+                                 .sleeps = blkcounter_get(&g->sleeps),
+                                 .spins = blkcounter_get(&g->spins),
+                                 .spin_hits = blkcounter_get(&g->spin_hits)};
+}
+
+int engine_poll_parse(const char *name, unsigned spin_us, struct engine_options *out, struct err *e)
+{
+    static const char *const names[] = {
+        [ENGINE_INTERRUPT] = "interrupt", [ENGINE_ADAPTIVE] = "adaptive", [ENGINE_POLL] = "poll"};
+    out->spin_us = spin_us ? spin_us : ENGINE_SPIN_US_DEFAULT;
+    if (!name) {
+        out->poll = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? ENGINE_ADAPTIVE : ENGINE_INTERRUPT;
+        return 0;
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(name, names[i]))
+            continue;
+        out->poll = (enum engine_poll)i;
+        return 0;
+    }
+    return err_set(e, -EINVAL, "poll mode '%s' is not known: use interrupt, adaptive or poll", name);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/blk/engine.h: the reactor: one thread that serves the rings of all disks, through one io_uring.
+ *
+ * One pass, and it is the only loop:
+ *
+ *   1. each active queue starts up to its budget of requests
+ *   2. one system call submits all of it; completions finish requests
+ *   3. each queue that has responses publishes them and notifies its guest at most once
+ *   4. nothing happened in 1 and 2: spin for a while, or ask every guest for an event and sleep in the ring
+ *
+ * A guest's event channel, the mailbox and the platform's descriptor are awaited by the same ring, so the sleep of step
+ * 4 is the one place where the thread waits, and submitting and waiting cost one call. An event makes its queue active:
+ * it is polled, unarmed, until a pass finds nothing to do (NAPI).
+ *
+ * Polling. `interrupt` sleeps at once. `adaptive` spins first, for a window between zero and spin_us that shrinks while
+ * it brings nothing, and only while no I/O is in flight: a completion that needs another thread would wait for the
+ * processor that the spinner holds. `poll` spins ENGINE_POLL_IDLE_NS with or without I/O in flight; for measuring, and
+ * for machines with processors to give away. Each ends in the sleep, never in a yield, so two ends on one processor go
+ * on.
+ *
+ * The control thread owns a queue until engine_attach() and again from BLKQUEUE_DETACHED; in between it may only read
+ * its stats. Nothing else is shared.
+ */
+#ifndef BLK_ENGINE_H
+#define BLK_ENGINE_H
+
+#include "backend/blk/blkqueue.h"
+
+#define ENGINE_SPIN_US_DEFAULT 50   /* measured: 20 us already give half of what spinning can, 100 us all of it */
+#define ENGINE_SPIN_MIN_NS     1000 /* a window that has shrunk below this is none */
+#define ENGINE_SPIN_RETRY      32   /* sleeps after which a window of zero is tried again */
+#define ENGINE_POLL_IDLE_NS    (10 * CLOCK_NS_PER_MS)
+
+enum engine_poll { ENGINE_INTERRUPT, ENGINE_ADAPTIVE, ENGINE_POLL };
+
+struct engine_options {
+    const char *platform_row;
+    struct platform_where where;
+    enum engine_poll poll;
+    unsigned spin_us; /* the widest window of `adaptive` */
+};
+
+/* From the names on the command line; NULL is the default for this machine. 0 or -EINVAL with a sentence. */
+int engine_poll_parse(const char *name, unsigned spin_us, struct engine_options *out, struct err *e);
+
+struct engine;
+
+/* Starts the thread: 0, or -errno with a sentence when its platform connection or its ring cannot be had. */
+int engine_new(const struct engine_options *options, struct engine **out, struct err *e);
+/* Lets what is in flight end, answers it, gives everything back and joins the thread. Queues that are still attached
+ * become the caller's to free. */
+void engine_free(struct engine *g);
+
+void engine_attach(struct engine *g, struct blkqueue *q);
+void engine_detach(struct engine *g, struct blkqueue *q);
+void engine_refresh(struct engine *g, struct blkqueue *q);
+
+struct engine_event {
+    struct blkqueue *queue; /* NULL: the engine itself: its platform connection is lost, nothing can be attached */
+    uint32_t words;         /* BLKQUEUE_ATTACHED, _FAULTED, _DETACHED: in this order, where more than one */
+};
+int engine_event_fd(const struct engine *g); /* readable: engine_event_next() has something */
+bool engine_event_next(struct engine *g, struct engine_event *out);
+/* What was wrong, after the event with no queue. */
+const struct err *engine_error(const struct engine *g);
+
+/* System calls made for submitting and waiting, and for how many sleeps; to be measured. */
+struct engine_stats {
+    uint64_t enters, sleeps, spins, spin_hits;
+};
+void engine_stats(const struct engine *g, struct engine_stats *out);
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/blk/image_raw.c: a disk that is a region of a file or of a block device, byte for byte.
+ *
+ * The descriptor stays blocking: with O_NONBLOCK io_uring answers -EAGAIN instead of handing a slow read to a worker.
+ * It is opened with the flag all the same, so that a FIFO cannot stop the control thread, and cleared once the file is
+ * known to be what it should be.
+ *
+ * Closing takes the lock off by hand and not by the last close: a fixed-file slot of an io_uring gives its reference
+ * back later. A killed process never comes here, and its lock stays until its last I/O is done; that is wanted.
+ */
+#include <assert.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "backend/blk/image.h"
+#include "base/span.h"
+
+struct raw_file {
+    int fd;
+    uint64_t size_bytes;
+    uint32_t align_bytes; /* what offsets, sizes and memory must be multiples of */
+    uint32_t physical_bytes;
+};
+
+static int raw_open_error(const struct image_config *c, int error, struct err *e)
+{
+    switch (error) {
+    case ENOENT:
+        return err_set(e, -error, "%s does not exist: make it (truncate -s 1G FILE) or correct params", c->path);
+    case EISDIR: return err_set(e, -error, "%s is a directory: name an image file or a block device", c->path);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return err_set(e, -error, "%s may not be opened for %s: change its permissions%s", c->path,
+                       c->readonly ? "reading" : "writing", c->readonly ? "" : ", or attach it with mode r");
+    case EINVAL:
+        if (c->direct_io)
+            return err_set(e, -error, "%s lies on a file system without O_DIRECT: attach it with direct-io 0", c->path);
+        /* fall through */
+    default: return err_set(e, -error, "%s cannot be opened: %s", c->path, strerror(error));
+    }
+}
+
+/* 512 or 4096: the sizes that the block protocol's peers expect. */
+static uint32_t raw_sector_round(uint64_t align_bytes)
+{
+    return align_bytes <= 512 ? 512 : 4096;
+}
+
+/* What O_DIRECT wants of this file; 0 where the kernel does not say. */
+static uint32_t raw_direct_align(int fd)
+{
+    struct statx x = {0};
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) || !(x.stx_mask & STATX_DIOALIGN))
+        return 0;
+    return MAX(x.stx_dio_mem_align, x.stx_dio_offset_align);
+}
+
+static int raw_measure_device(struct raw_file *f, const char *path, bool direct_io, struct err *e)
+{
+    int logical = 512;
+    unsigned physical = 512;
+    if (ioctl(f->fd, BLKGETSIZE64, &f->size_bytes) || ioctl(f->fd, BLKSSZGET, &logical))
+        return err_set(e, -errno, "%s: its size cannot be read: %s", path, strerror(errno));
+    if (ioctl(f->fd, BLKPBSZGET, &physical))
+        physical = (unsigned)logical;
+    f->align_bytes = direct_io ? raw_sector_round(MAX((uint32_t)logical, raw_direct_align(f->fd))) : 512;
+    f->physical_bytes = raw_sector_round(physical);
+    return 0;
+}
+
+static int raw_measure(struct raw_file *f, const struct image_config *c, struct err *e)
+{
+    struct stat st;
+    if (fstat(f->fd, &st))
+        return err_set(e, -errno, "%s: %s", c->path, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return raw_open_error(c, EISDIR, e);
+    if (S_ISBLK(st.st_mode))
+        return raw_measure_device(f, c->path, c->direct_io, e);
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, -EINVAL, "%s is neither a regular file nor a block device: name one", c->path);
+    f->size_bytes = (uint64_t)st.st_size;
+    f->physical_bytes = raw_sector_round((uint64_t)st.st_blksize);
+    f->align_bytes = 512;
+    if (c->direct_io) {
+        uint32_t align = raw_direct_align(f->fd);
+        f->align_bytes = raw_sector_round(align ? align : (uint64_t)st.st_blksize);
+    }
+    return 0;
+}
+
+static int raw_region_check(const struct raw_file *f, const struct image_config *c, uint64_t *size, struct err *e)
+{
+    uint64_t offset = c->offset_bytes;
+    const char *why = c->direct_io ? "O_DIRECT on this file" : "the sector size";
+    if (offset % f->align_bytes)
+        return err_set(e, -EINVAL, "%s: offset %" PRIu64 " is not a multiple of %u, %s: correct it", c->path, offset,
+                       f->align_bytes, why);
+    if (offset >= f->size_bytes)
+        return err_set(e, -EINVAL, "%s is too small: %" PRIu64 " bytes, and the disk is to begin at byte %" PRIu64,
+                       c->path, f->size_bytes, offset);
+    *size = c->size_bytes ? c->size_bytes : f->size_bytes - offset;
+    if (!span_fits(offset, *size, f->size_bytes))
+        return err_set(e, -EINVAL,
+                       "%s is too small: %" PRIu64 " bytes, and the disk is to have %" PRIu64 " from byte %" PRIu64
+                       ": enlarge it or correct size and offset",
+                       c->path, f->size_bytes, *size, offset);
+    if (*size % f->align_bytes)
+        return err_set(e, -EINVAL,
+                       "%s: size %" PRIu64 " is not a multiple of %u, %s: pad the file (truncate -s %%%u FILE) or give "
+                       "the disk a size",
+                       c->path, *size, f->align_bytes, why, f->align_bytes);
+    return 0;
+}
+
+static struct flock raw_lock_range(short type, uint64_t offset, uint64_t size)
+{
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = (off_t)size};
+}
+
+static int raw_lock(int fd, const struct image_config *c, uint64_t size, struct err *e)
+{
+    struct flock lock = raw_lock_range(c->readonly ? F_RDLCK : F_WRLCK, c->offset_bytes, size);
+    if (!fcntl(fd, F_OFD_SETLK, &lock))
+        return 0;
+    if (errno != EAGAIN && errno != EACCES)
+        return err_set(e, -errno, "%s cannot be locked: %s", c->path, strerror(errno));
+    lock.l_pid = 0;
+    if (!fcntl(fd, F_OFD_GETLK, &lock) && lock.l_type != F_UNLCK && lock.l_pid > 0)
+        return err_set(e, -EBUSY, "%s is locked by process %d: stop it, or give the disk another image", c->path,
+                       (int)lock.l_pid);
+    return err_set(e, -EBUSY,
+                   "%s is in use, its bytes are locked by another disk or program (see /proc/locks): detach it "
+                   "there, or attach both with mode r",
+                   c->path);
+}
+
+static void raw_close(struct image *image)
+{
+    struct flock lock = raw_lock_range(F_UNLCK, image->base_bytes, image->size_bytes);
+    (void)fcntl(image->fd, F_OFD_SETLK, &lock);
+    close(image->fd);
+    free(image);
+}
+
+static int raw_open(const struct image_config *c, struct image **out, struct err *e)
+{
+    int flags = (c->readonly ? O_RDONLY : O_RDWR) | (c->direct_io ? O_DIRECT : 0);
+    _cleanup_close_ int fd = open(c->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return raw_open_error(c, errno, e);
+    struct raw_file f = {.fd = fd};
+    uint64_t size = 0;
+    int rc = raw_measure(&f, c, e);
+    if (!rc)
+        rc = raw_region_check(&f, c, &size, e);
+    if (!rc)
+        rc = raw_lock(fd, c, size, e);
+    if (rc)
+        return rc;
+    if (fcntl(fd, F_SETFL, flags))
+        return err_set(e, -errno, "%s: %s", c->path, strerror(errno));
+    struct image *image = calloc(1, sizeof(*image));
+    if (!image)
+        return err_set(e, -ENOMEM, "out of memory");
+    *image = (struct image){
+        .format = &image_raw,
+        .size_bytes = size,
+        .sector_bytes = f.align_bytes,
+        .physical_sector_bytes = MAX(f.physical_bytes, f.align_bytes),
+        .readonly = c->readonly,
+        .fd = take_fd(&fd),
+        .base_bytes = c->offset_bytes,
+    };
+    *out = image;
+    return 0;
+}
+
+static int raw_map(const struct image *image, uint64_t offset_bytes, uint64_t length_bytes, bool write,
+                   struct image_extent *out)
+{
+    assert(span_fits(offset_bytes, length_bytes, image->size_bytes) && !(write && image->readonly));
+    out[0] = (struct image_extent){.fd = image->fd,
+                                   .offset_bytes = image->base_bytes + offset_bytes,
+                                   .length_bytes = length_bytes,
+                                   .kind = IMAGE_DATA};
+    return 1;
+}
+
+const struct image_format image_raw = {.name = "raw", .open = raw_open, .close = raw_close, .map = raw_map};

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/blk/uring.h: one io_uring: operations with completions, tables of files and of buffers.
+ *
+ * An operation embeds a `struct uring_op`; its completion calls op->fn on the ring's thread. An op belongs to the
+ * kernel from uring_sqe() until fn is called (a multishot one until a call without IORING_CQE_F_MORE). Nothing is
+ * allocated after uring_init().
+ *
+ * The ring is set up for one thread that does everything, with completions run only when that thread asks
+ * (SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG: whether there is something to run shows in shared memory, without a
+ * system call). Older kernels get the same ring without these flags. Files and buffers sit in sparse tables of fixed
+ * size, so devices come and go while others run; a full table or a refused registration (RLIMIT_MEMLOCK) is no failure
+ * of the device: plain descriptors and addresses do the same work, slower.
+ */
+#ifndef BLK_URING_H
+#define BLK_URING_H
+
+#include <liburing.h>
+
+#include "base/err.h"
+#include "base/idalloc.h"
+#include "grant/dma.h"
+
+#define URING_ENTRIES     512  /* submission slots; a pass that prepares more submits more than once */
+#define URING_CQ_ENTRIES  4096 /* completions that can wait; above it the kernel keeps a list: slower, nothing lost */
+#define URING_FILES_MAX   512
+#define URING_BUFFERS_MAX 1024 /* extents and bounce arenas of all guests; the kernel's own limit is 16,384 */
+
+struct uring_op;
+typedef void uring_op_fn(struct uring_op *op, int result, uint32_t cqe_flags);
+
+struct uring_op {
+    uring_op_fn *fn;
+};
+
+struct uring {
+    struct io_uring ring;
+    struct idalloc files, buffers;
+    bool deferred;        /* completions run only when asked for */
+    uint32_t queued;      /* SQEs since the last submit */
+    uint64_t enters;      /* system calls made for submitting and waiting */
+    struct dma_host host; /* the buffer table, as the DMA strategies see it; ctx is this struct */
+};
+
+/* On the thread that is to use it. 0, or -errno with a sentence. */
+int uring_init(struct uring *u, struct err *e);
+void uring_deinit(struct uring *u);
+
+/* A submission slot for `op`, to be filled by io_uring_prep_*(), which leaves user_data alone; submits when all are
+ * taken. */
+struct io_uring_sqe *uring_sqe(struct uring *u, struct uring_op *op);
+/* Asks the kernel to give `target` back; its fn is called with -ECANCELED, or with what was faster. */
+void uring_cancel(struct uring *u, const struct uring_op *target);
+/* A multishot wait for readability. */
+void uring_poll(struct uring *u, struct uring_op *op, int fd);
+
+/* Submits what is queued, and waits for a completion where `wait` says so. 0 or -errno. */
+int uring_submit(struct uring *u, bool wait);
+/* Calls fn for each completion that is there: their number. */
+unsigned uring_reap(struct uring *u);
+/* Is there something to reap, or something that a submit without SQEs would bring? Reads shared memory only. */
+bool uring_ready(const struct uring *u);
+
+/* The slot of a registered file, which the kernel holds open until the unregister; -1 where none could be had. */
+int32_t uring_file_register(struct uring *u, int fd);
+void uring_file_unregister(struct uring *u, int32_t index); /* -1 is fine */
+
+#endif

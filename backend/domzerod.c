@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* domzerod: the dom0 daemon. Options here, the work in supervisor.c and in the roles. */
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/role.h"
+#include "backend/supervisor.h"
+#include "base/log.h"
+#include "base/parse.h"
+
+#define EXIT_USAGE 2
+
+static const char usage_text[] =
+    "usage: domzerod [--run-dir DIR] [--role ROLE[,ROLE]] [--platform user] [--foreground]\n"
+    "                [--poll interrupt|adaptive|poll] [--spin-us N] [--log-level error|warning|info|debug]\n"
+    "\n"
+    "Serves virtual disks to guests. Without --role all roles run: hypervisor, store, blk.\n"
+    "  --run-dir DIR      sockets and pid file; default $DOMZERO_RUN_DIR, else /run/domzero for root and\n"
+    "                     $XDG_RUNTIME_DIR/domzero for others\n"
+    "  --role ROLES       only these; `--role blk --domain-dir DIR` is a driver domain\n"
+    "  --domain-dir DIR   be the domain whose directory this is, instead of domain 0\n"
+    "  --foreground       stay attached to the terminal\n"
+    "  --poll MODE        how queues wait: sleep at once, poll for a short window first, or poll all the time\n";
+
+enum { OPT_AS_ROLE = 256, OPT_READY_FD, OPT_STOP_FD, OPT_DOMAIN_DIR, OPT_POLL, OPT_SPIN, OPT_LOG };
+
+static const struct option long_options[] = {
+    {"run-dir", required_argument, NULL, 'r'},
+    {"role", required_argument, NULL, 'R'},
+    {"platform", required_argument, NULL, 'p'},
+    {"foreground", no_argument, NULL, 'f'},
+    {"help", no_argument, NULL, 'h'},
+    {"as-role", required_argument, NULL, OPT_AS_ROLE},
+    {"ready-fd", required_argument, NULL, OPT_READY_FD},
+    {"stop-fd", required_argument, NULL, OPT_STOP_FD},
+    {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
+    {"poll", required_argument, NULL, OPT_POLL},
+    {"spin-us", required_argument, NULL, OPT_SPIN},
+    {"log-level", required_argument, NULL, OPT_LOG},
+    {NULL, 0, NULL, 0},
+};
+
+static int usage_error(const char *fmt, const char *what)
+{
+    fprintf(stderr, "domzerod: ");
+    fprintf(stderr, fmt, what);
+    fprintf(stderr, "\n%s", usage_text);
+    return EXIT_USAGE;
+}
+
+static int parse_int(const char *text, unsigned max)
+{
+    uint64_t v;
+    return parse_u64(text, 0, max, &v) < 0 ? -1 : (int)v;
+}
+
+static int parse_log_level(const char *text)
+{
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (strcmp(text, names[i]) == 0)
+            return (int)i;
+    return -1;
+}
+
+static bool poll_mode_known(const char *text)
+{
+    return !strcmp(text, "interrupt") || !strcmp(text, "adaptive") || !strcmp(text, "poll");
+}
+
+/* Comma-separated role names into o->run, in the table's order. NULL: all. The first unknown name, or NULL. */
+static const char *roles_select(struct supervisor_options *o, const char *list)
+{
+    static char copy[128];
+    bool wanted[SUPERVISOR_ROLES_MAX] = {false};
+    snprintf(copy, sizeof(copy), "%s", list ? list : "");
+    for (char *save, *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+        const struct role *role = role_find(name);
+        if (!role)
+            return name;
+        wanted[role - roles] = true;
+    }
+    for (unsigned i = 0; i < role_count; i++)
+        if (!list || wanted[i])
+            o->run[o->run_count++] = &roles[i];
+    return o->run_count ? NULL : "";
+}
+
+static const char *default_run_dir(void)
+{
+    static char path[PATH_MAX];
+    const char *env = getenv("DOMZERO_RUN_DIR");
+    if (env && *env)
+        return env;
+    if (geteuid() == 0)
+        return "/run/domzero";
+    const char *xdg = getenv("XDG_RUNTIME_DIR");
+    if (!xdg || !*xdg)
+        return NULL;
+    snprintf(path, sizeof(path), "%s/domzero", xdg);
+    return path;
+}
+
+struct options {
+    struct supervisor_options sup;
+    const char *role_list;
+    const struct role *as_role;
+    int log_level;
+};
+
+/* 0, or an exit status plus 1. */
+static int options_parse(int argc, char **argv, struct options *o)
+{
+    for (int c; (c = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
+        struct role_options *role = &o->sup.role;
+        int number = 0;
+        switch (c) {
+        case 'r': role->run_dir = optarg; break;
+        case 'R': o->role_list = optarg; break;
+        case 'p': role->platform_row = optarg; break;
+        case 'f': o->sup.background = false; break;
+        case 'h': fputs(usage_text, stdout); return 1;
+        case OPT_AS_ROLE: o->as_role = role_find(optarg); break;
+        case OPT_READY_FD: number = role->ready_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_STOP_FD: number = role->stop_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
+        case OPT_POLL: role->poll = optarg; break;
+        case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;
+        case OPT_LOG:
+            o->sup.log_level = optarg;
+            number = o->log_level = parse_log_level(optarg);
+            break;
+        default: return usage_error("%s", "unknown option") + 1;
+        }
+        if (number < 0)
+            return usage_error("'%s' is no value for this option", optarg) + 1;
+    }
+    if (optind < argc)
+        return usage_error("unexpected argument '%s'", argv[optind]) + 1;
+    return poll_mode_known(o->sup.role.poll) ? 0 : usage_error("unknown poll mode '%s'", o->sup.role.poll) + 1;
+}
+
+static int run_as_role(const struct role *role, const struct options *o)
+{
+    static char name[32];
+    snprintf(name, sizeof(name), "domzerod[%s]", role->name);
+    log_setup(name, (enum log_level)o->log_level);
+    signal(SIGINT, SIG_IGN); /* the terminal's: the supervisor stops us */
+    return role->run(&o->sup.role) != 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {
+        .sup = {.role = {.platform_row = "user", .poll = "adaptive", .spin_us = 50, .ready_fd = -1, .stop_fd = -1},
+                .log_level = "info",
+                .background = true},
+        .log_level = LOG_INFO,
+    };
+    signal(SIGPIPE, SIG_IGN);
+    int status = options_parse(argc, argv, &o);
+    if (status)
+        return status - 1;
+    if (!o.sup.role.run_dir && !o.sup.role.domain_dir)
+        o.sup.role.run_dir = default_run_dir();
+    if (!o.sup.role.run_dir && !o.sup.role.domain_dir) {
+        fprintf(stderr, "domzerod: no run directory: give --run-dir, or set DOMZERO_RUN_DIR or XDG_RUNTIME_DIR\n");
+        return 1;
+    }
+    if (o.as_role) {
+        return run_as_role(o.as_role, &o);
+    }
+    log_setup("domzerod", (enum log_level)o.log_level);
+    const char *unknown = roles_select(&o.sup, o.role_list);
+    if (unknown)
+        return usage_error("no role '%s': there are hypervisor, store, blk", unknown);
+    static char program[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    if (n < 0) {
+        fprintf(stderr, "domzerod: cannot find its own program: %s\n", strerror(errno));
+        return 1;
+    }
+    o.sup.program = program;
+    return supervisor_run(&o.sup);
+}

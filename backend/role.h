@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* backend/role.h: a role is one process of dom0: `hypervisor`, `store`, `blk`. The table has one row for each; a role
+ * knows the others only through the hypervisor socket and xenstore.
+ *
+ * The supervisor starts a role by executing this program again with `--as-role`, so a restarted role is a fresh process
+ * image (after an upgrade: the new one). A role writes one byte to ready_fd when it serves, and ends cleanly when
+ * stop_fd is readable or closed (the supervisor is gone): 0, or anything else with the reason logged. Stopping `blk`
+ * drains what is in flight and leaves every device as connected as it was, for a successor to take over.
+ */
+#ifndef BACKEND_ROLE_H
+#define BACKEND_ROLE_H
+
+#include "base/err.h"
+
+struct role_options {
+    const char *run_dir;      /* dom0's; NULL in a driver domain */
+    const char *domain_dir;   /* a driver domain's; NULL in dom0 */
+    const char *platform_row; /* platform/platform.h: "user" */
+    const char *poll;         /* "interrupt", "adaptive" or "poll" */
+    unsigned spin_us;
+    int ready_fd, stop_fd; /* -1: none */
+};
+
+/* What the supervisor does when the process ends by itself. */
+enum role_policy {
+    ROLE_RESTART, /* its clients survive it */
+    ROLE_FATAL,   /* it is the world of the others: stop everything and say so */
+};
+
+struct role {
+    const char *name;
+    int (*run)(const struct role_options *o);
+    enum role_policy policy;
+};
+
+int role_hypervisor_run(const struct role_options *o);
+int role_store_run(const struct role_options *o);
+int role_blk_run(const struct role_options *o);
+
+extern const struct role roles[]; /* in the order in which they start */
+extern const unsigned role_count;
+const struct role *role_find(const char *name);
+
+/* For a role's main: says that it serves. */
+void role_ready(const struct role_options *o);
+
+#endif

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/supervisor.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "store/client.h"
+
+struct child {
+    const struct role *role;
+    pid_t pid; /* 0: not running */
+    int stop_fd;
+    uint64_t started_ns;
+    unsigned pause_ms;
+    struct loop_source timer; /* runs while a restart waits */
+    struct supervisor *sup;
+};
+
+struct supervisor {
+    const struct supervisor_options *o;
+    struct loop loop;
+    struct loop_source signals;
+    struct child child[SUPERVISOR_ROLES_MAX];
+    unsigned child_count;
+    int pid_file;
+    bool stopping;
+    int result;
+};
+
+/* Executes this program as a role. Never returns. */
+static void child_exec(const struct child *c, int ready_fd, int stop_fd)
+{
+    const struct supervisor_options *o = c->sup->o;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    char ready[16], stop[16], spin[16];
+    snprintf(ready, sizeof(ready), "%d", ready_fd);
+    snprintf(stop, sizeof(stop), "%d", stop_fd);
+    snprintf(spin, sizeof(spin), "%u", o->role.spin_us);
+    fcntl(ready_fd, F_SETFD, 0);
+    fcntl(stop_fd, F_SETFD, 0);
+    const char *where = o->role.domain_dir ? "--domain-dir" : "--run-dir";
+    const char *dir = o->role.domain_dir ? o->role.domain_dir : o->role.run_dir;
+    execl(o->program, "domzerod", "--as-role", c->role->name, "--ready-fd", ready, "--stop-fd", stop, where, dir,
+          "--platform", o->role.platform_row, "--poll", o->role.poll, "--spin-us", spin, "--log-level", o->log_level,
+          (char *)NULL);
+    log_error("cannot execute %s: %s", o->program, strerror(errno));
+    _exit(127);
+}
+
+static void child_pid_path(const struct child *c, char *path, size_t size)
+{
+    const struct role_options *r = &c->sup->o->role;
+    snprintf(path, size, "%s/%s.pid", r->domain_dir ? r->domain_dir : r->run_dir, c->role->name);
+}
+
+/* `<run>/<role>.pid`: for operators and tests; nothing of ours reads it. */
+static void child_pid_publish(const struct child *c)
+{
+    char path[256];
+    child_pid_path(c, path, sizeof(path));
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return;
+    fprintf(f, "%d\n", (int)c->pid);
+    fclose(f);
+}
+
+/* Waits for the role's byte: 0, or -ECHILD where it ended first, -ETIMEDOUT. */
+static int child_await_ready(const struct child *c, int ready_fd)
+{
+    struct pollfd p = {.fd = ready_fd, .events = POLLIN};
+    int n;
+    do
+        n = poll(&p, 1, SUPERVISOR_READY_MS);
+    while (n < 0 && errno == EINTR);
+    char byte;
+    if (n == 1 && read(ready_fd, &byte, 1) == 1)
+        return 0;
+    if (n == 0)
+        log_error("role %s does not serve after %d s", c->role->name, SUPERVISOR_READY_MS / 1000);
+    return n == 0 ? -ETIMEDOUT : -ECHILD;
+}
+
+static int child_start(struct child *c, bool wait_ready)
+{
+    int ready[2], stop[2];
+    if (pipe2(ready, O_CLOEXEC) < 0)
+        return -errno;
+    if (pipe2(stop, O_CLOEXEC) < 0) {
+        int r = -errno;
+        close(ready[0]);
+        close(ready[1]);
+        return r;
+    }
+    pid_t pid = fork();
+    if (pid == 0)
+        child_exec(c, ready[1], stop[0]);
+    int r = pid < 0 ? -errno : 0;
+    close(ready[1]);
+    close(stop[0]);
+    if (!r) {
+        c->pid = pid;
+        c->stop_fd = stop[1];
+        c->started_ns = clock_now_ns();
+        child_pid_publish(c);
+        if (wait_ready)
+            r = child_await_ready(c, ready[0]);
+    } else {
+        close(stop[1]);
+    }
+    close(ready[0]);
+    return r;
+}
+
+static void supervisor_quit(struct supervisor *s, int result)
+{
+    s->stopping = true;
+    s->result = result;
+    loop_quit(&s->loop);
+}
+
+static void on_restart_timer(struct loop_source *source, uint32_t events)
+{
+    (void)events;
+    struct child *c = container_of(source, struct child, timer);
+    loop_timer_ack(source);
+    loop_timer_remove(&c->sup->loop, source);
+    int r = child_start(c, false);
+    if (r < 0) {
+        log_error("cannot restart role %s: %s", c->role->name, strerror(-r));
+        supervisor_quit(c->sup, 1);
+    } else {
+        log_info("role %s restarted as pid %d", c->role->name, (int)c->pid);
+    }
+}
+
+static void child_ended(struct child *c, int status)
+{
+    struct supervisor *s = c->sup;
+    bool steady = clock_now_ns() - c->started_ns >= SUPERVISOR_STEADY_MS * CLOCK_NS_PER_MS;
+    c->pid = 0;
+    fd_closep(&c->stop_fd);
+    if (s->stopping)
+        return;
+    if (WIFSIGNALED(status))
+        log_warning("role %s was killed by signal %d (%s)", c->role->name, WTERMSIG(status),
+                    strsignal(WTERMSIG(status)));
+    else
+        log_warning("role %s ended with status %d", c->role->name, WEXITSTATUS(status));
+    if (c->role->policy == ROLE_FATAL) {
+        log_error("dom0 cannot go on without its %s role: stopping", c->role->name);
+        supervisor_quit(s, 1);
+        return;
+    }
+    c->pause_ms = steady ? 0 : c->pause_ms;
+    int r = loop_timer_add(&s->loop, &c->timer, c->pause_ms ? c->pause_ms : 1, 0, on_restart_timer);
+    c->pause_ms = MIN(MAX(c->pause_ms * 2, SUPERVISOR_PAUSE_MIN_MS), SUPERVISOR_PAUSE_MAX_MS);
+    if (r < 0)
+        supervisor_quit(s, 1);
+}
+
+static void reap(struct supervisor *s)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (unsigned i = 0; i < s->child_count; i++)
+            if (s->child[i].pid == pid)
+                child_ended(&s->child[i], status);
+}
+
+static void on_signal(struct loop_source *source, uint32_t events)
+{
+    (void)events;
+    struct supervisor *s = container_of(source, struct supervisor, signals);
+    struct signalfd_siginfo info;
+    while (read(source->fd, &info, sizeof(info)) == sizeof(info)) {
+        if (info.ssi_signo == SIGCHLD)
+            reap(s);
+        else
+            supervisor_quit(s, 0);
+    }
+}
+
+/* Stops the children from the last to the first: those who use a role go before it. */
+static void stop_all(struct supervisor *s)
+{
+    s->stopping = true;
+    for (unsigned i = s->child_count; i-- > 0;) {
+        struct child *c = &s->child[i];
+        loop_timer_remove(&s->loop, &c->timer);
+        if (!c->pid)
+            continue;
+        fd_closep(&c->stop_fd);
+        uint64_t deadline = clock_now_ns() + SUPERVISOR_STOP_MS * CLOCK_NS_PER_MS;
+        int status;
+        while (waitpid(c->pid, &status, WNOHANG) == 0) {
+            if (clock_now_ns() > deadline) {
+                log_warning("role %s does not stop: killed", c->role->name);
+                kill(c->pid, SIGKILL);
+                waitpid(c->pid, &status, 0);
+                break;
+            }
+            poll(NULL, 0, 5);
+        }
+        c->pid = 0;
+        char path[256];
+        child_pid_path(c, path, sizeof(path));
+        unlink(path);
+    }
+}
+
+/* Domain 0's own nodes, as Xen's init of a dom0 writes them. */
+static int dom0_nodes_write(const char *run_dir, struct err *e)
+{
+    char socket[256];
+    snprintf(socket, sizeof(socket), "%s/xenstored/socket", run_dir);
+    struct store_client *c;
+    int r = store_client_open(socket, &c, e);
+    if (r < 0)
+        return r;
+    r = store_write(c, STORE_NO_TX, "0", "/local/domain/0/domid");
+    if (!r)
+        r = store_write(c, STORE_NO_TX, "Domain-0", "/local/domain/0/name");
+    if (!r)
+        r = store_mkdir(c, STORE_NO_TX, "/local/domain/0/backend");
+    store_client_close(c);
+    return r < 0 ? err_set(e, r, "cannot write domain 0's nodes to the store: %s", strerror(-r)) : 0;
+}
+
+static int start_all(struct supervisor *s, struct err *e)
+{
+    const struct supervisor_options *o = s->o;
+    for (unsigned i = 0; i < o->run_count; i++) {
+        struct child *c = &s->child[s->child_count++];
+        *c = (struct child){.role = o->run[i], .sup = s, .stop_fd = -1};
+        int r = child_start(c, true);
+        if (r < 0)
+            return err_set(e, r, "role %s did not start", c->role->name);
+        if (strcmp(c->role->name, "store") == 0)
+            r = dom0_nodes_write(o->role.run_dir, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Makes the run directory and takes its pid file: the locked descriptor in s->pid_file. */
+static int claim_run_dir(struct supervisor *s, struct err *e)
+{
+    const char *dir = s->o->role.run_dir;
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return err_set(e, -errno, "cannot make the run directory %s: %s", dir, strerror(errno));
+    char path[256];
+    snprintf(path, sizeof(path), "%s/domzerod.pid", dir);
+    _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return err_set(e, -errno, "cannot open %s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        char pid[16] = "?";
+        ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
+        if (n > 0)
+            pid[strcspn(pid, "\n")] = 0;
+        return err_set(e, -EBUSY, "a domzerod (pid %s) runs in %s already: stop it or choose another --run-dir", pid,
+                       dir);
+    }
+    char pid[16];
+    int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+        return err_set(e, -errno, "cannot write %s: %s", path, strerror(errno));
+    s->pid_file = take_fd(&fd);
+    return 0;
+}
+
+static void release_run_dir(struct supervisor *s)
+{
+    if (s->pid_file < 0)
+        return;
+    char path[256];
+    snprintf(path, sizeof(path), "%s/domzerod.pid", s->o->role.run_dir);
+    unlink(path);
+    fd_closep(&s->pid_file);
+}
+
+/* Forks; the parent waits for the outcome and exits with it. Returns in the child, with the descriptor to tell it. */
+static int go_background(void)
+{
+    int p[2];
+    if (pipe2(p, O_CLOEXEC) < 0)
+        return -1;
+    pid_t pid = fork();
+    if (pid < 0) {
+        close(p[0]);
+        close(p[1]);
+        return -1;
+    }
+    if (pid > 0) {
+        close(p[1]);
+        char status;
+        _exit(read(p[0], &status, 1) == 1 ? status : 1);
+    }
+    close(p[0]);
+    setsid();
+    return p[1];
+}
+
+static void tell_parent(int fd, char status)
+{
+    if (fd < 0)
+        return;
+    ssize_t ignored = write(fd, &status, 1);
+    (void)ignored;
+    close(fd);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null >= 0) {
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+        close(null);
+    }
+}
+
+int supervisor_run(const struct supervisor_options *o)
+{
+    int parent_fd = o->background ? go_background() : -1;
+    struct supervisor s = {.o = o, .pid_file = -1};
+    struct err e = {0};
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    _cleanup_close_ int signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    int r = loop_init(&s.loop);
+    if (!r)
+        r = loop_add(&s.loop, &s.signals, signal_fd, EPOLLIN, on_signal);
+    if (r < 0)
+        err_set(&e, r, "cannot set up the event loop: %s", strerror(-r));
+    if (!r && !o->role.domain_dir)
+        r = claim_run_dir(&s, &e);
+    if (!r)
+        r = start_all(&s, &e);
+    if (!r) {
+        log_info("serving in %s", o->role.domain_dir ? o->role.domain_dir : o->role.run_dir);
+        tell_parent(parent_fd, 0);
+        r = loop_run(&s.loop);
+    } else {
+        log_error("%s", e.text);
+        s.result = 1;
+    }
+    stop_all(&s);
+    if (s.result)
+        tell_parent(parent_fd, 1);
+    release_run_dir(&s);
+    loop_deinit(&s.loop);
+    return r < 0 ? 1 : s.result;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/* tests/blkworld.h: a world with the block backend in it: a process with the real hypervisor and store, a process that
+ * is the blk role, and guests whose rings are driven by hand.
+ *
+ * The test process is the toolstack (domain 0), and may be any number of guests. Its children are itself, executed
+ * anew: a test program's main() begins with blkworld_child(). Whatever does not come within BLKWORLD_PATIENCE_MS fails
+ * the test; nothing else depends on time.
+ */
+#ifndef TESTS_BLKWORLD_H
+#define TESTS_BLKWORLD_H
+
+#include <sys/types.h>
+
+#include "platform/platform.h"
+#include "ring/blkreq.h"
+#include "ring/ring.h"
+#include "xenbus/keys_blk.h"
+
+#define BLKWORLD_PATIENCE_MS 20000
+#define BLKWORLD_PAGES       64     /* of data, of a guest's disk */
+#define BLKWORLD_DEVID       51712u /* xvda */
+
+struct blkworld {
+    char dir[256];
+    pid_t servers, role;
+    int servers_stop, role_stop; /* closed: the child ends */
+    struct platform *platform;   /* domain 0 */
+    struct store_client *store;
+};
+
+/* In a child: does its work and does not return. */
+void blkworld_child(int argc, char **argv);
+
+/* Hypervisor and store, without the role. */
+void blkworld_servers(struct blkworld *w);
+void blkworld_start(struct blkworld *w, const char *poll);
+/* Ends all; the role and the servers must end well. */
+void blkworld_stop(struct blkworld *w);
+void blkworld_role_start(struct blkworld *w, const char *poll);
+void blkworld_role_stop(struct blkworld *w); /* asked to, and it must end with 0 */
+void blkworld_role_kill(struct blkworld *w);
+/* Starts this program again with these arguments, NULL-terminated: its pid; *ready is a pipe that it may write into. */
+pid_t blkworld_spawn(const char *const *args, int *ready, int *stop);
+/* A process that is the domain, does I/O on BLKWORLD_DEVID with a full ring for ever, and is connected already. */
+pid_t blkworld_guest_process(const char *domain_dir);
+void blkworld_kill(pid_t pid); /* SIGKILL, and waits */
+
+uint16_t blkworld_domain(struct blkworld *w, const char *name, char *dir, size_t size);
+/* A file of `bytes` in the world's directory, filled from a pattern that depends on the sector and `seed`. */
+void blkworld_image(struct blkworld *w, const char *name, uint64_t bytes, unsigned seed, char *path, size_t size);
+void blkworld_pattern(void *to, uint64_t sector, unsigned count, unsigned seed);
+/* What the toolstack writes; config->online is set. */
+void blkworld_attach(struct blkworld *w, uint16_t domid, uint32_t devid, struct keys_blk_config *config);
+void blkworld_remove(struct blkworld *w, uint16_t domid, uint32_t devid);
+/* The backend's state, or a word of its domzero/stats once that says `at_least`. */
+void blkworld_wait_back(struct blkworld *w, uint16_t domid, uint32_t devid, xb_state state);
+bool blkworld_back_is(struct blkworld *w, uint16_t domid, uint32_t devid, xb_state state);
+uint64_t blkworld_stat(struct blkworld *w, uint16_t domid, uint32_t devid, const char *word, uint64_t at_least);
+/* The text of the backend's `error` key ("": none). */
+void blkworld_error(struct blkworld *w, uint16_t domid, uint32_t devid, char *out, size_t size);
+/* Extents that grantees hold of the domain: 0 once a backend has given all back. */
+uint32_t blkworld_held(struct blkworld *w, uint16_t domid);
+void blkworld_wait_held(struct blkworld *w, uint16_t domid, uint32_t count);
+
+/* ---- a guest and its one disk ---- */
+
+struct blkguest {
+    struct platform *platform;
+    struct store_client *store;
+    struct xb_device xb;
+    struct platform_extent memory; /* page 0: the ring; 1 …: data */
+    uint32_t ring_gref;            /* 0: not granted */
+    uint32_t gref[BLKWORLD_PAGES];
+    unsigned char *data;
+    struct evtchn channel;
+    struct ring_front ring;
+    const struct blk_protocol *protocol;
+    struct keys_blk_disk disk;
+    uint64_t next_id;
+};
+
+void blkguest_open(struct blkguest *g, const char *domain_dir, uint32_t devid);
+/* From Initialising to Connected, on a fresh ring. `protocol`: the key's value, NULL: absent. */
+void blkguest_connect(struct blkguest *g, const char *protocol);
+/* Publishes a fresh ring and Initialised, without waiting for the backend. */
+void blkguest_offer(struct blkguest *g, const char *protocol);
+void blkguest_wait_connected(struct blkguest *g);
+/* Takes the ring's grant and the channel back; the backend has let go of both. */
+void blkguest_ring_end(struct blkguest *g);
+/* Closing, Closed; the grants are free afterwards. */
+void blkguest_disconnect(struct blkguest *g);
+void blkguest_close(struct blkguest *g);
+void blkguest_switch(struct blkguest *g, xb_state to);
+
+/* Puts a request whose segments are whole sectors [first, last] of consecutive data pages from `page`. Its id. */
+uint64_t blkguest_put(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
+                      unsigned first, unsigned last);
+uint64_t blkguest_put_raw(struct blkguest *g, const struct blkreq *req);
+void blkguest_kick(struct blkguest *g); /* publishes, notifies where it is asked for */
+/* The next response, whichever it is; fails the test when none comes. */
+int16_t blkguest_take(struct blkguest *g, uint64_t *id);
+/* put, kick, take: the status. */
+int16_t blkguest_do(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
+                    unsigned first, unsigned last);
+/* Reads sector 0 … of the disk and compares with the pattern: the disk is served. */
+void blkguest_check_served(struct blkguest *g, unsigned seed);
+
+#endif

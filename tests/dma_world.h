@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* tests/dma_world.h: a device over a DMA strategy. The device is the test itself: it reads and writes through the
+ * vectors as an engine would. The ring's registration is a small host that keeps books, so a vector that names a buffer
+ * can be held against what was registered, and memory that goes while it is registered is noticed.
+ */
+#ifndef TESTS_DMA_WORLD_H
+#define TESTS_DMA_WORLD_H
+
+#include "grant/dma.h"
+#include "tests/grant_world.h"
+
+#define GFN          0x100 /* sixteen frames in one extent */
+#define GFN_FAR      0x800 /* two more, in another */
+#define GFN_RO       0x900 /* two, shared for reading */
+#define REQUESTS_MAX 4
+#define BUFFERS_MAX  32
+
+struct dma_buffer {
+    unsigned char *address; /* NULL: free */
+    size_t length_bytes;
+};
+
+struct dma_world {
+    struct grant_world world;
+    struct dma_buffer buffer[BUFFERS_MAX];
+    unsigned registrations, in_force;
+    int refuse; /* -errno */
+    struct dma_host host;
+    const struct dma_strategy *row;
+    struct dma *dma;
+};
+
+#define FOREACH_ROW(row)                                             \
+    for (unsigned row_i_ = 0; row_i_ < dma_strategy_count; row_i_++) \
+        for (const struct dma_strategy *row = dma_strategies[row_i_]; row; row = NULL)
+
+/* `refuse`: what the host answers to registrations; 0: it registers. */
+struct dma_world *dma_world_new(const struct dma_strategy *row, int refuse);
+void dma_world_free(struct dma_world *f); /* asserts that nothing is mapped or registered */
+/* One more device of the same row. */
+struct dma *dma_world_device(struct dma_world *f);
+
+/* The vector has that many bytes, all within what it says they lie in. */
+void dma_device_checks(struct dma_world *f, const struct dma_io *io, uint32_t expected_bytes);
+void dma_device_fills(const struct dma_io *io, unsigned char seed);
+void dma_device_expects(const struct dma_io *io, unsigned char seed);
+/* A request that may go wrong somewhere: its code, whether get or put said so. */
+int dma_device_request(struct dma_world *f, const struct dma_segment *s, unsigned count, bool to_guest);
+
+#endif

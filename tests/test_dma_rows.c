@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* What sets the DMA strategies apart: what the guest can do between get and put, and what is registered when. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <cmocka.h>
+
+#include "grant/dma.h"
+#include "tests/dma_world.h"
+
+/* ---- pin ---- */
+
+static void test_pin_uses_the_guests_own_pages_and_merges_neighbours(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_pin, 0);
+    struct grant_world *w = &f->world;
+    struct dma_segment s[] = {
+        {gworld_grant(w, GFN, false), 1024, 3072},  {gworld_grant(w, GFN + 1, false), 0, PAGE_BYTES},
+        {gworld_grant(w, GFN + 2, false), 0, 512},  {gworld_grant(w, GFN + 3, false), 0, 512},
+        {gworld_grant(w, GFN_FAR, false), 0, 4096}, {gworld_grant(w, GFN_FAR + 1, false), 512, 512},
+    };
+    struct dma_io io;
+    assert_int_equal(dma_pin.get(f->dma, s, ARRAY_SIZE(s), false, &io), 0);
+    assert_int_equal(io.vec_count, 4);
+    assert_ptr_equal(io.vec[0].address, gworld_host_page(w, GFN) + 1024);
+    assert_int_equal(io.vec[0].length_bytes, 3072 + 4096 + 512);
+    assert_ptr_equal(io.vec[1].address, gworld_host_page(w, GFN + 3));
+    assert_ptr_equal(io.vec[2].address, gworld_host_page(w, GFN_FAR));
+    assert_ptr_equal(io.vec[3].address, gworld_host_page(w, GFN_FAR + 1) + 512);
+    assert_int_not_equal(io.vec[1].buffer_index, io.vec[2].buffer_index);
+    assert_int_equal(f->registrations, 2);
+    dma_pin.put(f->dma, &io, true);
+    dma_world_free(f);
+}
+
+/* A vector is one buffer's: two extents may happen to lie side by side in our memory. */
+static void test_pin_does_not_merge_across_extents(void **state)
+{
+    (void)state;
+    for (int refuse = 0; refuse < 2; refuse++) {
+        struct dma_world *f = dma_world_new(&dma_pin, refuse ? -EPERM : 0);
+        size_t room_bytes = (size_t)32 * PAGE_BYTES;
+        void *room = mmap(NULL, room_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        f->world.place = room;
+        struct dma_segment s[2] = {{gworld_grant(&f->world, GFN + 15, false), 0, PAGE_BYTES},
+                                   {gworld_grant(&f->world, GFN_FAR, false), 0, PAGE_BYTES}};
+        struct dma_io io;
+        assert_int_equal(dma_pin.get(f->dma, s, 2, true, &io), 0);
+        assert_ptr_equal(gworld_host_page(&f->world, GFN + 15) + PAGE_BYTES, gworld_host_page(&f->world, GFN_FAR));
+        dma_device_checks(f, &io, 2 * PAGE_BYTES);
+        assert_int_equal(io.vec_count, refuse ? 1 : 2); /* plain memory is plain memory */
+        assert_int_equal(dma_pin.put(f->dma, &io, true), 0);
+        dma_world_free(f);
+        munmap(room, room_bytes);
+    }
+}
+
+static void test_lesson_396_pin_makes_the_guests_end_wait_for_the_io(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_pin, 0);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    struct dma_io io;
+    assert_int_equal(dma_pin.get(f->dma, &s, 1, true, &io), 0);
+    assert_int_equal(gnttab_end(f->world.table, s.gref), -EBUSY);
+    f->world.extent[0].gone = true;
+    frametable_revoke(f->world.frames, 1, 0);
+    dma_device_fills(&io, 1);
+    assert_int_equal(gworld_guest_page(&f->world, GFN)[10], 11);
+    assert_int_equal(f->in_force, 1);
+    assert_int_equal(dma_pin.put(f->dma, &io, true), 0);
+    assert_int_equal(gnttab_end(f->world.table, s.gref), 0);
+    assert_int_equal(f->in_force, 0);
+    assert_null(f->world.extent[0].host);
+    dma_world_free(f);
+}
+
+static void test_pin_writes_the_pinned_frame_whatever_the_table_says(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_pin, 0);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    struct dma_io io;
+    assert_int_equal(dma_pin.get(f->dma, &s, 1, true, &io), 0);
+    gworld_write(&f->world, s.gref, GTF_permit_access, WORLD_HOST, GFN + 1);
+    dma_device_fills(&io, 1);
+    assert_int_equal(dma_pin.put(f->dma, &io, true), 0);
+    assert_int_equal(gworld_guest_page(&f->world, GFN)[0], 1);
+    assert_int_equal(gworld_guest_page(&f->world, GFN + 1)[0], 0);
+    dma_world_free(f);
+}
+
+/* An I/O TLB is flushed before its page is given back; here the ring's registration is that cache. */
+static void test_lesson_399_registration_ends_before_the_extent_goes(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_pin, 0);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    assert_int_equal(f->in_force, 1);
+    f->world.extent[0].gone = true;
+    frametable_revoke(f->world.frames, 1, 0); /* on_extent_put checks the order */
+    assert_int_equal(f->in_force, 0);
+    assert_null(f->world.extent[0].host);
+    dma_world_free(f);
+}
+
+static void test_pin_devices_of_one_domain_share_registrations(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_pin, 0);
+    struct dma *first = f->dma, *second = dma_world_device(f), *third = dma_world_device(f);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    struct dma_segment far = {gworld_grant(&f->world, GFN_FAR, false), 0, PAGE_BYTES};
+    assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    f->dma = second;
+    assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    assert_int_equal(dma_device_request(f, &far, 1, true), 0);
+    assert_int_equal(f->registrations, 2);
+    dma_pin.teardown(second);
+    assert_int_equal(f->in_force, 2); /* the others' still */
+    f->dma = third;
+    assert_int_equal(dma_device_request(f, &far, 1, true), 0);
+    assert_int_equal(f->registrations, 2);
+    f->world.extent[1].gone = true;
+    frametable_revoke(f->world.frames, 2, 0);
+    assert_int_equal(f->in_force, 1);
+    dma_pin.teardown(first);
+    assert_int_equal(f->in_force, 1);
+    dma_pin.teardown(third);
+    assert_int_equal(f->in_force, 0); /* the ring may go now; the extents stay for who comes next */
+    assert_int_equal(frametable_extents(f->world.frames), 1);
+    f->dma = dma_world_device(f);
+    assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    assert_int_equal(f->registrations, 3);
+    dma_world_free(f);
+}
+
+static void test_pin_asks_again_where_an_earlier_ring_refused(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_pin, -ENOMEM);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    dma_pin.teardown(f->dma);
+    f->refuse = 0;
+    f->dma = dma_world_device(f);
+    assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    assert_int_equal(f->in_force, 1);
+    dma_world_free(f);
+}
+
+/* ---- copy ---- */
+
+static void test_lesson_155_copy_does_not_see_what_the_guest_writes_later(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_copy, 0);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    memset(gworld_guest_page(&f->world, GFN), 'a', PAGE_BYTES);
+    struct dma_io io;
+    assert_int_equal(dma_copy.get(f->dma, &s, 1, false, &io), 0);
+    memset(gworld_guest_page(&f->world, GFN), 'b', PAGE_BYTES);
+    assert_int_equal(io.vec_count, 1);
+    for (unsigned i = 0; i < PAGE_BYTES; i++)
+        assert_int_equal(io.vec[0].address[i], 'a');
+    assert_int_equal(dma_copy.put(f->dma, &io, true), 0);
+    dma_world_free(f);
+}
+
+static void test_copy_holds_nothing_and_fails_a_read_whose_grant_vanished(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_copy, 0);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    struct dma_io read, write, failed;
+    assert_int_equal(dma_copy.get(f->dma, &s, 1, false, &write), 0);
+    assert_int_equal(dma_copy.get(f->dma, &s, 1, true, &read), 0);
+    assert_int_equal(dma_copy.get(f->dma, &s, 1, true, &failed), 0);
+    assert_int_equal(gntmap_mapped(f->world.map), 0);
+    assert_int_equal(gnttab_end(f->world.table, s.gref), 0);
+    dma_device_fills(&read, 1);
+    assert_int_equal(dma_copy.put(f->dma, &read, true), GRANT_E_TYPE);
+    assert_int_equal(dma_copy.put(f->dma, &write, true), 0);   /* it was taken in time */
+    assert_int_equal(dma_copy.put(f->dma, &failed, false), 0); /* nothing was to be delivered */
+    for (unsigned i = 0; i < PAGE_BYTES; i++)
+        assert_int_equal(gworld_guest_page(&f->world, GFN)[i], 0);
+    dma_world_free(f);
+}
+
+static void test_copy_of_a_failed_read_does_not_reach_the_guest(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_copy, 0);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    struct dma_io io;
+    assert_int_equal(dma_copy.get(f->dma, &s, 1, true, &io), 0);
+    dma_device_fills(&io, 1);
+    assert_int_equal(dma_copy.put(f->dma, &io, false), 0);
+    for (unsigned i = 0; i < PAGE_BYTES; i++)
+        assert_int_equal(gworld_guest_page(&f->world, GFN)[i], 0);
+    dma_world_free(f);
+}
+
+static void test_copy_registers_one_arena_and_gives_one_run(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_copy, 0);
+    assert_int_equal(f->registrations, 1);
+    assert_int_equal((uintptr_t)f->buffer[0].address % PAGE_BYTES, 0);
+    struct dma_segment s[DMA_SEGMENTS_MAX];
+    for (unsigned i = 0; i < DMA_SEGMENTS_MAX; i++)
+        s[i] = (struct dma_segment){gworld_grant(&f->world, GFN + (i * 5) % 16, false), 512, 1536};
+    struct dma_io io[REQUESTS_MAX];
+    for (unsigned i = 0; i < REQUESTS_MAX; i++) {
+        assert_int_equal(dma_copy.get(f->dma, s, DMA_SEGMENTS_MAX, false, &io[i]), 0);
+        assert_int_equal(io[i].vec_count, 1);
+        dma_device_checks(f, &io[i], DMA_SEGMENTS_MAX * 1536);
+    }
+    assert_int_equal(f->registrations, 1);
+    for (unsigned i = 0; i < REQUESTS_MAX; i++)
+        assert_int_equal(dma_copy.put(f->dma, &io[i], true), 0);
+    dma_world_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pin_uses_the_guests_own_pages_and_merges_neighbours),
+        cmocka_unit_test(test_pin_does_not_merge_across_extents),
+        cmocka_unit_test(test_lesson_396_pin_makes_the_guests_end_wait_for_the_io),
+        cmocka_unit_test(test_pin_writes_the_pinned_frame_whatever_the_table_says),
+        cmocka_unit_test(test_lesson_399_registration_ends_before_the_extent_goes),
+        cmocka_unit_test(test_pin_devices_of_one_domain_share_registrations),
+        cmocka_unit_test(test_pin_asks_again_where_an_earlier_ring_refused),
+        cmocka_unit_test(test_lesson_155_copy_does_not_see_what_the_guest_writes_later),
+        cmocka_unit_test(test_copy_holds_nothing_and_fails_a_read_whose_grant_vanished),
+        cmocka_unit_test(test_copy_of_a_failed_read_does_not_reach_the_guest),
+        cmocka_unit_test(test_copy_registers_one_arena_and_gives_one_run),
+    };
+    return cmocka_run_group_tests_name("dma_rows", tests, NULL, NULL);
+}

@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: MIT */
+/* The reactor and the data path of a queue: a real io_uring on a real file, a real world around it, a guest that drives
+ * its ring by hand. The guest is in this process; the reactor is a thread of it, as domain 0. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+#include "backend/blk/engine.h"
+#include "tests/blkworld.h"
+
+#define DISK_BYTES   (1u << 20)
+#define DISK_SECTORS (DISK_BYTES / SECTOR_BYTES)
+#define SEED         7u
+
+struct bench {
+    struct blkworld world;
+    char domain_dir[256], path[300];
+    uint16_t domid;
+    struct engine *engine;
+    struct image *image;
+    struct blkqueue *queue;
+    struct blkguest guest;
+};
+
+static void engine_start(struct bench *b, const char *poll)
+{
+    struct engine_options o = {.where.run_dir = b->world.dir};
+    struct err e = {0};
+    if (engine_poll_parse(poll, 0, &o, &e) || engine_new(&o, &b->engine, &e))
+        fail_msg("%s", e.text);
+}
+
+static void bench_start(struct bench *b, const char *poll)
+{
+    *b = (struct bench){0};
+    blkworld_servers(&b->world);
+    b->domid = blkworld_domain(&b->world, "guest", b->domain_dir, sizeof(b->domain_dir));
+    blkworld_image(&b->world, "disk.img", DISK_BYTES, SEED, b->path, sizeof(b->path));
+    blkguest_open(&b->guest, b->domain_dir, BLKWORLD_DEVID);
+    engine_start(b, poll);
+}
+
+/* The guest's half of a connection, without xenbus: a ring and a channel. */
+static void guest_ring(struct bench *b)
+{
+    struct blkguest *g = &b->guest;
+    struct err e;
+    g->protocol = &blk_protocol_native;
+    ring_front_init(&g->ring, g->memory.address, PAGE_BYTES, g->protocol->slot_bytes);
+    assert_int_equal(gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn, false, &g->ring_gref, &e), 0);
+    assert_int_equal(platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e), 0);
+}
+
+static void config_default(struct bench *b, const char *dma, struct blkqueue_config *out)
+{
+    *out = (struct blkqueue_config){
+        .front_domid = b->domid,
+        .ring_pages = 1,
+        .ring_ref = {b->guest.ring_gref},
+        .port = b->guest.channel.port,
+        .protocol = b->guest.protocol,
+        .dma = dma_strategy_find(dma),
+        .image = b->image,
+        .limits = {.capacity_sectors = DISK_SECTORS, .sector_bytes = 512, .flush = true},
+    };
+}
+
+/* The words of the engine's next event about the queue. */
+static uint32_t next_event(struct bench *b)
+{
+    struct pollfd p = {engine_event_fd(b->engine), POLLIN, 0};
+    struct engine_event ev;
+    assert_int_equal(poll(&p, 1, BLKWORLD_PATIENCE_MS), 1);
+    assert_true(engine_event_next(b->engine, &ev));
+    assert_ptr_equal(ev.queue, b->queue);
+    return ev.words;
+}
+
+static int queue_attach(struct bench *b, const struct blkqueue_config *config)
+{
+    struct err e;
+    assert_int_equal(blkqueue_new(config, &b->queue, &e), 0);
+    engine_attach(b->engine, b->queue);
+    assert_int_equal(next_event(b), BLKQUEUE_ATTACHED);
+    return b->queue->result;
+}
+
+static void queue_detach(struct bench *b)
+{
+    engine_detach(b->engine, b->queue);
+    while (!(next_event(b) & BLKQUEUE_DETACHED))
+        ;
+    blkqueue_free(b->queue);
+}
+
+static void image_default(struct bench *b)
+{
+    struct image_config c = {.path = b->path};
+    assert_int_equal(image_open("raw", &c, &b->image, NULL), 0);
+}
+
+static void connect_default(struct bench *b, const char *dma)
+{
+    struct blkqueue_config c;
+    image_default(b);
+    guest_ring(b);
+    config_default(b, dma, &c);
+    if (queue_attach(b, &c))
+        fail_msg("%s", b->queue->err.text);
+}
+
+/* The guest's grants are free at once when the backend has let go. */
+static void guest_ring_end(struct bench *b)
+{
+    assert_int_equal(gnttab_end(platform_gnttab(b->guest.platform), b->guest.ring_gref), 0);
+    platform_evtchn_close(b->guest.platform, &b->guest.channel);
+}
+
+static void disconnect(struct bench *b)
+{
+    queue_detach(b);
+    image_close(b->image);
+    guest_ring_end(b);
+}
+
+static void bench_stop(struct bench *b)
+{
+    engine_free(b->engine);
+    blkguest_close(&b->guest);
+    blkworld_wait_held(&b->world, b->domid, 0);
+    blkworld_stop(&b->world);
+}
+
+/* What lies in the file, read from outside. */
+static void file_expect(struct bench *b, uint64_t sector, const void *wanted, size_t bytes)
+{
+    unsigned char got[DMA_SEGMENTS_MAX * PAGE_BYTES];
+    int fd = open(b->path, O_RDONLY);
+    assert_int_equal(pread(fd, got, bytes, (off_t)(sector * SECTOR_BYTES)), bytes);
+    assert_memory_equal(got, wanted, bytes);
+    close(fd);
+}
+
+/* ---- requests of every length reach the file and come back ---- */
+
+static void write_then_read(struct bench *b, unsigned segments, uint64_t sector, unsigned first, unsigned last)
+{
+    unsigned char wanted[DMA_SEGMENTS_MAX * PAGE_BYTES];
+    struct blkguest *g = &b->guest;
+    unsigned per_page = last - first + 1;
+    blkworld_pattern(wanted, sector, segments * per_page, segments + 100);
+    for (unsigned i = 0; i < segments; i++) {
+        memset(g->data + i * PAGE_BYTES, 0x5a, PAGE_BYTES);
+        memcpy(g->data + i * PAGE_BYTES + first * SECTOR_BYTES, wanted + i * per_page * SECTOR_BYTES,
+               per_page * SECTOR_BYTES);
+    }
+    assert_int_equal(blkguest_do(g, BLKIF_OP_WRITE, sector, 0, segments, first, last), BLKIF_RSP_OKAY);
+    file_expect(b, sector, wanted, segments * per_page * SECTOR_BYTES);
+    memset(g->data, 0xa5, segments * PAGE_BYTES);
+    assert_int_equal(blkguest_do(g, BLKIF_OP_READ, sector, 0, segments, first, last), BLKIF_RSP_OKAY);
+    for (unsigned i = 0; i < segments; i++) {
+        const unsigned char *page = g->data + i * PAGE_BYTES;
+        assert_memory_equal(page + first * SECTOR_BYTES, wanted + i * per_page * SECTOR_BYTES, per_page * SECTOR_BYTES);
+        for (unsigned at = 0; at < first * SECTOR_BYTES; at++)
+            assert_int_equal(page[at], 0xa5); /* not a byte beside what was asked for */
+        for (unsigned at = (last + 1) * SECTOR_BYTES; at < PAGE_BYTES; at++)
+            assert_int_equal(page[at], 0xa5);
+    }
+}
+
+static void test_all_lengths_arrive_whatever_the_dma_row_and_poll_mode(void **state)
+{
+    static const char *const polls[] = {"interrupt", "adaptive", "poll"};
+    (void)state;
+    for (unsigned p = 0; p < ARRAY_SIZE(polls); p++) {
+        struct bench b;
+        bench_start(&b, polls[p]);
+        for (unsigned d = 0; d < dma_strategy_count; d++) {
+            connect_default(&b, dma_strategies[d]->name);
+            for (unsigned segments = 1; segments <= BLKREQ_SEGMENTS_MAX; segments++) {
+                write_then_read(&b, segments, segments * 90, 0, 7);
+                write_then_read(&b, segments, segments * 90, 2, 5);
+                write_then_read(&b, segments, segments * 90, 7, 7);
+            }
+            disconnect(&b);
+        }
+        bench_stop(&b);
+    }
+}
+
+/* ---- images that scatter a disk ---- */
+
+/* A format of the test: pieces of one to three sectors; each third piece of a read is a hole. */
+static int scatter_map(const struct image *image, uint64_t offset_bytes, uint64_t length_bytes, bool write,
+                       struct image_extent *out)
+{
+    int n = 0;
+    while (length_bytes) {
+        uint64_t piece = MIN(length_bytes, (uint64_t)(1 + n % 3) * SECTOR_BYTES);
+        if (n == IMAGE_EXTENTS_MAX - 1)
+            piece = length_bytes;
+        out[n] = (struct image_extent){.fd = image->fd,
+                                       .offset_bytes = offset_bytes,
+                                       .length_bytes = piece,
+                                       .kind = !write && n % 3 == 2 ? IMAGE_ZERO : IMAGE_DATA};
+        offset_bytes += piece;
+        length_bytes -= piece;
+        n++;
+    }
+    return n;
+}
+
+static const struct image_format image_scatter = {.name = "scatter", .map = scatter_map};
+
+static void scatter_expect(unsigned char *wanted, uint64_t sector, unsigned sectors)
+{
+    struct image none = {.fd = -1};
+    struct image_extent x[IMAGE_EXTENTS_MAX];
+    blkworld_pattern(wanted, sector, sectors, SEED);
+    int n = scatter_map(&none, sector * SECTOR_BYTES, sectors * SECTOR_BYTES, false, x);
+    for (int i = 0; i < n; i++)
+        if (x[i].kind == IMAGE_ZERO)
+            memset(wanted + (x[i].offset_bytes - sector * SECTOR_BYTES), 0, x[i].length_bytes);
+}
+
+static void test_pieces_and_holes_of_an_image_land_where_they_belong(void **state)
+{
+    struct bench b;
+    (void)state;
+    for (unsigned d = 0; d < dma_strategy_count; d++) {
+        bench_start(&b, "interrupt");
+        image_default(&b);
+        struct image scattered = *b.image;
+        struct blkqueue_config c;
+        scattered.format = &image_scatter;
+        guest_ring(&b);
+        config_default(&b, dma_strategies[d]->name, &c);
+        c.image = &scattered;
+        assert_int_equal(queue_attach(&b, &c), 0);
+        for (unsigned segments = 1; segments <= BLKREQ_SEGMENTS_MAX; segments++)
+            for (unsigned first = 0; first < 8; first += 3) {
+                unsigned char wanted[DMA_SEGMENTS_MAX * PAGE_BYTES];
+                unsigned per_page = 8 - first;
+                scatter_expect(wanted, segments, segments * per_page);
+                assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_READ, segments, 3, segments, first, 7), 0);
+                for (unsigned i = 0; i < segments; i++)
+                    assert_memory_equal(b.guest.data + (3 + i) * PAGE_BYTES + first * SECTOR_BYTES,
+                                        wanted + i * per_page * SECTOR_BYTES, per_page * SECTOR_BYTES);
+            }
+        memset(b.guest.data, 0x77, 11 * PAGE_BYTES);
+        assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_WRITE, 500, 0, 11, 0, 7), BLKIF_RSP_OKAY);
+        file_expect(&b, 500, b.guest.data, 11 * PAGE_BYTES);
+        disconnect(&b);
+        bench_stop(&b);
+    }
+}
+
+/* ---- failures of the storage ---- */
+
+static void test_a_file_made_shorter_fails_requests_and_nothing_else(void **state)
+{
+    struct bench b;
+    (void)state;
+    bench_start(&b, "interrupt");
+    connect_default(&b, "pin");
+    assert_int_equal(truncate(b.path, DISK_BYTES / 2 + 1536), 0);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_READ, DISK_SECTORS - 8, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    /* Ends in the middle: the rest is asked for again, and is not there. */
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_READ, DISK_SECTORS / 2, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_READ, DISK_SECTORS / 2 - 8, 0, 11, 0, 0), BLKIF_RSP_OKAY);
+    assert_int_equal(blkcounter_get(&b.queue->stats.io_errors), 2);
+    assert_int_equal(blkcounter_get(&b.queue->stats.last_io_errno), EIO);
+    blkguest_check_served(&b.guest, SEED);
+    disconnect(&b);
+    bench_stop(&b);
+}
+
+static void test_an_error_of_the_kernel_is_the_requests_error(void **state)
+{
+    struct bench b;
+    struct blkqueue_config c;
+    (void)state;
+    bench_start(&b, "interrupt");
+    image_default(&b);
+    struct image unwritable = *b.image;
+    unwritable.fd = open(b.path, O_RDONLY);
+    guest_ring(&b);
+    config_default(&b, "copy", &c);
+    c.image = &unwritable;
+    assert_int_equal(queue_attach(&b, &c), 0);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_WRITE, 0, 0, 3, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkcounter_get(&b.queue->stats.last_io_errno), EBADF);
+    blkguest_check_served(&b.guest, SEED);
+    disconnect(&b);
+    close(unwritable.fd);
+    bench_stop(&b);
+}
+
+/* ---- flushes ---- */
+
+static void test_flushes_with_and_without_data_are_done(void **state)
+{
+    struct bench b;
+    (void)state;
+    bench_start(&b, "interrupt");
+    connect_default(&b, "pin");
+    memset(b.guest.data, 0x31, PAGE_BYTES);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_WRITE, 8, 0, 1, 0, 7), BLKIF_RSP_OKAY);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0), BLKIF_RSP_OKAY);
+    memset(b.guest.data, 0x32, PAGE_BYTES);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 16, 0, 1, 0, 7), BLKIF_RSP_OKAY);
+    file_expect(&b, 16, b.guest.data, PAGE_BYTES);
+    assert_int_equal(blkcounter_get(&b.queue->stats.flushes), 2);
+    assert_int_equal(blkcounter_get(&b.queue->stats.sectors_written), 16);
+    disconnect(&b);
+    bench_stop(&b);
+}
+
+/* ---- a full ring, for long ---- */
+
+/* Keeps the ring full; every response is of a request that is out, and each gets one. */
+static void churn(struct bench *b, unsigned rounds)
+{
+    struct blkguest *g = &b->guest;
+    uint64_t out = 0, id;
+    for (unsigned n = 0; n < rounds;) {
+        while (ring_front_room(&g->ring)) {
+            blkguest_put(g, n % 3 ? BLKIF_OP_READ : BLKIF_OP_WRITE, n * 8 % (DISK_SECTORS - 88),
+                         n % (BLKWORLD_PAGES - 11), 1 + n % 11, 0, 7);
+            n++;
+            out++;
+        }
+        blkguest_kick(g);
+        for (unsigned i = 0; i < 1 + n % 9; i++, out--)
+            assert_int_equal(blkguest_take(g, &id), BLKIF_RSP_OKAY);
+    }
+    while (out--)
+        assert_int_equal(blkguest_take(g, &id), BLKIF_RSP_OKAY);
+}
+
+static void test_a_full_ring_never_stalls_and_is_told_at_most_once_a_batch(void **state)
+{
+    static const char *const polls[] = {"interrupt", "adaptive", "poll"};
+    (void)state;
+    for (unsigned p = 0; p < ARRAY_SIZE(polls); p++) {
+        struct bench b;
+        bench_start(&b, polls[p]);
+        connect_default(&b, p % 2 ? "copy" : "pin");
+        churn(&b, 20000);
+        const struct blkstats *s = &b.queue->stats;
+        assert_true(blkcounter_get(&s->requests) >= 20000);
+        assert_int_equal(blkcounter_get(&s->requests),
+                         blkcounter_get(&s->reads) + blkcounter_get(&s->writes) + blkcounter_get(&s->flushes));
+        assert_int_equal(blkcounter_get(&s->errors), 0);
+        assert_true(blkcounter_get(&s->notifications) <= blkcounter_get(&s->batches));
+        assert_true(blkcounter_get(&s->batches) <= blkcounter_get(&s->requests));
+        disconnect(&b);
+        bench_stop(&b);
+    }
+}
+
+static void test_a_detach_answers_what_was_taken_and_gives_all_back(void **state)
+{
+    struct bench b;
+    uint32_t answered = 0;
+    (void)state;
+    for (unsigned d = 0; d < dma_strategy_count; d++) {
+        bench_start(&b, "adaptive");
+        connect_default(&b, dma_strategies[d]->name);
+        while (ring_front_room(&b.guest.ring))
+            blkguest_put(&b.guest, BLKIF_OP_WRITE, 0, 0, 11, 0, 7);
+        blkguest_kick(&b.guest);
+        engine_detach(b.engine, b.queue);
+        while (!(next_event(&b) & BLKQUEUE_DETACHED))
+            ;
+        assert_int_equal(ring_front_pending(&b.guest.ring, &answered), 0);
+        assert_int_equal(answered, blkcounter_get(&b.queue->stats.requests));
+        for (unsigned i = 0; i < BLKWORLD_PAGES; i++) /* no grant is held any more */
+            assert_int_equal(gnttab_end(platform_gnttab(b.guest.platform), b.guest.gref[i]), 0);
+        for (unsigned i = 0; i < BLKWORLD_PAGES; i++)
+            assert_int_equal(gnttab_grant(platform_gnttab(b.guest.platform), 0, b.guest.memory.base_gfn + 1 + i, false,
+                                          &b.guest.gref[i], NULL),
+                             0);
+        blkqueue_free(b.queue);
+        image_close(b.image);
+        guest_ring_end(&b);
+        blkworld_wait_held(&b.world, b.domid, 0);
+        bench_stop(&b);
+    }
+}
+
+static void test_stopping_the_engine_ends_what_is_attached(void **state)
+{
+    struct bench b;
+    uint32_t answered = 0;
+    (void)state;
+    bench_start(&b, "interrupt");
+    connect_default(&b, "pin");
+    while (ring_front_room(&b.guest.ring))
+        blkguest_put(&b.guest, BLKIF_OP_READ, 0, 0, 11, 0, 7);
+    blkguest_kick(&b.guest);
+    engine_free(b.engine);
+    assert_int_equal(ring_front_pending(&b.guest.ring, &answered), 0);
+    assert_int_equal(answered, blkcounter_get(&b.queue->stats.requests));
+    blkqueue_free(b.queue);
+    image_close(b.image);
+    guest_ring_end(&b);
+    engine_start(&b, "interrupt"); /* and another one takes its place */
+    connect_default(&b, "pin");
+    blkguest_check_served(&b.guest, SEED);
+    disconnect(&b);
+    bench_stop(&b);
+}
+
+/* ---- attaches that must fail hold nothing (XSA-361, 362, 365, 367, 484) ---- */
+
+static void bad_ref(struct bench *b, struct blkqueue_config *c)
+{
+    (void)b;
+    c->ring_ref[0] = 4711;
+}
+
+static void bad_port(struct bench *b, struct blkqueue_config *c)
+{
+    (void)b;
+    c->port = 4000;
+}
+
+static void bad_index(struct bench *b, struct blkqueue_config *c)
+{
+    (void)c;
+    ring_set(&b->guest.ring.ring, req_prod, 1000);
+}
+
+static void bad_domain(struct bench *b, struct blkqueue_config *c)
+{
+    (void)b;
+    c->front_domid = 999;
+}
+
+static void test_lesson_361_a_failed_attach_holds_nothing(void **state)
+{
+    static void (*const spoils[])(struct bench *, struct blkqueue_config *) = {bad_ref, bad_port, bad_index,
+                                                                               bad_domain};
+    (void)state;
+    struct bench b;
+    bench_start(&b, "interrupt");
+    for (unsigned i = 0; i < ARRAY_SIZE(spoils); i++) {
+        struct blkqueue_config c;
+        image_default(&b);
+        guest_ring(&b);
+        config_default(&b, "pin", &c);
+        spoils[i](&b, &c);
+        assert_int_not_equal(queue_attach(&b, &c), 0);
+        assert_true(strlen(b.queue->err.text) > 10);
+        blkqueue_free(b.queue);
+        image_close(b.image);
+        guest_ring_end(&b);
+        blkworld_wait_held(&b.world, b.domid, 0);
+    }
+    connect_default(&b, "pin");
+    blkguest_check_served(&b.guest, SEED);
+    disconnect(&b);
+    bench_stop(&b);
+}
+
+static void test_poll_modes_are_chosen_by_name(void **state)
+{
+    struct engine_options o = {0};
+    struct err e = {0};
+    (void)state;
+    assert_int_equal(engine_poll_parse("poll", 0, &o, &e), 0);
+    assert_int_equal(o.poll, ENGINE_POLL);
+    assert_int_equal(engine_poll_parse("adaptive", 17, &o, &e), 0);
+    assert_int_equal(o.spin_us, 17);
+    assert_int_equal(engine_poll_parse(NULL, 0, &o, &e), 0);
+    assert_int_equal(engine_poll_parse("busy", 0, &o, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "interrupt, adaptive or poll"));
+}
+
+int main(int argc, char **argv)
+{
+    blkworld_child(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_poll_modes_are_chosen_by_name),
+        cmocka_unit_test(test_all_lengths_arrive_whatever_the_dma_row_and_poll_mode),
+        cmocka_unit_test(test_pieces_and_holes_of_an_image_land_where_they_belong),
+        cmocka_unit_test(test_a_file_made_shorter_fails_requests_and_nothing_else),
+        cmocka_unit_test(test_an_error_of_the_kernel_is_the_requests_error),
+        cmocka_unit_test(test_flushes_with_and_without_data_are_done),
+        cmocka_unit_test(test_a_full_ring_never_stalls_and_is_told_at_most_once_a_batch),
+        cmocka_unit_test(test_a_detach_answers_what_was_taken_and_gives_all_back),
+        cmocka_unit_test(test_stopping_the_engine_ends_what_is_attached),
+        cmocka_unit_test(test_lesson_361_a_failed_attach_holds_nothing),
+    };
+    return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* tools/block_list.c: `domzero block-list`: xl's columns, then what xl does not know.
+ *
+ * Event channel and ring are the guest's words; they are shown as text and made printable. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/json.h"
+#include "tools/vbd.h"
+#include "tools/verb.h"
+
+/* A row of strings; NULL where the key is missing. */
+struct block_row {
+    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *error, *stats;
+};
+
+static char *read_key(struct store_client *c, const char *dir, const char *key)
+{
+    char *text = NULL;
+    return store_read(c, STORE_NO_TX, &text, NULL, "%s/%s", dir, key) == 0 ? json_plain(text) : NULL;
+}
+
+static void row_read(struct block_row *row, const struct xb_device *d)
+{
+    struct store_client *c = d->store;
+    *row = (struct block_row){
+        .vdev = read_key(c, d->dir, "dev"),
+        .state = read_key(c, d->dir, "state"),
+        .port = read_key(c, d->peer_dir, "event-channel"),
+        .ring_ref = read_key(c, d->peer_dir, "ring-ref"),
+        .params = read_key(c, d->dir, "params"),
+        .mode = read_key(c, d->dir, "mode"),
+        .dma = read_key(c, d->dir, "domzero/dma"),
+        .error = read_key(c, d->dir, "error"),
+        .stats = read_key(c, d->dir, "domzero/stats"),
+    };
+    if (!row->ring_ref)
+        row->ring_ref = read_key(c, d->peer_dir, "ring-ref0");
+}
+
+static void row_free(struct block_row *row)
+{
+    char *all[] = {row->vdev, row->state, row->port,  row->ring_ref, row->params,
+                   row->mode, row->dma,   row->error, row->stats};
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        free(all[i]);
+}
+
+static const char *or_dash(const char *text)
+{
+    return text ? text : "-";
+}
+
+static void print_text(const struct xb_device *d, const struct block_row *row)
+{
+    printf("%-8s %-3u %-6u %-5s %-6s %-8s %-36s %-4s %-8s %s\n", or_dash(row->vdev), d->back_domid, d->front_domid,
+           or_dash(row->state), or_dash(row->port), or_dash(row->ring_ref), d->dir, or_dash(row->mode),
+           or_dash(row->dma), or_dash(row->params));
+    if (row->error)
+        printf("         error: %s\n", row->error);
+    if (row->stats)
+        printf("         stats: %s\n", row->stats);
+}
+
+static void member_if(const char *name, const char *text)
+{
+    if (text)
+        json_member(stdout, false, name, text);
+}
+
+/* "a=1 b=2" as {"a": 1, "b": 2}; what is not of that form is left out. */
+static void print_stats(char *stats)
+{
+    bool first = true;
+    char *rest = stats, *word;
+    printf(", \"stats\": {");
+    while ((word = strsep(&rest, " "))) {
+        char *value = strchr(word, '=');
+        if (!value || value == word)
+            continue;
+        *value++ = 0;
+        if (!*value || strspn(value, "0123456789") != strlen(value))
+            continue;
+        printf("%s", first ? "" : ", ");
+        json_string(stdout, word);
+        printf(": %s", value);
+        first = false;
+    }
+    printf("}");
+}
+
+static void print_json(const struct xb_device *d, const struct block_row *row, bool first)
+{
+    xb_state s = row->state ? xb_state_parse(row->state) : XenbusStateUnknown;
+    printf("%s\n  {\"devid\": %" PRIu32 ", \"backend_domid\": %u, \"frontend_domid\": %u, \"state\": %d",
+           first ? "" : ",", d->devid, d->back_domid, d->front_domid, (int)s);
+    json_member(stdout, false, "state_name", xb_state_name(s));
+    json_member(stdout, false, "backend", d->dir);
+    json_member(stdout, false, "frontend", d->peer_dir);
+    member_if("vdev", row->vdev);
+    member_if("event_channel", row->port);
+    member_if("ring_ref", row->ring_ref);
+    member_if("target", row->params);
+    member_if("mode", row->mode);
+    member_if("dma", row->dma);
+    member_if("error", row->error);
+    if (row->stats)
+        print_stats(row->stats);
+    printf("}");
+}
+
+static int print_all(struct tool *t, uint16_t domid, bool json, struct err *e)
+{
+    _cleanup_free_ uint32_t *devids = NULL;
+    int count = vbd_list(t->store, domid, &devids, e);
+    if (count < 0)
+        return count;
+    if (json)
+        printf("[");
+    else
+        printf("%-8s %-3s %-6s %-5s %-6s %-8s %-36s %-4s %-8s %s\n", "Vdev", "BE", "handle", "state", "evt-ch",
+               "ring-ref", "BE-path", "mode", "dma", "target");
+    for (int i = 0; i < count; i++) {
+        struct xb_device d;
+        struct block_row row;
+        vbd_init(&d, t->store, domid, devids[i]);
+        row_read(&row, &d);
+        if (json)
+            print_json(&d, &row, i == 0);
+        else
+            print_text(&d, &row);
+        row_free(&row);
+    }
+    if (json)
+        printf("%s]\n", count ? "\n" : "");
+    return 0;
+}
+
+static int block_list_run(struct tool *t, int argc, char **argv, struct err *e)
+{
+    struct platform_domain domain;
+    bool json = tool_flag(&argc, argv, "--json");
+    if (argc != 1)
+        return VERB_USAGE;
+    int r = tool_open(t, e);
+    r = r ? r : tool_domain_find(t, argv[0], &domain, e);
+    return r ? r : print_all(t, domain.domid, json, e);
+}
+
+const struct verb verb_block_list = {
+    .name = "block-list",
+    .arguments = "DOMAIN [--json]",
+    .summary = "show a domain's disks",
+    .help =
+        "xl's columns, then mode, DMA strategy and target; below a disk its error and its counters, where the backend\n"
+        "has published some.\n",
+    .run = block_list_run,
+};

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/tool.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/parse.h"
+
+int tool_run_dir(const char *option, char out[TOOL_PATH_MAX], struct err *e)
+{
+    const char *dir = option ? option : getenv("DOMZERO_RUN_DIR"), *tail = "";
+    if (dir && !dir[0])
+        return err_set(e, -EINVAL, "the run directory is an empty name: give --run-dir DIR or unset DOMZERO_RUN_DIR");
+    if (!dir && geteuid() == 0)
+        dir = "/run/domzero";
+    if (!dir) {
+        dir = getenv("XDG_RUNTIME_DIR");
+        tail = "/domzero";
+    }
+    if (!dir || !dir[0])
+        return err_set(e, -ENOENT,
+                       "there is no run directory: give --run-dir DIR, or set DOMZERO_RUN_DIR or "
+                       "XDG_RUNTIME_DIR");
+    int n = snprintf(out, TOOL_PATH_MAX, "%s%s", dir, tail);
+    if (n < 0 || n >= TOOL_PATH_MAX)
+        return err_set(e, -ENAMETOOLONG, "the run directory's name is longer than %d bytes", TOOL_PATH_MAX - 1);
+    return 0;
+}
+
+int tool_open(struct tool *t, struct err *e)
+{
+    if (t->store)
+        return 0;
+    const struct platform_where where = {.run_dir = t->run_dir};
+    const struct platform_listener listener = {0};
+    int r = platform_open(NULL, &where, &listener, &t->platform, e);
+    if (r == 0)
+        r = platform_store_open(t->platform, &t->store, e);
+    if (r == -ENOENT || r == -ECONNREFUSED)
+        return err_set(e, r,
+                       "no domzerod serves %s: start one there, or name its directory by --run-dir or "
+                       "DOMZERO_RUN_DIR",
+                       t->run_dir);
+    return r;
+}
+
+void tool_close(struct tool *t)
+{
+    store_client_close(t->store);
+    if (t->platform)
+        platform_close(t->platform);
+    t->store = NULL;
+    t->platform = NULL;
+}
+
+/* ---- domains ---- */
+
+struct search {
+    const char *name;
+    uint64_t domid; /* UINT64_MAX: by name */
+    bool found;
+    struct platform_domain domain;
+};
+
+static void search_visit(void *ctx, const struct platform_domain *d)
+{
+    struct search *s = ctx;
+    if (d->dying || s->found)
+        return;
+    s->found = s->domid == UINT64_MAX ? !strcmp(d->name, s->name) : d->domid == s->domid;
+    if (s->found)
+        s->domain = *d;
+}
+
+int tool_domain_find(struct tool *t, const char *name_or_domid, struct platform_domain *out, struct err *e)
+{
+    struct search s = {.name = name_or_domid, .domid = UINT64_MAX};
+    parse_u64(name_or_domid, 0, UINT16_MAX, &s.domid);
+    int r = platform_domain_list(t->platform, search_visit, &s, e);
+    if (r < 0)
+        return r;
+    if (!s.found)
+        return err_set(e, -ENOENT, "there is no domain \"%.80s\"; `domzero list` shows those there are", name_or_domid);
+    if (s.domain.domid == 0)
+        return err_set(e, -EINVAL, "domain 0 is dom0 itself: name a guest");
+    *out = s.domain;
+    return 0;
+}
+
+int tool_name_free(struct tool *t, const char *name, struct err *e)
+{
+    struct search s = {.name = name, .domid = UINT64_MAX};
+    int r = platform_domain_list(t->platform, search_visit, &s, e);
+    if (r == 0 && s.found)
+        return err_set(e, -EEXIST, "domain %u is called \"%s\" already: destroy it, or take another name",
+                       s.domain.domid, name);
+    return r;
+}
+
+/* ---- arguments ---- */
+
+bool tool_flag(int *argc, char **argv, const char *flag)
+{
+    for (int i = 0; i < *argc && strcmp(argv[i], "--"); i++) {
+        if (strcmp(argv[i], flag))
+            continue;
+        memmove(argv + i, argv + i + 1, (size_t)(*argc - i) * sizeof(*argv)); /* the NULL behind them too */
+        (*argc)--;
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+/* tools/verb_list.h: the verbs, in the order of `domzero help`. No include guard: an X-macro list. */
+VERB(create)
+VERB(destroy)
+VERB(list)
+VERB(exec)
+VERB(block_attach)
+VERB(block_detach)
+VERB(block_list)

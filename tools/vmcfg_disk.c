@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/* tools/vmcfg_disk.c: one disk: xl's specification through libxlutil, and the options that xl has no word for. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <libxl.h>
+#include <libxlutil.h>
+
+#include "base/parse.h"
+#include "base/span.h"
+#include "tools/vmcfg.h"
+
+#define FORMAT_HINT "write TARGET,FORMAT,VDEV,ACCESS as in /srv/disk.img,raw,xvda,rw"
+
+/* ---- options of ours ---- */
+
+static int option_sectors(const char *option, const char *value, uint64_t *out, struct err *e)
+{
+    uint64_t bytes;
+    if (parse_size(value, &bytes))
+        return err_set(e, -EINVAL, "%s: a number of bytes with an optional K, M, G or T was expected", option);
+    if (bytes % SECTOR_BYTES || bytes > INT64_MAX)
+        return err_set(e, -EINVAL, "%s: a multiple of %u bytes below 8 EiB was expected", option, SECTOR_BYTES);
+    *out = bytes;
+    return 0;
+}
+
+static int option_offset(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    return option_sectors(option, value, &disk->config.offset_bytes, e);
+}
+
+static int option_size(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    uint64_t size = 0;
+    int r = option_sectors(option, value, &size, e);
+    if (r == 0 && size == 0)
+        return err_set(e, -EINVAL, "%s: no disk is that small; leave size out for all that is behind offset", option);
+    if (r == 0)
+        disk->config.size_bytes = size;
+    return r;
+}
+
+static int option_direct_io(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    uint64_t on;
+    if (parse_u64(value, 0, 1, &on))
+        return err_set(e, -EINVAL, "%s: 0 (page cache) or 1 (O_DIRECT) was expected", option);
+    disk->config.direct_io = on;
+    return 0;
+}
+
+/* Which strategies there are is the backend's to know. */
+static int option_dma(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    size_t n = strspn(value, "abcdefghijklmnopqrstuvwxyz");
+    if (n == 0 || value[n] || n >= sizeof(disk->config.dma))
+        return err_set(e, -EINVAL, "%s: the name of a DMA strategy such as pin or copy was expected", option);
+    strcpy(disk->config.dma, value);
+    return 0;
+}
+
+static const struct option {
+    const char *name;
+    int (*set)(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e);
+} options[] = {
+    {"offset", option_offset},
+    {"size", option_size},
+    {"direct-io", option_direct_io},
+    {"dma", option_dma},
+};
+
+static const struct option *option_find(const char *text)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        size_t n = strlen(options[i].name);
+        if (!strncmp(text, options[i].name, n) && text[n] == '=')
+            return &options[i];
+    }
+    return NULL;
+}
+
+bool vmcfg_is_disk_option(const char *text)
+{
+    return option_find(text);
+}
+
+int vmcfg_disk_option(struct vmcfg_disk *disk, const char *option, struct err *e)
+{
+    const struct option *o = option_find(option);
+    if (!o)
+        return err_set(e, -EINVAL,
+                       "no disk option is called \"%s\"; there are offset=, size=, direct-io= and dma=", option);
+    int r = o->set(disk, option, option + strlen(o->name) + 1, e);
+    if (r == 0 && !span_fits(disk->config.offset_bytes, disk->config.size_bytes, INT64_MAX))
+        return err_set(e, -EINVAL, "%s: offset and size together end beyond any file", option);
+    return r;
+}
+
+/* ---- the specification ---- */
+
+static const char *format_name(libxl_disk_format format)
+{
+    switch (format) {
+    case LIBXL_DISK_FORMAT_RAW: return "raw";
+    case LIBXL_DISK_FORMAT_QCOW: return "qcow";
+    case LIBXL_DISK_FORMAT_QCOW2: return "qcow2";
+    case LIBXL_DISK_FORMAT_VHD: return "vhd";
+    case LIBXL_DISK_FORMAT_QED: return "qed";
+    default: return NULL;
+    }
+}
+
+/* Whether a specification says its format; libxlutil does not tell, it takes raw. The format is `format=`, the second
+ * bare item, or a word and a colon before the target (the old spelling). `target=` takes all that follows it. */
+static bool spec_names_format(const char *spec, unsigned *bare)
+{
+    while (*spec) {
+        size_t length = strcspn(spec, ",");
+        while (length && isspace((unsigned char)*spec))
+            spec++, length--;
+        size_t word = strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789-");
+        if (!strncmp(spec, "target=", 7))
+            return false;
+        if (!strncmp(spec, "format=", 7))
+            return length > 7;
+        if (word == length && length && *bare == 1)
+            return true;
+        if (word < length && spec[word] == ':' && *bare == 0)
+            return true;
+        if (word >= length || spec[word] != '=')
+            (*bare)++;
+        spec += length;
+        spec += *spec == ',';
+    }
+    return false;
+}
+
+/* The first line of what libxlutil reported, without its own name for the place. */
+static const char *report_line(char *report)
+{
+    static const char place[] = "disk specification: ";
+    report[strcspn(report, "\n")] = 0;
+    char *at = strstr(report, place);
+    return at ? at + strlen(place) : report[0] ? report : "no disk specification";
+}
+
+static int disk_check(const libxl_device_disk *d, bool format_given, const char *spec, struct err *e)
+{
+    if (!d->pdev_path || !d->pdev_path[0])
+        return err_set(e, -EINVAL, "disk \"%s\" has no target: " FORMAT_HINT, spec);
+    if (!format_given)
+        return err_set(e, -EINVAL,
+                       "disk \"%s\" does not say its format, which is always given and never probed: " FORMAT_HINT,
+                       spec);
+    if (!format_name(d->format))
+        return err_set(e, -EINVAL, "disk \"%s\": a disk without a medium cannot be served", spec);
+    if (d->script || d->is_cdrom < 0)
+        return err_set(e, -EINVAL, "disk \"%s\": hotplug scripts are not run here; leave script= out", spec);
+    if (d->backend_domname && strcmp(d->backend_domname, "0") && strcmp(d->backend_domname, "Domain-0"))
+        return err_set(e, -EINVAL, "disk \"%s\": disks are served by domain 0; leave backend= out", spec);
+    return 0;
+}
+
+static int disk_take(const libxl_device_disk *d, const char *base_dir, struct vmcfg_disk *out, struct err *e)
+{
+    struct vmcfg_disk disk = {
+        .config = {.readonly = !d->readwrite, .cdrom = d->is_cdrom, .removable = d->removable, .online = true}};
+    struct keys_blk_config *k = &disk.config;
+    if (strlen(d->vdev) >= sizeof(disk.vdev) || keys_blk_devid(d->vdev, &disk.devid))
+        return err_set(e, -EINVAL, "\"%.40s\" is no virtual device; xvda to xvdp with an optional partition number are",
+                       d->vdev);
+    strcpy(disk.vdev, d->vdev);
+    strcpy(k->format, format_name(d->format));
+    bool absolute = d->pdev_path[0] == '/';
+    int n = snprintf(k->path, sizeof(k->path), "%s%s%s", absolute ? "" : base_dir, absolute ? "" : "/", d->pdev_path);
+    if (n < 0 || (size_t)n >= sizeof(k->path))
+        return err_set(e, -ENAMETOOLONG, "the target of %s is longer than %zu bytes: move the image up", disk.vdev,
+                       sizeof(k->path) - 1);
+    *out = disk;
+    return 0;
+}
+
+int vmcfg_disk_parse(const char *const *specs, unsigned count, const char *base_dir, struct vmcfg_disk *out,
+                     struct err *e)
+{
+    _cleanup_free_ char *report = NULL;
+    size_t report_size;
+    unsigned bare = 0;
+    bool format_given = false;
+    for (unsigned i = 0; i < count; i++)
+        format_given |= spec_names_format(specs[i], &bare);
+    FILE *f = open_memstream(&report, &report_size);
+    XLU_Config *xlu = f ? xlu_cfg_init(f, "disk") : NULL;
+    if (!xlu) {
+        if (f)
+            fclose(f);
+        return err_set(e, -ENOMEM, "no memory to parse a disk");
+    }
+    libxl_device_disk disk;
+    libxl_device_disk_init(&disk);
+    int r = -xlu_disk_parse(xlu, (int)count, specs, &disk);
+    fclose(f);
+    if (r < 0)
+        err_set(e, r, "%s: " FORMAT_HINT, report_line(report));
+    r = r ? r : disk_check(&disk, format_given, count ? specs[0] : "", e);
+    r = r ? r : disk_take(&disk, base_dir, out, e);
+    libxl_device_disk_dispose(&disk);
+    xlu_cfg_destroy(xlu);
+    return r;
+}
