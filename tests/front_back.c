@@ -165,11 +165,16 @@ static void held_answer(struct back *b)
 {
     if (b->shared->mode == BACK_HOLD && !b->shared->detach)
         return;
-    for (unsigned i = 0; i < b->held_count; i++) {
-        answer(b, &b->held[i], BLKIF_RSP_OKAY);
-        if (b->shared->mode == BACK_DOUBLE && i == 0)
-            respond(b, b->held[0].request.id, b->held[0].request.operation, BLKIF_RSP_OKAY);
+    if (b->shared->mode == BACK_DOUBLE && b->held_count) {
+        struct held *h = &b->held[0];
+        answer(b, h, BLKIF_RSP_OKAY);
+        respond(b, h->request.id, h->request.operation, BLKIF_RSP_OKAY);
+        *h = b->held[--b->held_count];
+        b->shared->mode = BACK_HOLD;
+        return;
     }
+    for (unsigned i = 0; i < b->held_count; i++)
+        answer(b, &b->held[i], BLKIF_RSP_OKAY);
     b->held_count = b->shared->held = 0;
 }
 

@@ -28,7 +28,7 @@ enum back_mode {
     BACK_HOLD,         /* takes requests, answers none until the mode changes */
     BACK_DIE,          /* kills itself with requests taken and unanswered, pages mapped */
     BACK_BAD_ID,       /* an id out of nowhere */
-    BACK_DOUBLE,       /* answers what it held, the first of them twice */
+    BACK_DOUBLE,       /* answers one of those it held twice, then none */
     BACK_STALE,        /* answers a request, then, when its slot is in use again, once more with the old id */
     BACK_WRONG_OP,     /* another operation than was asked */
     BACK_GARBAGE_PROD, /* a response index far ahead */
