@@ -309,13 +309,13 @@ void vbd_replay(struct dz_vbd *v)
 {
     uint16_t order[VBD_SLOTS_MAX];
     unsigned count = 0;
-    for (uint16_t slot = 0; slot < v->ring.ring.entries; slot++) {
+    for (uint32_t slot = 0; slot < v->ring.ring.entries; slot++) { /* insertion sort by submission */
         if (!v->shadow[slot].io)
             continue;
         unsigned at = count++;
         for (; at && v->shadow[order[at - 1]].request.id > v->shadow[slot].request.id; at--)
             order[at] = order[at - 1];
-        order[at] = slot;
+        order[at] = (uint16_t)slot;
     }
     for (unsigned i = 0; i < count; i++) {
         const struct blkreq *request = &v->shadow[order[i]].request;

@@ -175,7 +175,8 @@ static void held_answer(struct back *b)
     }
     for (unsigned i = 0; i < b->held_count; i++)
         answer(b, &b->held[i], BLKIF_RSP_OKAY);
-    b->held_count = b->shared->held = 0;
+    b->held_count = 0;
+    b->shared->held = 0;
 }
 
 static void take_one(struct back *b)

@@ -178,7 +178,8 @@ void front_world_backend_start(struct front_world *w, enum back_mode mode, unsig
 {
     assert_int_equal(w->backend, 0);
     front_world_mode(w, mode, after);
-    w->back->seen = w->back->held = 0;
+    w->back->seen = 0;
+    w->back->held = 0;
     fflush(NULL);
     w->backend = fork();
     if (w->backend == 0) {

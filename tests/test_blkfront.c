@@ -89,7 +89,7 @@ static void test_pool_gives_lowest_runs_and_keeps_a_reserve(void **state)
     struct guest g;
     unsigned char *page[64];
     front_world_backend_start(w, BACK_GOOD, 0);
-    guest_open_with(w, &g, &(struct dz_vbd_options){.pool_bytes = (64 + 11) * 4096});
+    guest_open_with(w, &g, &(struct dz_vbd_options){.pool_bytes = 64 * 4096});
     for (unsigned i = 0; i < 64; i++) {
         page[i] = dz_buffer_alloc(g.disk, 4096);
         assert_ptr_equal(page[i], page[0] + i * 4096);
