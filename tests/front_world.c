@@ -149,6 +149,15 @@ int front_world_setup(void **state)
     return 0;
 }
 
+void front_world_servers_kill(struct front_world *w)
+{
+    if (!w->servers)
+        return;
+    kill(w->servers, SIGKILL);
+    waitpid(w->servers, NULL, 0);
+    w->servers = 0;
+}
+
 int front_world_teardown(void **state)
 {
     struct front_world *w = *state;
@@ -156,8 +165,7 @@ int front_world_teardown(void **state)
         front_world_backend_kill(w);
     store_client_close(w->store);
     platform_close(w->platform);
-    kill(w->servers, SIGKILL);
-    waitpid(w->servers, NULL, 0);
+    front_world_servers_kill(w);
     munmap(w->back, sizeof(*w->back));
     char command[128];
     snprintf(command, sizeof(command), "rm -rf %s", w->run_dir);

@@ -79,6 +79,8 @@ void front_world_backend_start(struct front_world *w, enum back_mode mode, unsig
 void front_world_backend_kill(struct front_world *w); /* SIGKILL; waits */
 void front_world_backend_reap(struct front_world *w); /* waits for one that kills itself */
 void front_world_mode(struct front_world *w, enum back_mode mode, unsigned after);
+/* Hypervisor and store die. */
+void front_world_servers_kill(struct front_world *w);
 /* Waits, without limit but the test's, until the counter has reached n. */
 void front_world_until(const _Atomic unsigned *counter, unsigned n);
 

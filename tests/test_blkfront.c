@@ -198,6 +198,7 @@ static void test_bad_requests_are_refused_with_a_reason(void **state)
         struct dz_io io;
         int error;
     } bad[] = {
+        {{DZ_READ, NULL, 512, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_READ, data, 0, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_READ, data, 100, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_READ, data, 512, 100, NULL, 0, {0}}, -EINVAL},

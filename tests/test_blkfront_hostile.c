@@ -115,6 +115,27 @@ static void test_lesson_391_event_storm_costs_bounded_wakeups(void **state)
     guest_close(w, &g);
 }
 
+static void test_lesson_350_close_waits_for_requests_in_flight(void **state)
+{
+    struct front_world *w = *state;
+    struct guest g;
+    struct dz_io io[DEPTH];
+    static unsigned char data[DEPTH][4096];
+    front_world_backend_start(w, BACK_GOOD, 0);
+    guest_open(w, &g);
+    fill(w->back->data, BACK_DISK_BYTES, 8);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        io[i] = (struct dz_io){DZ_READ, data[i], 4096, i * 4096, NULL, 1, {0}};
+        submit(&g, &io[i]);
+    }
+    guest_close(w, &g);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        assert_int_equal(io[i].result, 0);
+        assert_memory_equal(data[i], w->back->data + i * 4096, 4096);
+    }
+    assert_int_equal(holdings(w).extents, 0);
+}
+
 static void test_lesson_396_pages_still_mapped_are_not_given_back(void **state)
 {
     struct front_world *w = *state;
@@ -238,6 +259,7 @@ int main(void)
         FRONT_TEST(test_response_to_another_operation_fails_the_disk),
         FRONT_TEST(test_response_before_a_request_fails_the_disk),
         FRONT_TEST(test_lesson_391_event_storm_costs_bounded_wakeups),
+        FRONT_TEST(test_lesson_350_close_waits_for_requests_in_flight),
         FRONT_TEST(test_lesson_396_pages_still_mapped_are_not_given_back),
         FRONT_TEST(test_lesson_403_shared_pages_begin_zeroed_and_hold_nothing_else),
         FRONT_TEST(test_lesson_405_backend_that_misbehaves_while_it_comes_back),
