@@ -23,7 +23,7 @@ cp -r README.md ARCHITECTURE.md docs include examples "$dir/tree/"
 mke2fs -q -t ext4 -L domzero -d "$dir/tree" "$dir/root.img" 64M
 truncate -s "$((mib + 64))M" "$dir/data.img"
 "$build/examples/05-copy-into-disk" --make "$dir/source.bin" --bytes "${mib}M" --seed 1
-cp examples/two-disks.cfg "$dir/demo.cfg" # its targets are relative: root.img and data.img beside it
+cp examples/demo.cfg "$dir/" # its targets are relative: root.img and data.img beside it
 ls -lsh "$dir"/*.img "$dir/source.bin"
 
 step "2. dom0 starts in $DOMZERO_RUN_DIR, as $(id -un)"

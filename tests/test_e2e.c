@@ -32,8 +32,9 @@
 struct job {
     uint64_t bytes, seed_before, seed_after;
     bool readonly;
-    int go_fd; /* the guest tells here that it is connected; -1: nobody asks */
-    int end_fd;
+    int go_fd;        /* the guest tells here that it is connected; -1: nobody asks */
+    int end_fd;       /* … and ends when this one is readable or closed */
+    int end_write_fd; /* its other end, the parent's: the guest closes its copy */
 };
 
 static struct world world;
@@ -115,6 +116,7 @@ static int guest_hold(const char *domain_dir, void *arg)
     struct dz_domain *dom;
     struct dz_vbd *disk;
     char byte = 0;
+    close(job->end_write_fd);
     GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0);
     GUEST_CHECK(dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
     GUEST_CHECK(write(job->go_fd, "", 1) == 1);
@@ -225,15 +227,30 @@ static void test_a_connected_device_has_exactly_xens_keys(void **state)
     unsigned domid = world_guest(&world, "vm", "disk.img", NULL);
     int go[2], end[2];
     assert_int_equal(pipe2(go, O_CLOEXEC) | pipe2(end, O_CLOEXEC), 0);
-    struct job job = {.go_fd = go[1], .end_fd = end[0]};
+    struct job job = {.go_fd = go[1], .end_fd = end[0], .end_write_fd = end[1]};
     pid_t guest = world_spawn(&world, domid, guest_hold, &job);
     char byte;
     assert_int_equal(read(go[0], &byte, 1), 1);
-    static const char *const back[] = {
-        "bootable", "dev",   "device-type", "discard-enable", "feature-flush-cache",  "frontend",  "frontend-id",
-        "info",     "mode",  "online",      "params",         "physical-sector-size", "removable", "sector-size",
-        "sectors",  "state", "type"};
-    static const char *const front[] = {"backend",  "backend-id", "device-type", "event-channel",
+    static const char *const back[] = {"bootable",
+                                       "dev",
+                                       "device-type",
+                                       "discard-enable",
+                                       "feature-flush-cache",
+                                       "frontend",
+                                       "frontend-id",
+                                       "info",
+                                       "max-ring-page-order",
+                                       "mode",
+                                       "multi-queue-max-queues",
+                                       "online",
+                                       "params",
+                                       "physical-sector-size",
+                                       "removable",
+                                       "sector-size",
+                                       "sectors",
+                                       "state",
+                                       "type"};
+    static const char *const front[] = {"backend",  "backend-id", "device-type", "event-channel", "feature-persistent",
                                         "protocol", "ring-ref",   "state",       "virtual-device"};
     char dir[128];
     snprintf(dir, sizeof(dir), "/local/domain/0/backend/vbd/%u/51712", domid);
@@ -290,6 +307,7 @@ static int guest_write_verify(const char *domain_dir, void *arg)
     static unsigned char buffer[BLOCK], should[BLOCK];
     struct dz_domain *dom;
     struct dz_vbd *disk;
+    close(job->end_write_fd);
     GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0);
     GUEST_CHECK(dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
     for (unsigned i = 0; i < BLOCKS; i++)
@@ -340,7 +358,7 @@ static void test_a_killed_backend_comes_back_and_no_byte_is_wrong(void **state)
     unsigned domid = world_guest(&world, "vm", "disk.img", NULL);
     int go[2], end[2];
     assert_int_equal(pipe2(go, O_CLOEXEC) | pipe2(end, O_CLOEXEC), 0);
-    struct job job = {.seed_before = 5, .go_fd = go[1], .end_fd = end[0]};
+    struct job job = {.seed_before = 5, .go_fd = go[1], .end_fd = end[0], .end_write_fd = end[1]};
     pid_t guest = world_spawn(&world, domid, guest_write_verify, &job);
     char byte;
     assert_int_equal(read(go[0], &byte, 1), 1);
