@@ -319,7 +319,30 @@ static void test_flushes_with_and_without_data_are_done(void **state)
     assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 16, 0, 1, 0, 7), BLKIF_RSP_OKAY);
     file_expect(&b, 16, b.guest.data, PAGE_BYTES);
     assert_int_equal(blkcounter_get(&b.queue->stats.flushes), 2);
+    assert_int_equal(blkcounter_get(&b.queue->stats.syncs), 2);
     assert_int_equal(blkcounter_get(&b.queue->stats.sectors_written), 16);
+    disconnect(&b);
+    bench_stop(&b);
+}
+
+static void test_a_flood_of_flushes_shares_its_syncs(void **state)
+{
+    struct bench b;
+    uint64_t id;
+    unsigned flushes = 0;
+    (void)state;
+    bench_start(&b, "interrupt");
+    connect_default(&b, "pin");
+    for (unsigned round = 0; round < 50; round++) {
+        unsigned out = 0;
+        for (; ring_front_room(&b.guest.ring); out++)
+            blkguest_put(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 8, 0, out % 2, 0, 7);
+        blkguest_kick(&b.guest);
+        for (flushes += out; out; out--)
+            assert_int_equal(blkguest_take(&b.guest, &id), BLKIF_RSP_OKAY);
+    }
+    assert_int_equal(blkcounter_get(&b.queue->stats.flushes), flushes);
+    assert_in_range(blkcounter_get(&b.queue->stats.syncs), 50, flushes / 2);
     disconnect(&b);
     bench_stop(&b);
 }
@@ -496,6 +519,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_file_made_shorter_fails_requests_and_nothing_else),
         cmocka_unit_test(test_an_error_of_the_kernel_is_the_requests_error),
         cmocka_unit_test(test_flushes_with_and_without_data_are_done),
+        cmocka_unit_test(test_a_flood_of_flushes_shares_its_syncs),
         cmocka_unit_test(test_a_full_ring_never_stalls_and_is_told_at_most_once_a_batch),
         cmocka_unit_test(test_a_detach_answers_what_was_taken_and_gives_all_back),
         cmocka_unit_test(test_stopping_the_engine_ends_what_is_attached),

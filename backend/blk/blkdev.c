@@ -243,6 +243,15 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateConnected, e);
 }
 
+/* A guest may connect as often as it likes: only the first time is news. */
+static void device_log_connected(struct blkdev *d)
+{
+    log_line(d->connects++ ? LOG_DEBUG : LOG_INFO,
+             DEV_FMT ": connected to %s:%s, %" PRIu64 " bytes%s, dma %s, %s, %u requests", DEV_ARG(d), d->config.format,
+             d->config.path, d->image->size_bytes, d->image->readonly ? ", read-only" : "", d->config.dma,
+             d->queue->config.protocol->name, d->queue->request_count);
+}
+
 static void queue_attached(struct blkdev *d)
 {
     struct blkqueue *q = d->queue;
@@ -264,9 +273,7 @@ static void queue_attached(struct blkdev *d)
     if (rc)
         device_fault(d, rc, e.text);
     else
-        log_info(DEV_FMT ": connected to %s:%s, %" PRIu64 " bytes%s, dma %s, %s, %u requests", DEV_ARG(d),
-                 d->config.format, d->config.path, d->image->size_bytes, d->image->readonly ? ", read-only" : "",
-                 d->config.dma, q->config.protocol->name, q->request_count);
+        device_log_connected(d);
 }
 
 static void queue_detached(struct blkdev *d)

@@ -51,6 +51,7 @@ struct blkdev {
     struct log_limiter limiter;
     struct blkstats_seen seen;
     uint64_t stats_published;
+    unsigned connects;
 };
 
 /* The device with these directories: NULL where there is none, or no memory. `inherited`: the role starts just now. */

@@ -18,8 +18,9 @@
  * vanish at any moment: memory that is mapped stays mapped until the detach.
  *
  * Order: requests run at the same time and in no order, as the protocol allows. A flush covers the writes that were
- * answered before it was taken, because these are with the kernel by then: fdatasync() does the rest. A flush with data
- * syncs first and then writes.
+ * answered before it was taken, because these are with the kernel by then: fdatasync() does the rest. One of these runs
+ * at a time for a queue; flushes that come meanwhile share the next, so a guest that floods flushes keeps one worker of
+ * the kernel busy and not all. A flush with data syncs first and then writes.
  */
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
@@ -50,10 +51,11 @@ struct reactor {
     struct uring uring;
     struct platform *platform;
     struct mailbox *to_control;
-    struct list active; /* queues to be looked at in each pass; the others wait for an event */
-    struct list dirty;  /* queues with responses to publish */
-    uint32_t in_flight; /* I/O operations of all queues */
-    unsigned draining;  /* queues on their way out */
+    struct list active;          /* queues to be looked at in each pass; the others wait for an event */
+    struct list dirty;           /* queues with responses to publish */
+    uint32_t in_flight;          /* I/O operations of all queues */
+    uint32_t in_flight_threaded; /* of these: those that another thread may have to do, io-wq's */
+    unsigned draining;           /* queues on their way out */
 };
 
 struct blkqueue_config {
@@ -100,6 +102,10 @@ struct blkqueue {
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
     unsigned false_arms;
+
+    struct uring_op sync_op;
+    struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
+    struct blk_request *sync_waiting; /* those that came after it began */
 
     struct dma *dma;
     struct gntmap *map;

@@ -6,6 +6,19 @@
 
 static void piece_submit(struct blk_piece *p);
 
+/* What a buffered file cannot do at once, and every sync, is done by threads of io_uring. */
+static void flight_begin(struct blkqueue *q, bool threaded)
+{
+    q->reactor->in_flight++;
+    q->reactor->in_flight_threaded += threaded;
+}
+
+static void flight_end(struct blkqueue *q, bool threaded)
+{
+    q->reactor->in_flight--;
+    q->reactor->in_flight_threaded -= threaded;
+}
+
 static void request_free(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
@@ -59,7 +72,7 @@ static void piece_done(struct uring_op *op, int result, uint32_t cqe_flags)
 {
     (void)cqe_flags;
     struct blk_piece *p = container_of(op, struct blk_piece, op);
-    p->request->queue->reactor->in_flight--;
+    flight_end(p->request->queue, !p->request->queue->config.image->direct_io);
     if (result == (int)p->left_bytes) {
         piece_end(p, 0);
         return;
@@ -102,7 +115,7 @@ static void piece_submit(struct blk_piece *p)
     else
         io_uring_prep_read_fixed(sqe, p->fd, iov->iov_base, length, p->offset_bytes, p->buffer_index);
     sqe_set_file(sqe, q, p->fd);
-    q->reactor->in_flight++;
+    flight_begin(q, !q->config.image->direct_io);
 }
 
 /* Walks the DMA vector while pieces are cut from it. */
@@ -171,28 +184,47 @@ static void request_transfer(struct blk_request *r)
     piece_end(&r->piece[0], 0);
 }
 
+static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags);
+
+/* One fdatasync() for all flushes that wait. */
+static void sync_start(struct blkqueue *q)
+{
+    q->sync_running = take_ptr(q->sync_waiting);
+    q->sync_op.fn = sync_done;
+    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->sync_op);
+    io_uring_prep_fsync(sqe, q->config.image->fd, IORING_FSYNC_DATASYNC);
+    sqe_set_file(sqe, q, q->config.image->fd);
+    flight_begin(q, true);
+    blkcounter_add(&q->stats.syncs, 1);
+}
+
 static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
 {
     (void)cqe_flags;
-    struct blk_request *r = container_of(op, struct blk_piece, op)->request;
-    r->queue->reactor->in_flight--;
-    if (result < 0)
-        r->error = -result;
-    if (r->has_data && !r->error)
-        request_transfer(r);
-    else
-        request_end(r);
+    struct blkqueue *q = container_of(op, struct blkqueue, sync_op);
+    struct blk_request *r = take_ptr(q->sync_running);
+    flight_end(q, true);
+    if (q->sync_waiting)
+        sync_start(q);
+    while (r) {
+        struct blk_request *next = r->next;
+        if (result < 0)
+            r->error = -result;
+        if (r->has_data && !r->error)
+            request_transfer(r);
+        else
+            request_end(r);
+        r = next;
+    }
 }
 
 static void request_sync(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
-    struct blk_piece *p = &r->piece[0];
-    *p = (struct blk_piece){.op.fn = sync_done, .request = r};
-    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &p->op);
-    io_uring_prep_fsync(sqe, q->config.image->fd, IORING_FSYNC_DATASYNC);
-    sqe_set_file(sqe, q, q->config.image->fd);
-    q->reactor->in_flight++;
+    r->next = q->sync_waiting;
+    q->sync_waiting = r;
+    if (!q->sync_running)
+        sync_start(q);
 }
 
 /* 0, or the request is to be refused: the reason is counted. */

@@ -26,6 +26,7 @@ struct blk_piece {
 
 struct blk_request {
     struct blkqueue *queue;
+    struct blk_request *next; /* in a list of flushes */
     uint64_t id;
     uint8_t operation_raw;
     bool write, has_data;

@@ -16,14 +16,23 @@ struct blkstats_word {
     }
 
 static const struct blkstats_word blkstats_words[] = {
-    WORD(requests),     WORD(reads),
-    WORD(writes),       WORD(flushes),
-    WORD(sectors_read), WORD(sectors_written),
-    WORD(errors),       WORD(io_errors),
-    WORD(batches),      WORD(notifications),
-    WORD(events),       WORD(pauses),
-    WORD(dma_maps),     WORD(dma_copied_bytes),
-    WORD(dma_plain),    WORD(dma_registered_bytes),
+    WORD(requests),
+    WORD(reads),
+    WORD(writes),
+    WORD(flushes),
+    WORD(syncs),
+    WORD(sectors_read),
+    WORD(sectors_written),
+    WORD(errors),
+    WORD(io_errors),
+    WORD(batches),
+    WORD(notifications),
+    WORD(events),
+    WORD(pauses),
+    WORD(dma_maps),
+    WORD(dma_copied_bytes),
+    WORD(dma_plain),
+    WORD(dma_registered_bytes),
 };
 
 static uint64_t counters_sum(const blkcounter *c, unsigned count)

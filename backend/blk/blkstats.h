@@ -15,6 +15,7 @@ typedef _Atomic uint64_t blkcounter;
 struct blkstats {
     blkcounter requests; /* taken from the ring, bad ones included */
     blkcounter reads, writes, flushes;
+    blkcounter syncs;                         /* fdatasync()s for these flushes */
     blkcounter sectors_read, sectors_written; /* of 512 bytes, asked for */
     blkcounter errors;                        /* answered with an error, of whatever kind */
     blkcounter bad_requests[BLKREQ_E_COUNT_]; /* by code of ring/blkreq.h */

@@ -168,13 +168,19 @@ static void spin_learn(struct spin *s, bool hit)
     s->sleeps = 0;
 }
 
+/* A spinner must not hold the processor that what it waits for needs. */
+static bool spin_allowed(const struct engine *g)
+{
+    return g->spin.while_in_flight ? !g->reactor.in_flight_threaded : !g->reactor.in_flight;
+}
+
 /* True: there is something to do. */
 static bool engine_spin(struct engine *g)
 {
     struct spin *s = &g->spin;
     if (!s->window_ns && s->cap_ns && ++s->sleeps >= ENGINE_SPIN_RETRY)
         s->window_ns = s->cap_ns;
-    if (!s->window_ns || list_empty(&g->reactor.active) || (g->reactor.in_flight && !s->while_in_flight))
+    if (!s->window_ns || list_empty(&g->reactor.active) || !spin_allowed(g))
         return false;
     counter_bump(&g->spins);
     uint64_t end_ns = clock_now_ns() + s->window_ns;

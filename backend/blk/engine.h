@@ -13,10 +13,10 @@
  * it is polled, unarmed, until a pass finds nothing to do (NAPI).
  *
  * Polling. `interrupt` sleeps at once. `adaptive` spins first, for a window between zero and spin_us that shrinks while
- * it brings nothing, and only while no I/O is in flight: a completion that needs another thread would wait for the
- * processor that the spinner holds. `poll` spins ENGINE_POLL_IDLE_NS with or without I/O in flight; for measuring, and
- * for machines with processors to give away. Each ends in the sleep, never in a yield, so two ends on one processor go
- * on.
+ * it brings nothing, and only while no I/O is in flight. `poll` spins ENGINE_POLL_IDLE_NS, also while direct I/O is in
+ * flight; for measuring, and for machines with processors to give away. Nothing spins while buffered I/O is in flight:
+ * other threads do it, and they would wait for the processor that the spinner holds. Each ends in the sleep, never in a
+ * yield, so two ends on one processor go on.
  *
  * The control thread owns a queue until engine_attach() and again from BLKQUEUE_DETACHED; in between it may only read
  * its stats. Nothing else is shared.

@@ -38,7 +38,8 @@ struct image {
     uint32_t sector_bytes; /* logical, what guests must align to: 512, or the device's with O_DIRECT */
     uint32_t physical_sector_bytes;
     bool readonly;
-    int fd; /* the file; the format's own state sits behind this struct */
+    bool direct_io; /* no page cache: completions need no other thread */
+    int fd;         /* the file; the format's own state sits behind this struct */
     uint64_t base_bytes;
 };
 

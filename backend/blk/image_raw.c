@@ -174,6 +174,7 @@ static int raw_open(const struct image_config *c, struct image **out, struct err
         .sector_bytes = f.align_bytes,
         .physical_sector_bytes = MAX(f.physical_bytes, f.align_bytes),
         .readonly = c->readonly,
+        .direct_io = c->direct_io,
         .fd = take_fd(&fd),
         .base_bytes = c->offset_bytes,
     };

@@ -9,6 +9,8 @@
 static int32_t buffer_register(void *ctx, void *address, size_t length_bytes)
 {
     struct uring *u = ctx;
+    if (length_bytes > URING_BUFFER_BYTES_MAX)
+        return -E2BIG;
     int64_t index = idalloc_get(&u->buffers);
     if (index < 0)
         return (int32_t)index;

@@ -8,8 +8,8 @@
  * The ring is set up for one thread that does everything, with completions run only when that thread asks
  * (SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG: whether there is something to run shows in shared memory, without a
  * system call). Older kernels get the same ring without these flags. Files and buffers sit in sparse tables of fixed
- * size, so devices come and go while others run; a full table or a refused registration (RLIMIT_MEMLOCK) is no failure
- * of the device: plain descriptors and addresses do the same work, slower.
+ * size, so devices come and go while others run; a full table or a refused registration (RLIMIT_MEMLOCK, a buffer that
+ * is too long) is no failure of the device: plain descriptors and addresses do the same work, slower.
  */
 #ifndef BLK_URING_H
 #define BLK_URING_H
@@ -24,6 +24,10 @@
 #define URING_CQ_ENTRIES  4096 /* completions that can wait; above it the kernel keeps a list: slower, nothing lost */
 #define URING_FILES_MAX   512
 #define URING_BUFFERS_MAX 1024 /* extents and bounce arenas of all guests; the kernel's own limit is 16,384 */
+/* Registering takes 0.1 µs a page, and the page's making where it was never touched, on the thread that serves all
+ * guests: a longer buffer is refused, so that no guest's extent stops its neighbours for more than a millisecond or
+ * two. */
+#define URING_BUFFER_BYTES_MAX (16u << 20)
 
 struct uring_op;
 typedef void uring_op_fn(struct uring_op *op, int result, uint32_t cqe_flags);
