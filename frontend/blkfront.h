@@ -71,7 +71,8 @@ struct dz_vbd {
 
     struct store_client *store;
     struct xb_device device;
-    bool watched, store_gone;
+    bool watched;
+    bool world_gone;    /* store or hypervisor role: nothing more is said to either */
     bool ours;          /* our keys are in the directory: we published once */
     bool starting_over; /* opening, and a dead predecessor's connection is not closed yet */
     uint32_t timeout_ms;

@@ -38,7 +38,7 @@ void vbd_fail(struct dz_vbd *v, int code, const char *fmt, ...)
     err_prefix(&v->why, code, "%s", v->name);
     v->life = VBD_FAILED;
     v->failed = code;
-    if (!v->store_gone)
+    if (!v->world_gone)
         xb_device_fatal(&v->device, code, v->why.text);
     vbd_abort(v, code);
 }
@@ -181,7 +181,8 @@ static int show_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
 /* Our directory may be gone with the backend's: writing outside a transaction could bring it back as a stray. */
 static void show(struct dz_vbd *v, xb_state to)
 {
-    xb_transaction(&v->device, show_body, &to, NULL);
+    if (!v->world_gone)
+        xb_transaction(&v->device, show_body, &to, NULL);
 }
 
 /* The backend's own words about its failure, made printable; "" where it says nothing. */
@@ -304,12 +305,13 @@ static int control(struct dz_vbd *v, struct err *e)
     int r = platform_step(v->dom->platform);
     if (r < 0) { /* its descriptor would stay readable for ever */
         vbd_source_remove(v, platform_fd(v->dom->platform));
+        v->world_gone = true;
         return err_set(e, -EIO, "the hypervisor role of this dom0 is gone: open the domain again when it runs");
     }
     r = store_drain(v);
     if (r < 0) {
         vbd_source_remove(v, store_client_fd(v->store));
-        v->store_gone = true;
+        v->world_gone = true;
         return err_set(e, -EIO, "the store of this dom0 is gone: open the disk again when it runs");
     }
     return r > 0 ? react(v, e) : 0;
@@ -392,16 +394,16 @@ int vbd_connect(struct dz_vbd *v, struct err *e)
 /* Until the backend's state has `reached` what we wait for, or the deadline; false: it has not. */
 static bool closing_wait(struct dz_vbd *v, bool (*reached)(const struct xb_device *d), uint64_t deadline)
 {
-    while (!v->store_gone) {
+    while (!v->world_gone) {
         if (xb_device_read_peer(&v->device) < 0)
             return false;
         if (reached(&v->device))
             return true;
         int timeout_ms = vbd_ms_until(deadline);
-        if (timeout_ms == 0 || platform_step(v->dom->platform) < 0)
+        if (timeout_ms == 0)
             return false;
         vbd_await(v, timeout_ms);
-        v->store_gone = store_drain(v) < 0;
+        v->world_gone = platform_step(v->dom->platform) < 0 || store_drain(v) < 0;
     }
     return false;
 }
@@ -418,7 +420,7 @@ static bool has_let_go(const struct xb_device *d)
 
 void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns)
 {
-    if (v->ours && !v->store_gone) {
+    if (v->ours && !v->world_gone) {
         show(v, XenbusStateClosing);
         if (v->device.state == XenbusStateClosing) {
             closing_wait(v, may_show_closed, deadline_ns);
@@ -426,7 +428,7 @@ void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns)
         }
         closing_wait(v, has_let_go, deadline_ns);
     }
-    if (v->watched && !v->store_gone)
+    if (v->watched && !v->world_gone)
         xb_device_unwatch(&v->device, VBD_WATCH_TOKEN);
     channel_close(v);
 }
