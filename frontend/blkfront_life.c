@@ -83,6 +83,8 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
 {
     struct dz_vbd *v = arg;
     int r = still_ours(d, tx, e);
+    if (r == 0)
+        r = xb_device_confirm_peer(d, tx, e);
     if (r < 0)
         return r;
     struct keys_blk_front keys = {
@@ -142,11 +144,18 @@ static int disk_read(struct dz_vbd *v, struct err *e)
 
 /* ---- reactions ---- */
 
+static int connected_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
+{
+    (void)arg;
+    int r = xb_device_confirm_peer(d, tx, e);
+    return r < 0 ? r : xb_device_switch(d, tx, XenbusStateConnected, e);
+}
+
 static int on_connect(struct dz_vbd *v, struct err *e)
 {
     int r = disk_read(v, e);
     if (r == 0)
-        r = xb_device_switch(&v->device, STORE_NO_TX, XenbusStateConnected, e);
+        r = xb_transaction(&v->device, connected_body, NULL, e);
     if (r < 0)
         return r;
     v->life = VBD_CONNECTED;
@@ -265,13 +274,8 @@ static int start_over(struct dz_vbd *v, struct err *e)
     return 0;
 }
 
-static int react(struct dz_vbd *v, struct err *e)
+static int react_to_pair(struct dz_vbd *v, struct err *e)
 {
-    int r = xb_device_read_peer(&v->device);
-    if (r < 0)
-        return err_set(e, r, "cannot read the backend's state: %s", strerror(-r));
-    if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
-        return r;
     switch (xb_device_reaction(&v->device)) {
     case XB_ANNOUNCE: return publish(v, e);
     case XB_CONNECT: return on_connect(v, e);
@@ -283,6 +287,17 @@ static int react(struct dz_vbd *v, struct err *e)
         return 0;
     default: return on_change(v, e);
     }
+}
+
+static int react(struct dz_vbd *v, struct err *e)
+{
+    int r = xb_device_read_peer(&v->device);
+    if (r < 0)
+        return err_set(e, r, "cannot read the backend's state: %s", strerror(-r));
+    if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
+        return r;
+    r = react_to_pair(v, e);
+    return r == -ESTALE ? 0 : r; /* the backend moved meanwhile: its watch event is on its way */
 }
 
 /* Takes all waiting events: how many, or -errno. */
