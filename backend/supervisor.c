@@ -212,6 +212,7 @@ static void stop_all(struct supervisor *s)
                 log_warning("role %s does not stop: killed", c->role->name);
                 kill(c->pid, SIGKILL);
                 waitpid(c->pid, &status, 0);
+                s->result = 1;
                 break;
             }
             poll(NULL, 0, 5);

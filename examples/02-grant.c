@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* 02-grant: a guest grants a page to domain 0, domain 0 maps it, and the guest finds that it cannot take it back while
- * it is mapped. Both are this process: the guest through its domain's directory, domain 0 through the run directory.
+ * it is mapped. Both are this process: the guest through its domain's directory, domain 0 through the run directory
+ * that lies above it.
  *
  *   export DOMZERO_RUN_DIR=/tmp/dz; build/domzerod; echo 'name = "hello"' > hello.cfg; build/domzero create hello.cfg
  *   build/domzero exec hello -- build/examples/02-grant
@@ -11,6 +12,7 @@
 #include <assert.h>
 #include <err.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "platform/platform.h"
 
@@ -22,6 +24,15 @@ static struct platform *world_open(const char *run_dir, const char *domain_dir)
     if (platform_open(NULL, &where, NULL, &p, &e) < 0)
         errx(1, "%s", e.text);
     return p;
+}
+
+/* `<run>/dom/<domid>` → `<run>`. What a real guest could not do: domain 0's socket is open to root and its owner. */
+static char *run_dir_of(const char *domain_dir)
+{
+    char *run_dir = strdup(domain_dir);
+    for (int i = 0; run_dir && i < 2; i++)
+        *strrchr(run_dir, '/') = 0;
+    return run_dir;
 }
 
 /* The guest's side: a page of shared memory, and a grant of it to domain 0. */
@@ -38,9 +49,10 @@ static uint32_t page_grant(struct platform *guest, struct platform_extent *x)
 
 int main(void)
 {
-    const char *run_dir = getenv("DOMZERO_RUN_DIR"), *domain_dir = getenv("DOMZERO_DOMAIN_DIR");
-    if (!run_dir || !domain_dir)
-        errx(2, "start me by `domzero exec DOMAIN -- 02-grant`, with DOMZERO_RUN_DIR set");
+    const char *domain_dir = getenv("DOMZERO_DOMAIN_DIR");
+    if (!domain_dir)
+        errx(2, "start me by `domzero exec DOMAIN -- 02-grant`");
+    char *run_dir = run_dir_of(domain_dir);
     struct platform *guest = world_open(NULL, domain_dir), *dom0 = world_open(run_dir, NULL);
     struct platform_extent x;
     uint32_t gref = page_grant(guest, &x);
@@ -72,5 +84,6 @@ int main(void)
     platform_extent_free(guest, &x);
     platform_close(dom0);
     platform_close(guest);
+    free(run_dir);
     return 0;
 }

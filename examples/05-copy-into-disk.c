@@ -81,7 +81,7 @@ static void run(enum dz_op op, struct dz_io *io, FILE *report)
             if (submitted < total)
                 request_submit(done[i], op, submitted++);
         }
-        if (finished * 100 / total != (finished - (uint64_t)n) * 100 / total)
+        if (isatty(2) && finished * 100 / total != (finished - (uint64_t)n) * 100 / total)
             fprintf(stderr, "\r%s %3.0f %%%s", name, 100.0 * (double)finished / (double)total,
                     finished < total ? "" : "\n");
     }

@@ -72,7 +72,7 @@ static int memory_open(struct dz_vbd *v, uint32_t pool_bytes, struct err *e)
 {
     struct platform *p = v->dom->platform;
     uint32_t pages = (pool_bytes ? pool_bytes : VBD_POOL_BYTES) / PAGE_BYTES;
-    pages = MIN(MAX(pages, VBD_RESERVE), POOL_PAGES_MAX);
+    pages = MIN(MAX(pages, 1), POOL_PAGES_MAX - VBD_RESERVE) + VBD_RESERVE;
     domain_retired_try(v->dom);
     int r = pool_open(p, v->device.back_domid, 1, &v->ring_pool, e);
     if (r == 0)

@@ -36,11 +36,12 @@
 #define VBD_SLOTS_MAX         32u /* of a ring of one page in the native ABI; more where a larger ring is used */
 #define VBD_REQUEST_BYTES_MAX (BLKREQ_SEGMENTS_MAX * PAGE_BYTES)
 
-#define VBD_CONTROL_MS  10    /* a poller looks at the control path that often; unmeasured, it costs one poll() */
-#define VBD_TIMEOUT_MS  10000 /* default of dz_vbd_options.timeout_ms */
-#define VBD_DETACH_MS   1000  /* a backend that takes the disk away gets that long from response to response */
-#define VBD_POOL_BYTES  (4u << 20)
-#define VBD_RESERVE     BLKREQ_SEGMENTS_MAX /* pages dz_buffer_alloc() leaves, so that one bounced request can go on */
+#define VBD_CONTROL_MS 10    /* a poller looks at the control path that often; unmeasured, it costs one poll() */
+#define VBD_TIMEOUT_MS 10000 /* default of dz_vbd_options.timeout_ms */
+#define VBD_DETACH_MS  1000  /* a backend that takes the disk away gets that long from response to response */
+#define VBD_POOL_BYTES (4u << 20)
+#define VBD_RESERVE \
+    BLKREQ_SEGMENTS_MAX    /* pages beyond pool_bytes that dz_buffer_alloc() leaves: one bounced request can go on */
 #define VBD_SPURIOUS    64 /* events in a row without a response, after which the channel is not listened to … */
 #define VBD_SPURIOUS_MS 1  /* … for that long (XSA-391) */
 
@@ -70,7 +71,8 @@ struct dz_vbd {
 
     struct store_client *store;
     struct xb_device device;
-    bool watched, store_gone;
+    bool watched;
+    bool world_gone;    /* store or hypervisor role: nothing more is said to either */
     bool ours;          /* our keys are in the directory: we published once */
     bool starting_over; /* opening, and a dead predecessor's connection is not closed yet */
     uint32_t timeout_ms;

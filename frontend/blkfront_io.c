@@ -15,6 +15,8 @@ static int io_check(const struct dz_vbd *v, const struct dz_io *io)
         return io->length_bytes ? front_fail(-EINVAL, "a flush has no data: its length must be 0") : 0;
     if (io->op != DZ_READ && io->op != DZ_WRITE)
         return front_fail(-EINVAL, "unknown operation: not DZ_READ, DZ_WRITE or DZ_FLUSH");
+    if (!io->buffer)
+        return front_fail(-EINVAL, "the request has no buffer");
     if (io->length_bytes == 0 || io->length_bytes > disk->request_bytes_max)
         return front_fail(-EINVAL, "a request moves at least a sector and at most request_bytes_max");
     if (io->length_bytes % disk->sector_bytes || io->offset_bytes % disk->sector_bytes)
@@ -309,13 +311,13 @@ void vbd_replay(struct dz_vbd *v)
 {
     uint16_t order[VBD_SLOTS_MAX];
     unsigned count = 0;
-    for (uint16_t slot = 0; slot < v->ring.ring.entries; slot++) {
+    for (uint32_t slot = 0; slot < v->ring.ring.entries; slot++) { /* insertion sort by submission */
         if (!v->shadow[slot].io)
             continue;
         unsigned at = count++;
         for (; at && v->shadow[order[at - 1]].request.id > v->shadow[slot].request.id; at--)
             order[at] = order[at - 1];
-        order[at] = slot;
+        order[at] = (uint16_t)slot;
     }
     for (unsigned i = 0; i < count; i++) {
         const struct blkreq *request = &v->shadow[order[i]].request;

@@ -38,7 +38,7 @@ void vbd_fail(struct dz_vbd *v, int code, const char *fmt, ...)
     err_prefix(&v->why, code, "%s", v->name);
     v->life = VBD_FAILED;
     v->failed = code;
-    if (!v->store_gone)
+    if (!v->world_gone)
         xb_device_fatal(&v->device, code, v->why.text);
     vbd_abort(v, code);
 }
@@ -83,6 +83,8 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
 {
     struct dz_vbd *v = arg;
     int r = still_ours(d, tx, e);
+    if (r == 0)
+        r = xb_device_confirm_peer(d, tx, e);
     if (r < 0)
         return r;
     struct keys_blk_front keys = {
@@ -142,11 +144,18 @@ static int disk_read(struct dz_vbd *v, struct err *e)
 
 /* ---- reactions ---- */
 
+static int connected_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
+{
+    (void)arg;
+    int r = xb_device_confirm_peer(d, tx, e);
+    return r < 0 ? r : xb_device_switch(d, tx, XenbusStateConnected, e);
+}
+
 static int on_connect(struct dz_vbd *v, struct err *e)
 {
     int r = disk_read(v, e);
     if (r == 0)
-        r = xb_device_switch(&v->device, STORE_NO_TX, XenbusStateConnected, e);
+        r = xb_transaction(&v->device, connected_body, NULL, e);
     if (r < 0)
         return r;
     v->life = VBD_CONNECTED;
@@ -181,7 +190,8 @@ static int show_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
 /* Our directory may be gone with the backend's: writing outside a transaction could bring it back as a stray. */
 static void show(struct dz_vbd *v, xb_state to)
 {
-    xb_transaction(&v->device, show_body, &to, NULL);
+    if (!v->world_gone)
+        xb_transaction(&v->device, show_body, &to, NULL);
 }
 
 /* The backend's own words about its failure, made printable; "" where it says nothing. */
@@ -264,13 +274,8 @@ static int start_over(struct dz_vbd *v, struct err *e)
     return 0;
 }
 
-static int react(struct dz_vbd *v, struct err *e)
+static int react_to_pair(struct dz_vbd *v, struct err *e)
 {
-    int r = xb_device_read_peer(&v->device);
-    if (r < 0)
-        return err_set(e, r, "cannot read the backend's state: %s", strerror(-r));
-    if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
-        return r;
     switch (xb_device_reaction(&v->device)) {
     case XB_ANNOUNCE: return publish(v, e);
     case XB_CONNECT: return on_connect(v, e);
@@ -282,6 +287,17 @@ static int react(struct dz_vbd *v, struct err *e)
         return 0;
     default: return on_change(v, e);
     }
+}
+
+static int react(struct dz_vbd *v, struct err *e)
+{
+    int r = xb_device_read_peer(&v->device);
+    if (r < 0)
+        return err_set(e, r, "cannot read the backend's state: %s", strerror(-r));
+    if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
+        return r;
+    r = react_to_pair(v, e);
+    return r == -ESTALE ? 0 : r; /* the backend moved meanwhile: its watch event is on its way */
 }
 
 /* Takes all waiting events: how many, or -errno. */
@@ -304,12 +320,13 @@ static int control(struct dz_vbd *v, struct err *e)
     int r = platform_step(v->dom->platform);
     if (r < 0) { /* its descriptor would stay readable for ever */
         vbd_source_remove(v, platform_fd(v->dom->platform));
+        v->world_gone = true;
         return err_set(e, -EIO, "the hypervisor role of this dom0 is gone: open the domain again when it runs");
     }
     r = store_drain(v);
     if (r < 0) {
         vbd_source_remove(v, store_client_fd(v->store));
-        v->store_gone = true;
+        v->world_gone = true;
         return err_set(e, -EIO, "the store of this dom0 is gone: open the disk again when it runs");
     }
     return r > 0 ? react(v, e) : 0;
@@ -392,16 +409,16 @@ int vbd_connect(struct dz_vbd *v, struct err *e)
 /* Until the backend's state has `reached` what we wait for, or the deadline; false: it has not. */
 static bool closing_wait(struct dz_vbd *v, bool (*reached)(const struct xb_device *d), uint64_t deadline)
 {
-    while (!v->store_gone) {
+    while (!v->world_gone) {
         if (xb_device_read_peer(&v->device) < 0)
             return false;
         if (reached(&v->device))
             return true;
         int timeout_ms = vbd_ms_until(deadline);
-        if (timeout_ms == 0 || platform_step(v->dom->platform) < 0)
+        if (timeout_ms == 0)
             return false;
         vbd_await(v, timeout_ms);
-        v->store_gone = store_drain(v) < 0;
+        v->world_gone = platform_step(v->dom->platform) < 0 || store_drain(v) < 0;
     }
     return false;
 }
@@ -418,7 +435,7 @@ static bool has_let_go(const struct xb_device *d)
 
 void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns)
 {
-    if (v->ours && !v->store_gone) {
+    if (v->ours && !v->world_gone) {
         show(v, XenbusStateClosing);
         if (v->device.state == XenbusStateClosing) {
             closing_wait(v, may_show_closed, deadline_ns);
@@ -426,7 +443,7 @@ void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns)
         }
         closing_wait(v, has_let_go, deadline_ns);
     }
-    if (v->watched && !v->store_gone)
+    if (v->watched && !v->world_gone)
         xb_device_unwatch(&v->device, VBD_WATCH_TOKEN);
     channel_close(v);
 }

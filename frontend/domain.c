@@ -33,11 +33,8 @@ int front_fail_err(int code, const struct err *e)
 void domain_retired_try(struct dz_domain *dom)
 {
     struct pool *pool, *tmp;
-    list_foreach_safe (pool, tmp, &dom->retired, retired) {
-        list_remove(&pool->retired);
-        if (pool_close(pool) < 0)
-            list_append(&dom->retired, &pool->retired);
-    }
+    list_foreach_safe (pool, tmp, &dom->retired, retired)
+        pool_close(pool); /* success takes it out of the list */
 }
 
 void domain_pool_retire(struct dz_domain *dom, struct pool *pool)

@@ -117,6 +117,7 @@ int port_alloc(struct instance *i, uint16_t remote, struct port **out, int fds[2
         r = channel_new(i->domain->domid, remote, &c);
     if (r < 0)
         return r;
+    assert(c);
     r = end_take(i, c, 0, out, fds, limit);
     if (r < 0)
         channel_free(c);

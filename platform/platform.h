@@ -9,8 +9,10 @@
  * poll platform_fd(), call platform_step(). Calls are round trips to the hypervisor role: control path only, except
  * that gntmap and gnttab work on shared memory.
  *
- * Refusals are -errno: EACCES (another domain's), ENOENT (no such), EDQUOT (a named limit is reached), EPIPE (the
- * hypervisor is gone).
+ * Refusals are -errno: ENOENT (no such thing for us: not there, or shared with another domain; the user row does not
+ * say which), EACCES (domain 0's request, or a thing of another process of our domain), EDQUOT (a limit, which the
+ * sentence names), EBUSY (the port is bound), EAGAIN (the port's owner has yet to hear that its last peer is gone: try
+ * again), EPIPE (the hypervisor is gone).
  */
 #ifndef PLATFORM_PLATFORM_H
 #define PLATFORM_PLATFORM_H

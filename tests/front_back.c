@@ -118,10 +118,6 @@ static bool misbehave(struct back *b, struct held *h)
         unmap(b, h);
         respond(b, id + 7777, op, BLKIF_RSP_OKAY);
         return true;
-    case BACK_DOUBLE:
-        answer(b, h, BLKIF_RSP_OKAY);
-        respond(b, id, op, BLKIF_RSP_OKAY);
-        return true;
     case BACK_STALE:
         unmap(b, h);
         if (b->have_stale)
@@ -169,9 +165,18 @@ static void held_answer(struct back *b)
 {
     if (b->shared->mode == BACK_HOLD && !b->shared->detach)
         return;
+    if (b->shared->mode == BACK_DOUBLE && b->held_count) {
+        struct held *h = &b->held[0];
+        answer(b, h, BLKIF_RSP_OKAY);
+        respond(b, h->request.id, h->request.operation, BLKIF_RSP_OKAY);
+        *h = b->held[--b->held_count];
+        b->shared->mode = BACK_HOLD;
+        return;
+    }
     for (unsigned i = 0; i < b->held_count; i++)
         answer(b, &b->held[i], BLKIF_RSP_OKAY);
-    b->held_count = b->shared->held = 0;
+    b->held_count = 0;
+    b->shared->held = 0;
 }
 
 static void take_one(struct back *b)
@@ -209,7 +214,8 @@ static void serve_ring(struct back *b)
         b->shared->mode = BACK_HOLD;
     }
     do {
-        must(ring_back_pending(&b->ring, &count));
+        if (ring_back_pending(&b->ring, &count)) /* by its own doing */
+            return;
         while (count--)
             take_one(b);
         held_answer(b);

@@ -149,6 +149,15 @@ int front_world_setup(void **state)
     return 0;
 }
 
+void front_world_servers_kill(struct front_world *w)
+{
+    if (!w->servers)
+        return;
+    kill(w->servers, SIGKILL);
+    waitpid(w->servers, NULL, 0);
+    w->servers = 0;
+}
+
 int front_world_teardown(void **state)
 {
     struct front_world *w = *state;
@@ -156,8 +165,7 @@ int front_world_teardown(void **state)
         front_world_backend_kill(w);
     store_client_close(w->store);
     platform_close(w->platform);
-    kill(w->servers, SIGKILL);
-    waitpid(w->servers, NULL, 0);
+    front_world_servers_kill(w);
     munmap(w->back, sizeof(*w->back));
     char command[128];
     snprintf(command, sizeof(command), "rm -rf %s", w->run_dir);
@@ -178,11 +186,13 @@ void front_world_backend_start(struct front_world *w, enum back_mode mode, unsig
 {
     assert_int_equal(w->backend, 0);
     front_world_mode(w, mode, after);
-    w->back->seen = w->back->held = 0;
+    w->back->seen = 0;
+    w->back->held = 0;
     fflush(NULL);
     w->backend = fork();
     if (w->backend == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close_range(3, ~0u, 0); /* the guest's connections too, which would outlive it */
         front_back_run(w);
     }
     assert_true(w->backend > 0);

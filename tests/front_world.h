@@ -28,7 +28,7 @@ enum back_mode {
     BACK_HOLD,         /* takes requests, answers none until the mode changes */
     BACK_DIE,          /* kills itself with requests taken and unanswered, pages mapped */
     BACK_BAD_ID,       /* an id out of nowhere */
-    BACK_DOUBLE,       /* each response twice */
+    BACK_DOUBLE,       /* answers one of those it held twice, then none */
     BACK_STALE,        /* answers a request, then, when its slot is in use again, once more with the old id */
     BACK_WRONG_OP,     /* another operation than was asked */
     BACK_GARBAGE_PROD, /* a response index far ahead */
@@ -79,6 +79,8 @@ void front_world_backend_start(struct front_world *w, enum back_mode mode, unsig
 void front_world_backend_kill(struct front_world *w); /* SIGKILL; waits */
 void front_world_backend_reap(struct front_world *w); /* waits for one that kills itself */
 void front_world_mode(struct front_world *w, enum back_mode mode, unsigned after);
+/* Hypervisor and store die. */
+void front_world_servers_kill(struct front_world *w);
 /* Waits, without limit but the test's, until the counter has reached n. */
 void front_world_until(const _Atomic unsigned *counter, unsigned n);
 

@@ -89,7 +89,7 @@ static void test_pool_gives_lowest_runs_and_keeps_a_reserve(void **state)
     struct guest g;
     unsigned char *page[64];
     front_world_backend_start(w, BACK_GOOD, 0);
-    guest_open_with(w, &g, &(struct dz_vbd_options){.pool_bytes = (64 + 11) * 4096});
+    guest_open_with(w, &g, &(struct dz_vbd_options){.pool_bytes = 64 * 4096});
     for (unsigned i = 0; i < 64; i++) {
         page[i] = dz_buffer_alloc(g.disk, 4096);
         assert_ptr_equal(page[i], page[0] + i * 4096);
@@ -198,6 +198,7 @@ static void test_bad_requests_are_refused_with_a_reason(void **state)
         struct dz_io io;
         int error;
     } bad[] = {
+        {{DZ_READ, NULL, 512, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_READ, data, 0, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_READ, data, 100, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_READ, data, 512, 100, NULL, 0, {0}}, -EINVAL},

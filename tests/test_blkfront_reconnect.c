@@ -170,6 +170,27 @@ static void test_forced_removal_fails_what_is_in_flight(void **state)
     assert_int_equal(store_read(w->store, STORE_NO_TX, &text, NULL, "%s/state", d.dir), -ENOENT); /* no stray node */
 }
 
+static void test_end_of_dom0_fails_what_is_in_flight(void **state)
+{
+    struct front_world *w = *state;
+    struct guest g;
+    unsigned char data[512];
+    front_world_backend_start(w, BACK_HOLD, 0);
+    guest_open(w, &g);
+    struct dz_io io = {DZ_READ, data, 512, 0, NULL, 1, {0}};
+    submit(&g, &io);
+    dz_vbd_kick(g.disk);
+    front_world_until(&w->back->held, 1);
+    front_world_backend_kill(w);
+    front_world_servers_kill(w);
+    assert_int_equal(drain(&g), 1);
+    assert_int_equal(io.result, -EIO);
+    assert_int_equal(dz_vbd_flush(g.disk), -EIO);
+    assert_non_null(strstr(dz_error(), "gone"));
+    dz_vbd_close(g.disk);
+    dz_domain_close(g.dom);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +199,7 @@ int main(void)
         FRONT_TEST(test_backend_that_keeps_dying_loses_nothing),
         FRONT_TEST(test_detach_finishes_what_is_in_flight),
         FRONT_TEST(test_forced_removal_fails_what_is_in_flight),
+        FRONT_TEST(test_end_of_dom0_fails_what_is_in_flight),
     };
     return cmocka_run_group_tests_name("blkfront_reconnect", tests, NULL, NULL);
 }

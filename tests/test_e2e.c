@@ -418,6 +418,27 @@ static void test_a_disk_is_attached_and_detached_while_the_guest_lives(void **st
     destroy("vm");
 }
 
+static void test_dom0_stops_cleanly_while_a_guest_does_io(void **state)
+{
+    (void)state;
+    static struct world other;
+    for (int round = 0; round < 3; round++) {
+        world_start(&other, NULL);
+        world_image(&other, "disk.img", 8 * MIB, 1);
+        unsigned domid = world_guest(&other, "vm", "disk.img", NULL);
+        int go[2];
+        char byte;
+        assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+        struct job job = {.go_fd = go[1]};
+        pid_t guest = world_spawn(&other, domid, guest_hammer, &job);
+        assert_int_equal(read(go[0], &byte, 1), 1);
+        world_stop(&other);                     /* exit status 0: no role had to be killed */
+        assert_int_equal(world_wait(guest), 1); /* its disk failed: it was told */
+        close(go[0]);
+        close(go[1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_a_killed_backend_comes_back_and_no_byte_is_wrong),
         cmocka_unit_test(test_two_guests_side_by_side),
         cmocka_unit_test(test_a_disk_is_attached_and_detached_while_the_guest_lives),
+        cmocka_unit_test(test_dom0_stops_cleanly_while_a_guest_does_io),
     };
     return cmocka_run_group_tests_name("e2e", tests, setup, teardown);
 }

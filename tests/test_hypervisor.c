@@ -43,6 +43,32 @@ static void test_an_extent_is_the_same_memory_for_owner_and_grantee(void **state
     hvclient_close(guest);
 }
 
+/* XSA-403: nobody finds what somebody else left in memory. */
+static void test_lesson_403_memory_arrives_zeroed(void **state)
+{
+    struct fixture *f = *state;
+    uint16_t a = domain(f, "a"), b = domain(f, "b");
+    struct hvclient *one = connect_to(f, a), *two = connect_to(f, b);
+    char page[PAGE_BYTES];
+    for (int round = 0; round < 2; round++) {
+        struct hvclient *c = round ? two : one;
+        struct hv_extent x;
+        int fd;
+        for (uint32_t n = 0; n < 2; n++) {
+            assert_int_equal(n ? hvclient_grant_frame_new(c, 0, &x, &fd, NULL)
+                               : hvclient_extent_alloc(c, 0, 1, false, &x, &fd, NULL),
+                             0);
+            assert_int_equal(pread(fd, page, sizeof(page), 0), sizeof(page));
+            for (unsigned i = 0; i < sizeof(page); i++)
+                assert_int_equal(page[i], 0);
+            memset(page, 0x5a, sizeof(page));
+            assert_int_equal(pwrite(fd, page, sizeof(page), 0), sizeof(page));
+            close(fd);
+        }
+        hvclient_close(c);
+    }
+}
+
 static void test_frames_and_ids_never_come_again(void **state)
 {
     struct fixture *f = *state;
@@ -368,6 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WORLD_TEST(test_an_extent_is_the_same_memory_for_owner_and_grantee),
+        WORLD_TEST(test_lesson_403_memory_arrives_zeroed),
         WORLD_TEST(test_frames_and_ids_never_come_again),
         WORLD_TEST(test_a_sealed_extent_cannot_be_resized_by_either_side),
         WORLD_TEST(test_lesson_266_readonly_holds_against_mmap_mprotect_proc_and_holes),

@@ -185,10 +185,10 @@ static void test_lesson_350_churn_and_death_in_any_order_leave_nothing(void **st
     }
     for (int i = 0; i < CLIENTS; i++)
         hvclient_close(c[i]);
-    for (uint16_t i = 1; i <= DOMAINS; i++) {
-        eventually(info(f, i).instances == 0);
-        assert_holds_nothing(f, i);
-        assert_int_equal(hvclient_domain_destroy(f->dom0, i, NULL), 0);
+    for (unsigned i = 1; i <= DOMAINS; i++) {
+        eventually(info(f, (uint16_t)i).instances == 0);
+        assert_holds_nothing(f, (uint16_t)i);
+        assert_int_equal(hvclient_domain_destroy(f->dom0, (uint16_t)i, NULL), 0);
     }
     assert_int_equal(info(f, 1).domid, HV_DOMID_NONE);
     assert_int_equal(hvworld_fd_count(&f->w), f->idle_fds);

@@ -169,7 +169,7 @@ static void test_descriptors_beside_requests_do_not_stay(void **state)
     close(fd);
 }
 
-static void test_replies_carry_no_stale_bytes(void **state)
+static void test_lesson_216_replies_carry_no_stale_bytes(void **state)
 {
     struct fixture *f = *state;
     int fd = raw_connect(f, domain(f, "a"), true);
@@ -181,7 +181,7 @@ static void test_replies_carry_no_stale_bytes(void **state)
     expected.result = -ENOENT;
     assert_int_equal(unixsock_send(fd, &r, sizeof(r), NULL, 0, 0), 0);
     assert_int_equal(unixsock_recv(fd, &reply, sizeof(reply), NULL, NULL, 0), sizeof(reply));
-    assert_memory_equal(&reply, &expected, sizeof(reply)); /* XSA-216 */
+    assert_memory_equal(&reply, &expected, sizeof(reply));
     close(fd);
 }
 
@@ -206,6 +206,28 @@ static void test_lesson_326_unread_replies_are_bounded(void **state)
     eventually(info(f, a).instances == 0);
     assert_holds_nothing(f, a);
     hvclient_close(other);
+}
+
+/* XSA-233, XSA-325: one process that misbehaves is cut off, once, and is not its domain's end. */
+static void test_lesson_325_a_cut_connection_is_not_the_end_of_its_domain(void **state)
+{
+    struct fixture *f = *state;
+    uint16_t a = domain(f, "a");
+    assert_int_equal(hvclient_domain_watch(f->dom0, NULL), 0);
+    struct hvclient *good = connect_to(f, a);
+    struct hv_port p;
+    int fds[2];
+    assert_int_equal(hvclient_port_alloc(good, 0, &p, fds, NULL), 0);
+    close(fds[0]), close(fds[1]);
+    int fd = raw_connect(f, a, true);
+    assert_int_equal(unixsock_send(fd, "junk", 4, NULL, 0, 0), 0);
+    assert_is_cut_off(fd);
+    assert_int_equal(info(f, a).instances, 1);
+    assert_int_equal(info(f, a).dying, 0);
+    assert_no_event(f->dom0);
+    assert_int_equal(hvclient_port_status(good, p.port, &p, NULL), 0);
+    assert_int_equal(p.status, HV_PORT_UNBOUND);
+    hvclient_close(good);
 }
 
 /* Well-formed nonsense: every operation with every kind of number. The server serves on, and nothing is left. */
@@ -258,8 +280,9 @@ int main(void)
         cmocka_unit_test(test_a_greedy_domain_leaves_its_neighbour_the_guaranteed_descriptors),
         WORLD_TEST(test_garbage_of_any_length_is_disconnected_and_leaves_nothing),
         WORLD_TEST(test_descriptors_beside_requests_do_not_stay),
-        WORLD_TEST(test_replies_carry_no_stale_bytes),
+        WORLD_TEST(test_lesson_216_replies_carry_no_stale_bytes),
         WORLD_TEST(test_lesson_326_unread_replies_are_bounded),
+        WORLD_TEST(test_lesson_325_a_cut_connection_is_not_the_end_of_its_domain),
         WORLD_TEST(test_random_requests_leave_nothing),
     };
     return cmocka_run_group_tests_name("hypervisor: hostile", tests, NULL, NULL);

@@ -124,13 +124,14 @@ static int wait_until(struct xb_device *d, unsigned timeout_ms, check_fn *check,
 static int check_ready(struct xb_device *d, struct err *e)
 {
     _cleanup_free_ char *error = NULL, *text = NULL;
+    /* The state first: the backend writes its reason before it goes to Closing. */
+    int r = store_read(d->store, STORE_NO_TX, &text, NULL, "%s/state", d->dir);
+    if (r < 0)
+        return err_set(e, r, "%s/state cannot be read (%s): did somebody remove it?", d->dir, strerror(-r));
     if (store_read(d->store, STORE_NO_TX, &error, NULL, "%s/error", d->dir) == 0) {
         char *words = strchr(error, ' '); /* behind the number */
         return err_set(e, -EIO, "%s", json_plain(words ? words + 1 : error));
     }
-    int r = store_read(d->store, STORE_NO_TX, &text, NULL, "%s/state", d->dir);
-    if (r < 0)
-        return err_set(e, r, "%s/state cannot be read (%s): did somebody remove it?", d->dir, strerror(-r));
     switch (xb_state_parse(text)) {
     case XenbusStateInitialising: return -EAGAIN;
     case XenbusStateInitWait:

@@ -64,7 +64,9 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
 {
     const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER, .max_queues = 1};
     (void)arg;
-    int rc = keys_blk_features_write(xb, tx, &features, e);
+    int rc = xb_device_confirm_peer(xb, tx, e);
+    if (!rc)
+        rc = keys_blk_features_write(xb, tx, &features, e);
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/error", xb->dir);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
@@ -101,9 +103,23 @@ static bool step_announce(struct blkdev *d)
         return false;
     if (!rc)
         rc = xb_transaction(&d->xb, announce_body, NULL, &e);
+    if (rc == -ESTALE)
+        return true; /* the frontend moved: look again */
     if (rc)
         device_fail(d, rc, e.text);
     return !rc;
+}
+
+/* A predecessor's device is announced whatever the frontend shows, but in one transaction with what was seen of it. */
+static bool step_take_over(struct blkdev *d)
+{
+    bool stepped = false;
+    for (unsigned i = 0; i < BLKDEV_STEPS_MAX && !stepped && !d->failed && !d->locked; i++) {
+        if (xb_device_read_peer(&d->xb))
+            return false;
+        stepped = step_announce(d) && d->xb.state == XenbusStateInitWait;
+    }
+    return stepped;
 }
 
 static void queue_config(const struct blkdev *d, const struct keys_blk_front *front, struct blkqueue_config *out)
@@ -224,7 +240,7 @@ void blkdev_retry(struct blkdev *d)
     if (!d->locked)
         return;
     d->locked = false;
-    if (!d->removed && step_announce(d))
+    if (!d->removed && step_take_over(d))
         blkdev_react(d);
 }
 
@@ -239,7 +255,9 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
                 (d->image->readonly ? KEYS_BLK_INFO_READONLY : 0),
         .flush_cache = true,
     };
-    int rc = keys_blk_disk_write(xb, tx, &disk, e);
+    int rc = xb_device_confirm_peer(xb, tx, e); /* or the queue serves rings that were replaced meanwhile */
+    if (!rc)
+        rc = keys_blk_disk_write(xb, tx, &disk, e);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateConnected, e);
 }
 
@@ -270,7 +288,9 @@ static void queue_attached(struct blkdev *d)
     if (d->removed)
         return;
     int rc = xb_transaction(&d->xb, connected_body, d, &e);
-    if (rc)
+    if (rc == -ESTALE)
+        device_detach(d); /* and when it is detached the table is asked again */
+    else if (rc)
         device_fault(d, rc, e.text);
     else
         device_log_connected(d);
@@ -323,7 +343,7 @@ static void device_inherit(struct blkdev *d)
     if (d->xb.state == XenbusStateClosing)
         device_switch(d, XenbusStateClosed);
     else if (xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateConnected)) /* InitWait, Connected */
-        d->dirty = step_announce(d);
+        d->dirty = step_take_over(d);
 }
 
 struct blkdev *blkdev_new(struct store_client *store, struct engine *engine, uint16_t back_domid, uint16_t front_domid,

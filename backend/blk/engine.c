@@ -128,17 +128,21 @@ static void pass_publish(struct engine *g)
         blkqueue_publish(q);
 }
 
-static void pass_release(struct engine *g)
+/* How many went: the last one ends a thread that is to stop, so it must not go to sleep after that. */
+static unsigned pass_release(struct engine *g)
 {
     struct blkqueue *q, *next;
+    unsigned released = 0;
     if (!g->reactor.draining)
-        return;
+        return 0;
     list_foreach_safe (q, next, &g->queues, engine_link) {
         if (!blkqueue_drained(q))
             continue;
         list_remove(&q->engine_link);
         blkqueue_release(q);
+        released++;
     }
+    return released;
 }
 
 static bool anything_waiting(const struct engine *g)
@@ -221,7 +225,7 @@ static void engine_pass(struct engine *g)
         done += uring_reap(u);
     }
     pass_publish(g);
-    pass_release(g);
+    done += pass_release(g);
     if (done || engine_spin(g) || engine_arm(g))
         return;
     counter_bump(&g->sleeps);
