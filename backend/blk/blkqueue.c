@@ -19,6 +19,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         return err_set(e, -ENOMEM, "out of memory");
     q->config = *config;
     q->request_count = config_entries(config);
+    assert(q->request_count > 0);
     q->requests = calloc(q->request_count, sizeof(*q->requests));
     q->free = calloc(q->request_count, sizeof(*q->free));
     if (!q->requests || !q->free) {
