@@ -117,7 +117,7 @@ static unsigned pass_take(struct engine *g)
     struct blkqueue *q, *next;
     unsigned taken = 0;
     list_foreach_safe (q, next, &g->reactor.active, active_link)
-        taken += blkqueue_take(q, BLKQUEUE_BUDGET);
+        taken += blkqueue_take(q);
     return taken;
 }
 
