@@ -432,7 +432,7 @@ static void test_dom0_stops_cleanly_while_a_guest_does_io(void **state)
         struct job job = {.go_fd = go[1]};
         pid_t guest = world_spawn(&other, domid, guest_hammer, &job);
         assert_int_equal(read(go[0], &byte, 1), 1);
-        world_stop(&other); /* exit status 0: no role had to be killed */
+        world_stop(&other);                     /* exit status 0: no role had to be killed */
         assert_int_equal(world_wait(guest), 1); /* its disk failed: it was told */
         close(go[0]);
         close(go[1]);
