@@ -278,9 +278,7 @@ static int claim_run_dir(struct supervisor *s, struct err *e)
         return err_set(e, -EBUSY, "a domzerod (pid %s) runs in %s already: stop it or choose another --run-dir", pid,
                        dir);
     }
-    char pid[16];
-    int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-    if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+    if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0) /* a short pwrite() sets no errno */
         return err_set(e, -errno, "cannot write %s: %s", path, strerror(errno));
     s->pid_file = take_fd(&fd);
     return 0;

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-int err_set(struct err *e, int code, const char *fmt, ...)
+void err_write(struct err *e, const char *fmt, ...)
 {
     if (e) {
         va_list ap;
@@ -12,10 +12,9 @@ int err_set(struct err *e, int code, const char *fmt, ...)
         vsnprintf(e->text, sizeof(e->text), fmt, ap);
         va_end(ap);
     }
-    return code;
 }
 
-int err_prefix(struct err *e, int code, const char *fmt, ...)
+void err_write_before(struct err *e, const char *fmt, ...)
 {
     if (e) {
         char tail[sizeof(e->text)], head[sizeof(e->text)];
@@ -28,5 +27,4 @@ int err_prefix(struct err *e, int code, const char *fmt, ...)
         if (n > 0 && (size_t)n < sizeof(e->text))
             snprintf(e->text + n, sizeof(e->text) - (size_t)n, "%.*s", (int)(sizeof(e->text) - (size_t)n - 1), tail);
     }
-    return code;
 }

@@ -40,7 +40,7 @@ static int attach_run(struct tool *t, int argc, char **argv, struct err *e)
     int r = parse_disk(argc - 1, argv + 1, &disk, e);
     r = r ? r : tool_open(t, e);
     r = r ? r : tool_domain_find(t, argv[0], &domain, e);
-    if (r < 0)
+    if (r)
         return r;
     vbd_init(&d, t->store, domain.domid, disk.devid);
     r = vbd_make(&d, &disk, e);
@@ -95,7 +95,7 @@ static int detach_run(struct tool *t, int argc, char **argv, struct err *e)
         return err_set(e, -EINVAL, "\"%.40s\" is no virtual device: give one of block-list's, such as xvda", argv[1]);
     int r = tool_open(t, e);
     r = r ? r : tool_domain_find(t, argv[0], &domain, e);
-    if (r < 0)
+    if (r)
         return r;
     vbd_init(&d, t->store, domain.domid, devid);
     if (xb_device_load(&d, NULL) == -ENOENT)

@@ -32,7 +32,7 @@ static int create_domain(struct tool *t, const struct vmcfg *cfg, struct err *e)
     int r = tool_open(t, e);
     r = r ? r : tool_name_free(t, cfg->name, e);
     r = r ? r : domain_make(t, cfg->name, &domid, e);
-    if (r < 0)
+    if (r)
         return r;
     r = attach_disks(t, domid, cfg, e);
     if (r < 0) {

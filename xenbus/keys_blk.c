@@ -67,7 +67,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &offset, &k.offset_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
-    if (r < 0)
+    if (r)
         return r;
     if (!span_fits(k.offset_bytes, k.size_bytes, INT64_MAX))
         return err_set(e, -ERANGE, "%s/domzero: offset %" PRIu64 " and size %" PRIu64 " end beyond any file", dir,
@@ -131,7 +131,7 @@ static int read_ring_refs(const struct xb_device *back, bool numbered, struct ke
         int r = xb_key_read(back->store, STORE_NO_TX, back->peer_dir, &key, &ref, e);
         if (r == -ENOENT && numbered && k->ring_order == 0)
             return read_ring_refs(back, false, k, e);
-        if (r < 0)
+        if (r)
             return r;
         for (uint32_t j = 0; j < i; j++)
             if (k->ring_ref[j] == ref)
@@ -154,7 +154,7 @@ int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, struct
     struct keys_blk_front k = {0};
     uint64_t ring_order, port_number;
     int r = xb_key_read(c, STORE_NO_TX, dir, &order, &ring_order, e);
-    if (r < 0)
+    if (r)
         return r;
     k.ring_order = ring_order == absent ? 0 : (uint32_t)ring_order;
     k.ring_ref_count = 1u << k.ring_order;
@@ -162,7 +162,7 @@ int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, struct
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &port, &port_number, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "protocol", "", k.protocol, sizeof(k.protocol), e);
     r = r ? r : read_bool(back, dir, "feature-persistent", &k.persistent, e);
-    if (r < 0)
+    if (r)
         return r;
     k.port = (uint32_t)port_number;
     *out = k;
@@ -226,7 +226,7 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
     uint64_t order, queues;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
-    if (r < 0)
+    if (r)
         return r;
     f->max_ring_order = (uint32_t)MIN(order, (uint64_t)KEYS_BLK_RING_ORDER_MAX);
     f->max_queues = (uint32_t)MIN(queues, (uint64_t)QUEUES_MAX);
@@ -276,7 +276,7 @@ int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk
     bool flush = false;
     int r = xb_key_read(c, STORE_NO_TX, dir, &sectors_key, &sectors, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &sector_key, &sector, e);
-    if (r < 0)
+    if (r)
         return r;
     const struct xb_key physical_key = {
         .name = "physical-sector-size", .min = SECTOR_BYTES, .max = PHYSICAL_SECTOR_BYTES_MAX, .def = sector};
@@ -284,7 +284,7 @@ int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &info_key, &info, e);
     r = r ? r : read_bool(front, dir, "feature-flush-cache", &flush, e);
     r = r ? r : disk_check(dir, sectors, sector, physical, e);
-    if (r < 0)
+    if (r)
         return r;
     *disk = (struct keys_blk_disk){
         .sectors = sectors,
