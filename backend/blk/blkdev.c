@@ -240,7 +240,8 @@ void blkdev_retry(struct blkdev *d)
     if (!d->locked)
         return;
     d->locked = false;
-    if (!d->removed && step_take_over(d))
+    /* Meanwhile the toolstack may have asked for its end: then there is nothing to take over. */
+    if (!xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateInitWait) || (!d->removed && step_take_over(d)))
         blkdev_react(d);
 }
 
