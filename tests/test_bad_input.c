@@ -130,6 +130,12 @@ static const struct bad_command {
     {"block-attach neighbour vdev=xvda,format=raw,access=rw,target=/tmp/x", 1, "xvda"},
     {"block-attach neighbour vdev=nonsense,format=raw,access=rw,target=/tmp/x", 1, "nonsense"},
     {"block-detach neighbour xvdq", 1, "xvdq"},
+    {"block-stats nobody", 1, "nobody"},
+    {"block-stats neighbour xvdq", 1, "block-list"},
+    {"block-stats neighbour nonsense", 1, "nonsense"},
+    {"block-stats --json --prometheus", 2, "usage"},
+    {"block-stats neighbour xvda xvdb", 2, "usage"},
+    {"--run-dir /nonexistent block-stats", 1, "/nonexistent"},
     {"exec neighbour -- /nonexistent/program", 1, "/nonexistent/program"},
     {"exec nobody -- true", 1, "nobody"},
 };

@@ -272,8 +272,9 @@ static void test_lesson_350_a_guest_killed_amid_io_leaves_nothing_held(void **st
         snprintf(s.config.dma, sizeof(s.config.dma), "%s", dma_strategies[d]->name);
         blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
         for (unsigned round = 0; round < 3; round++) {
+            uint64_t before = blkworld_stat(&s.world, s.domid, BLKWORLD_DEVID, "requests", 0);
             pid_t pid = blkworld_guest_process(s.domain_dir);
-            blkworld_stat(&s.world, s.domid, BLKWORLD_DEVID, "requests", 100);
+            blkworld_stat(&s.world, s.domid, BLKWORLD_DEVID, "requests", before + 100);
             blkworld_kill(pid);
             blkworld_wait_back(&s.world, s.domid, BLKWORLD_DEVID, XenbusStateClosed);
             assert_true(image_is_free(s.config.path));
