@@ -57,7 +57,7 @@ $(BUILD)/domzerod: $(BUILD)/backend/domzerod.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS)
 
 $(BUILD)/domzero: $(BUILD)/tools/domzero.o $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS) -lxlutil -lxenlight
+	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS) -lxlutil -lxenlight -lncurses -ltinfo
 
 # The guest library. One relocatable object whose hidden names are made local, so that neither the static nor the
 # shared library shows a program anything but dz_*.

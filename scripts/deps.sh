@@ -3,7 +3,7 @@
 # deps.sh build|check|check tidy|check valgrind …: makes sure that the Debian packages for a target are there. Missing ones are
 # installed when we are root or have sudo without a password; otherwise they are named and the target stops.
 set -uo pipefail
-build=(gcc make libc6-dev libxen-dev liburing-dev zlib1g-dev e2fsprogs xenstore-utils)
+build=(gcc make libc6-dev libxen-dev liburing-dev zlib1g-dev libncurses-dev e2fsprogs xenstore-utils)
 check=(libcmocka-dev python3 binutils)
 tidy=(clang-format clang-tidy universal-ctags)
 valgrind=(valgrind)

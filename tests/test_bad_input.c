@@ -136,6 +136,13 @@ static const struct bad_command {
     {"block-stats --json --prometheus", 2, "usage"},
     {"block-stats neighbour xvda xvdb", 2, "usage"},
     {"--run-dir /nonexistent block-stats", 1, "/nonexistent"},
+    {"top", 1, "--batch"},
+    {"top --batch 0", 1, "0"},
+    {"top --batch", 2, "usage"},
+    {"top --batch 1 --delay nan", 1, "nan"},
+    {"top --batch 1 --delay 0.001", 1, "0.001"},
+    {"top --batch 1 --sort size", 1, "size"},
+    {"top neighbour", 2, "usage"},
     {"exec neighbour -- /nonexistent/program", 1, "/nonexistent/program"},
     {"exec nobody -- true", 1, "nobody"},
 };
