@@ -77,7 +77,7 @@ def measure(dom0, image, mode, write, qd):
     for round_ in range(ROUNDS):
         warm(image)
         seed = ["-r", str(SEED + round_)]
-        ours.append(dom0.load(args + seed + (["-p"] if mode == "poll" else [])))
+        ours.append(dom0.load(args + seed + {"poll": ["-p"], "adaptive": ["-a"], "interrupt": []}[mode]))
         floor.append(run([f"{BUILD}/bench/floor_uring", "-t", image, *args, *seed]))
     ratios = [a["iops"] / b["iops"] for a, b in zip(ours, floor)]
     return {

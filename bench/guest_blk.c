@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* bench/guest_blk.c: the load from inside a guest: run by `domzero exec`, through libdomzero, with buffers of the
- * granted pool. -p polls for responses all the time, otherwise the guest sleeps on its event channel. */
+ * granted pool. -p polls for responses all the time, -a for a short window before it sleeps; otherwise it sleeps at
+ * once. */
 #include <domzero/domzero.h>
 
 #include "bench/load.h"
+
+#define ADAPTIVE_SPIN_US 50 /* as domzerod's default */
 
 struct guest {
     struct load load;
@@ -15,7 +18,7 @@ struct guest {
 
 static int guest_setup(struct guest *g)
 {
-    struct dz_vbd_options options = {.spin_us = g->load.poll ? UINT32_MAX : 0};
+    struct dz_vbd_options options = {.spin_us = g->load.poll ? UINT32_MAX : g->load.adaptive ? ADAPTIVE_SPIN_US : 0};
     options.pool_bytes = g->load.qd * g->load.block_bytes > 4u << 20 ? g->load.qd * g->load.block_bytes : 4u << 20;
     struct dz_vbd_info info;
     if (dz_domain_open(NULL, &g->dom) < 0 || dz_vbd_open(g->dom, g->load.target, &options, &g->disk) < 0) {

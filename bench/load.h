@@ -21,7 +21,7 @@
 
 struct load {
     const char *target; /* a file, or a vdev */
-    bool write, poll, direct;
+    bool write, poll, adaptive, direct;
     unsigned qd;
     uint32_t block_bytes;
     double seconds;
@@ -48,7 +48,9 @@ static inline double load_cpu_s(void)
 
 static inline int load_usage(const char *program)
 {
-    fprintf(stderr, "usage: %s -t TARGET [-w] [-q QD] [-b BYTES] [-s SECONDS] [-p (poll)] [-d (O_DIRECT)] [-r SEED]\n",
+    fprintf(stderr,
+            "usage: %s -t TARGET [-w] [-q QD] [-b BYTES] [-s SECONDS] [-p (poll) | -a (adaptive)] [-d (O_DIRECT)] [-r "
+            "SEED]\n",
             program);
     return 2;
 }
@@ -57,12 +59,13 @@ static inline int load_parse(struct load *l, int argc, char **argv)
 {
     *l = (struct load){.qd = 32, .block_bytes = 4096, .seconds = 1, .random = 88172645463325252ull};
     uint64_t v = 0;
-    for (int c; (c = getopt(argc, argv, "t:wq:b:s:pdr:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "t:wq:b:s:padr:")) != -1;) {
         bool ok = true;
         switch (c) {
         case 't': l->target = optarg; break;
         case 'w': l->write = true; break;
         case 'p': l->poll = true; break;
+        case 'a': l->adaptive = true; break;
         case 'd': l->direct = true; break;
         case 'q': ok = !parse_u64(optarg, 1, LOAD_QD_MAX, &v), l->qd = (unsigned)v; break;
         case 'b': ok = !parse_size(optarg, &v) && v >= 512 && v <= 1 << 20, l->block_bytes = (uint32_t)v; break;

@@ -28,6 +28,8 @@ for t in "$BUILD"/tests/test_*; do
     t0=$SECONDS
     timeout --kill-after=5 "${TEST_TIMEOUT:-300}" "${wrap[@]}" "$t" > "$t.log" 2>&1
     rc=$?
+    # A sanitizer may have spoken in a process that the test only started.
+    if grep -qE 'ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error: ' "$t.log"; then rc=98; fi
     ok=$(grep -cE '^\[       OK \]' "$t.log")
     bad=$(grep -cE '^\[  FAILED  \] [a-z0-9_]+$' "$t.log")
     skip=$(grep -cE '^\[  SKIPPED \] [a-z0-9_]+$' "$t.log")

@@ -19,6 +19,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         return err_set(e, -ENOMEM, "out of memory");
     q->config = *config;
     q->request_count = config_entries(config);
+    assert(q->request_count > 0);
     q->requests = calloc(q->request_count, sizeof(*q->requests));
     q->free = calloc(q->request_count, sizeof(*q->free));
     if (!q->requests || !q->free) {
@@ -144,7 +145,7 @@ static void request_take(struct blkqueue *q)
     blkqueue_answer(q, req.id, req.operation_raw, code == BLKREQ_E_OPERATION ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR);
 }
 
-unsigned blkqueue_take(struct blkqueue *q, unsigned budget)
+unsigned blkqueue_take(struct blkqueue *q)
 {
     uint32_t waiting;
     assert(q->state == BLKQUEUE_RUNNING);
@@ -152,7 +153,7 @@ unsigned blkqueue_take(struct blkqueue *q, unsigned budget)
         blkqueue_break(q, BLKQUEUE_F_OVERRUN);
         return 0;
     }
-    unsigned n = MIN(waiting, budget);
+    unsigned n = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
     for (unsigned i = 0; i < n; i++)
         request_take(q);
     if (n) {
@@ -177,7 +178,8 @@ void blkqueue_publish(struct blkqueue *q)
     if (q->broken)
         return;
     blkcounter_add(&q->stats.batches, 1);
-    if (!ring_back_push(&q->ring))
+    q->peer_polls = !ring_back_push(&q->ring);
+    if (q->peer_polls)
         return;
     blkcounter_add(&q->stats.notifications, 1);
     (void)evtchn_notify(&q->channel); /* a peer that cannot be told is one that is gone */

@@ -32,8 +32,11 @@
 #include "platform/platform.h"
 #include "ring/ring.h"
 
-#define BLKQUEUE_RING_PAGES_MAX 16      /* of the protocol; pages must be adjacent. What is offered: blkdev.c */
-#define BLKQUEUE_BUDGET         64      /* requests a queue may start in one pass of all queues: unmeasured */
+#define BLKQUEUE_RING_PAGES_MAX 16 /* of the protocol; pages must be adjacent. What is offered: blkdev.c */
+#define BLKQUEUE_BUDGET         64 /* requests a queue may start in one pass of all queues: unmeasured */
+/* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores
+ * with 32 in flight: 16 serve 4 % more than 64; where the guest sleeps they serve less. */
+#define BLKQUEUE_BUDGET_POLLED  16
 #define BLKQUEUE_MISSES_MAX     64      /* more unknown references than any honest driver has in its life */
 #define BLKQUEUE_FALSE_ARMS_MAX 8       /* looks at a ring that says "work" and has none */
 #define BLKQUEUE_SPURIOUS_MAX   16      /* events in a row without one request … */
@@ -102,6 +105,7 @@ struct blkqueue {
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
     unsigned false_arms;
+    bool peer_polls; /* it did not ask to be told of the last responses */
 
     struct uring_op sync_op;
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
@@ -150,8 +154,8 @@ void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault);
 void blkqueue_refresh(struct blkqueue *q);
 
 /* ---- reactor: the data path (blkqueue.c, blkrequest.c) ---- */
-/* Takes up to `budget` requests: their number. */
-unsigned blkqueue_take(struct blkqueue *q, unsigned budget);
+/* Takes what its budget allows: the number of requests. */
+unsigned blkqueue_take(struct blkqueue *q);
 /* Is there anything in the ring? Reads one word. */
 bool blkqueue_waiting(const struct blkqueue *q);
 void blkqueue_publish(struct blkqueue *q);

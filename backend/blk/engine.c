@@ -23,6 +23,7 @@ struct engine {
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
     bool stopping, lost;
+    bool spun; /* the last pass ended in a spin that saw something */
 
     pthread_t thread;
     sem_t started;
@@ -117,7 +118,7 @@ static unsigned pass_take(struct engine *g)
     struct blkqueue *q, *next;
     unsigned taken = 0;
     list_foreach_safe (q, next, &g->reactor.active, active_link)
-        taken += blkqueue_take(q, BLKQUEUE_BUDGET);
+        taken += blkqueue_take(q);
     return taken;
 }
 
@@ -226,7 +227,9 @@ static void engine_pass(struct engine *g)
     }
     pass_publish(g);
     done += pass_release(g);
-    if (done || engine_spin(g) || engine_arm(g))
+    bool spin = !done && !g->spun; /* a guest that only pretends to have work gets one spin, and then the sleep */
+    g->spun = spin && engine_spin(g);
+    if (done || g->spun || engine_arm(g))
         return;
     counter_bump(&g->sleeps);
     engine_submit(g, true);

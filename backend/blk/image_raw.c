@@ -86,7 +86,6 @@ static int raw_measure(struct raw_file *f, const struct image_config *c, struct 
         return err_set(e, -EINVAL, "%s is neither a regular file nor a block device: name one", c->path);
     f->size_bytes = (uint64_t)st.st_size;
     f->physical_bytes = raw_sector_round((uint64_t)st.st_blksize);
-    f->align_bytes = 512;
     if (c->direct_io) {
         uint32_t align = raw_direct_align(f->fd);
         f->align_bytes = raw_sector_round(align ? align : (uint64_t)st.st_blksize);
@@ -154,7 +153,7 @@ static int raw_open(const struct image_config *c, struct image **out, struct err
     _cleanup_close_ int fd = open(c->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
         return raw_open_error(c, errno, e);
-    struct raw_file f = {.fd = fd};
+    struct raw_file f = {.fd = fd, .align_bytes = 512};
     uint64_t size = 0;
     int rc = raw_measure(&f, c, e);
     if (!rc)
