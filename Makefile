@@ -33,8 +33,10 @@ EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard exampl
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
 # What is built for other programs needs their headers: built where those are, and never with sanitizers, as the
 # programs that load them have none.
-PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BUILD)/nbdkit-domzero-plugin.so))
-PEER_TESTS := nbdkit
+FIO_SOURCE := $(BUILD)/fio-src/tree
+PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BUILD)/nbdkit-domzero-plugin.so) \
+    $(if $(wildcard $(FIO_SOURCE)/config-host.h),$(BUILD)/fio-domzero.so))
+PEER_TESTS := nbdkit fio
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
 .PHONY: all deps demo plugins check check-peers check-asan check-tsan check-valgrind bench tidy format help install clean programs tests plugin-files
@@ -44,7 +46,7 @@ all: deps programs
 programs: $(PROGRAMS) $(LIBDZ) $(EXAMPLES)
 tests: programs $(TESTS) $(PEERS) $(PLUGINS)
 plugin-files: programs $(PLUGINS)
-	@echo 'plugins: $(or $(strip $(PLUGINS)),none, as nbdkit-plugin.h is not here)'
+	@echo 'plugins: $(or $(strip $(PLUGINS)),none, as nbdkit-plugin.h and the source of fio are not here)'
 
 deps:
 	@scripts/deps.sh build
@@ -87,6 +89,9 @@ $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libdomzero.a $(LIBS)
 PLUGIN_LINK = $(CC) -Iinclude -D_GNU_SOURCE $(CFLAGS) -MMD -MP $(LDFLAGS) -shared -Wl,--exclude-libs,ALL
 $(BUILD)/nbdkit-domzero-plugin.so: plugins/nbdkit-domzero.c $(BUILD)/libdomzero.a
 	$(PLUGIN_LINK) -o $@ $< $(BUILD)/libdomzero.a -lxenstore -lz
+# fio's headers are not as strict as we are with ourselves; config-host.h belongs before everything.
+$(BUILD)/fio-domzero.so: plugins/fio-domzero.c $(BUILD)/libdomzero.a $(FIO_SOURCE)/config-host.h
+	$(PLUGIN_LINK) -isystem $(FIO_SOURCE) -include $(FIO_SOURCE)/config-host.h -o $@ $< $(BUILD)/libdomzero.a -lxenstore -lz
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
@@ -100,6 +105,7 @@ $(BUILD)/tests/test_cfg: LDLIBS += -lxlutil -lxenlight
 
 plugins:
 	@scripts/deps.sh build plugins
+	@scripts/fio-source.sh $(BUILD)/fio-src || true
 	@$(MAKE) --no-print-directory plugin-files
 
 demo: deps programs
@@ -158,8 +164,8 @@ help:
 	@echo 'make                 build the daemon, the command line, the guest library and the examples'
 	@echo 'make demo            a guest process does verified I/O on real images through the dom0 daemon'
 	@echo 'make check           the tests'
-	@echo 'make plugins         the nbdkit plugin; installs the packages that it needs'
-	@echo 'make check-peers     the tests with nbdkit and qemu, for which it builds the plugins'
+	@echo 'make plugins         the nbdkit plugin and the fio engine; installs the packages that they need'
+	@echo 'make check-peers     the tests with nbdkit, qemu and fio, for which it builds the plugins'
 	@echo 'make check-asan      the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make check-tsan      the tests under ThreadSanitizer'
 	@echo 'make check-valgrind  the tests under valgrind'
