@@ -8,6 +8,7 @@ check=(libcmocka-dev python3 binutils)
 tidy=(clang-format clang-tidy universal-ctags)
 valgrind=(valgrind)
 bench=(python3)
+plugins=(nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils fio dpkg-dev)
 want=("${build[@]}")
 for set in "$@"; do
     case $set in
@@ -15,6 +16,7 @@ for set in "$@"; do
     check) want+=("${check[@]}") ;;
     tidy) want+=("${tidy[@]}") ;;
     bench) want+=("${bench[@]}") ;;
+    plugins) want+=("${plugins[@]}") ;;
     valgrind) want+=("${valgrind[@]}") ;;
     *) echo "deps.sh: no package set $set" >&2; exit 2 ;;
     esac
