@@ -19,8 +19,8 @@
  * job's process, or thread with thread=1: both work, as different connections may be used by different threads.
  * A disk is open once, so numjobs must be 1 for a disk (or several jobs have stonewall), and as
  * io_submit_mode=offload gives each of its threads an engine of its own, it cannot be used. */
-#include "fio.h"
-#include "optgroup.h"
+#include <fio.h>
+#include <optgroup.h>
 
 #include <domzero/domzero.h>
 
