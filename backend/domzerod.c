@@ -8,6 +8,7 @@
 
 #include "backend/role.h"
 #include "backend/supervisor.h"
+#include "base/fdlimit.h"
 #include "base/log.h"
 #include "base/parse.h"
 
@@ -149,6 +150,7 @@ static int run_as_role(const struct role *role, const struct options *o)
     snprintf(name, sizeof(name), "domzerod[%s]", role->name);
     log_setup(name, (enum log_level)o->log_level);
     signal(SIGINT, SIG_IGN); /* the terminal's: the supervisor stops us */
+    fdlimit_raise(NULL);     /* hundreds of guests: some descriptors for each in every role */
     return role->run(&o->sup.role) != 0;
 }
 

@@ -20,7 +20,7 @@
 #include "base/map.h"
 #include "hypervisor/world.h"
 
-#define DOMAIN_DESCRIPTORS_GUARANTEED 128 /* 40 device queues of one extent and one port each */
+#define DOMAIN_DESCRIPTORS_GUARANTEED 32 /* socket, process, grant frame, 7 disks: two extents and a port each */
 #define DOMAIN_DESCRIPTORS_DOM0       512
 #define DOMAIN_PORTS_DOM0             16384 /* numbers; domain 0 runs out of descriptors first */
 

@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "base/fdlimit.h"
 #include "base/parse.h"
 #include "base/unixsock.h"
 #include "hypervisor/dispatch.h"
@@ -170,13 +170,11 @@ static int dirs_make(struct hypervisor *h, struct err *e)
 
 static int descriptors_raise(struct hypervisor *h, struct err *e)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return err_set(e, -errno, "getrlimit: %s", strerror(errno));
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return err_set(e, -errno, "cannot raise RLIMIT_NOFILE: %s", strerror(errno));
-    rlim_t most = MIN(limit.rlim_cur, 1u << 20);
+    rlim_t most = 0;
+    int r = fdlimit_raise(&most);
+    if (r < 0)
+        return err_set(e, r, "cannot raise RLIMIT_NOFILE: %s", strerror(-r));
+    most = MIN(most, 1u << 20);
     h->descriptors_max = most > DESCRIPTORS_OWN ? (uint32_t)most - DESCRIPTORS_OWN : 0;
     return 0;
 }

@@ -4,7 +4,7 @@
 # back, through the dom0 daemon; then dom0 stops and e2fsck and cmp judge the images from outside.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-build=$PWD/${BUILD:-build}
+build=$(realpath "${BUILD:-build}")
 mib=${DEMO_MIB:-256}
 dir=$(mktemp -d /tmp/dzXXXXXX)
 export DOMZERO_RUN_DIR=$dir/run
@@ -39,9 +39,9 @@ step "3. A guest process reads its first disk; while it does, xenstore shows the
         dd bs=64k count=1 iflag=fullblock status=none # the pipe is full again behind it: the guest waits
         if command -v xenstore-ls > /dev/null; then
             export XENSTORED_PATH=$DOMZERO_RUN_DIR/xenstored/socket
-            for d in backend/vbd/1/51712 ../1/device/vbd/51712; do
-                echo "/local/domain/0/$d" | sed 's|0/../||'
-                xenstore-ls "$(echo "/local/domain/0/$d" | sed 's|0/../||')" | sed 's/^/  /'
+            for d in /local/domain/0/backend/vbd/1/51712 /local/domain/1/device/vbd/51712; do
+                echo "$d"
+                xenstore-ls "$d" | sed 's/^/  /'
             done >&2
         fi
         cat
@@ -55,7 +55,11 @@ step "4. It copies $mib MiB onto its second disk and reads them back with CRC-32
 step "5. dom0 stops"
 "$build/domzero" destroy demo
 kill "$daemon"
-while [[ -e $DOMZERO_RUN_DIR/domzerod.pid ]]; do sleep 0.05; done
+for ((i = 0; i < 400; i++)); do
+    [[ -e $DOMZERO_RUN_DIR/domzerod.pid ]] || break
+    sleep 0.05
+done
+[[ ! -e $DOMZERO_RUN_DIR/domzerod.pid ]] || { echo "domzerod (pid $daemon) did not stop within 20 s" >&2; exit 1; }
 daemon=
 
 step "6. From outside: e2fsck and cmp"

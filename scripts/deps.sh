@@ -8,6 +8,7 @@ check=(libcmocka-dev python3 binutils)
 tidy=(clang-format clang-tidy universal-ctags)
 valgrind=(valgrind)
 bench=(python3)
+plugins=(nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils fio dpkg-dev)
 want=("${build[@]}")
 for set in "$@"; do
     case $set in
@@ -15,6 +16,7 @@ for set in "$@"; do
     check) want+=("${check[@]}") ;;
     tidy) want+=("${tidy[@]}") ;;
     bench) want+=("${bench[@]}") ;;
+    plugins) want+=("${plugins[@]}") ;;
     valgrind) want+=("${valgrind[@]}") ;;
     *) echo "deps.sh: no package set $set" >&2; exit 2 ;;
     esac
@@ -22,13 +24,13 @@ done
 command -v dpkg-query > /dev/null || exit 0 # not a Debian: the compiler will say what is missing
 missing=()
 for p in "${want[@]}"; do
-    [[ $(dpkg-query -W -f '${Status}' "$p" 2> /dev/null) == "install ok installed" ]] || missing+=("$p")
+    dpkg-query -W -f '${db:Status-Status}\n' "$p" 2> /dev/null | grep -qx installed || missing+=("$p")
 done
 ((${#missing[@]})) || exit 0
-as_root=()
+as_root=(env DEBIAN_FRONTEND=noninteractive) # behind sudo, which clears the environment
 if ((EUID != 0)); then
     if command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
-        as_root=(sudo -n)
+        as_root=(sudo -n "${as_root[@]}")
     else
         echo "domzero needs these Debian packages: ${missing[*]}" >&2
         echo "install them as root:  apt-get install ${missing[*]}" >&2
@@ -36,7 +38,7 @@ if ((EUID != 0)); then
     fi
 fi
 echo "installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-{ "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"; } > /tmp/domzero-apt.$$ 2>&1 ||
-    { tail -20 /tmp/domzero-apt.$$ >&2; echo "apt-get install ${missing[*]} failed" >&2; exit 1; }
-rm -f /tmp/domzero-apt.$$
+said=$(mktemp) || exit
+trap 'rm -f "$said"' EXIT
+{ "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"; } > "$said" 2>&1 ||
+    { tail -20 "$said" >&2; echo "apt-get install ${missing[*]} failed" >&2; exit 1; }

@@ -7,14 +7,19 @@ declare -A allowed
 while read -r room edges; do
     [[ $room == \#* || -z $room ]] || allowed[${room%:}]=" $edges "
 done < scripts/layers.txt
+mapfile -t sources < <(git ls-files -co --exclude-standard '*.c' '*.h' 2> /dev/null || find . -path ./build -prune -o -name '*.[ch]' -printf '%P\n')
+((${#sources[@]})) || { echo "layers.sh found no sources"; exit 1; }
+include='#[[:space:]]*include[[:space:]]*("([^"]*)"|<(domzero)/)'
 bad=0
 while IFS=: read -r file line text; do
+    [[ $text =~ $include ]] || continue
     room=${file%%/*}
-    [[ $file == include/* ]] && room=api
-    to=$(sed -E 's/.*#include ["<]([a-z]+)\/.*/\1/' <<< "$text")
+    [[ $room == include ]] && room=api
+    to=${BASH_REMATCH[2]:-${BASH_REMATCH[3]}}
+    [[ $to == *..* ]] || to=${to%%/*} # a path that climbs is no room
     [[ $to == domzero ]] && to=api
     [[ $room == "$to" || ${allowed[$room]:-} == *" * "* || ${allowed[$room]:-} == *" $to "* ]] && continue
     echo "$file:$line: $room may not include $to (scripts/layers.txt)"
     bad=1
-done < <(git ls-files -co --exclude-standard '*.c' '*.h' | xargs grep -nE '#include ("[a-z]+/|<domzero/)' /dev/null)
+done < <(grep -nE '#[[:space:]]*include' /dev/null "${sources[@]}")
 exit $bad

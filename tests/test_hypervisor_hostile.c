@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "hypervisor/domain.h"
 #include "tests/hvkit.h"
 
 static void test_each_limit_is_refused_early_and_counted(void **state)
@@ -72,7 +73,7 @@ static void test_a_domain_has_so_many_processes_and_no_more(void **state)
 
 static void with_few_descriptors(struct hypervisor *h)
 {
-    h->descriptors_max = 512 + 2 * 128 + 20;
+    h->descriptors_max = DOMAIN_DESCRIPTORS_DOM0 + 2 * DOMAIN_DESCRIPTORS_GUARANTEED + 20;
 }
 
 static void test_a_greedy_domain_leaves_its_neighbour_the_guaranteed_descriptors(void **state)
@@ -90,8 +91,8 @@ static void test_a_greedy_domain_leaves_its_neighbour_the_guaranteed_descriptors
         close(fd), taken++;
     assert_int_equal(r, -EDQUOT);
     assert_non_null(strstr(e.text, "descriptors"));
-    assert_int_equal(taken, 128 + 20 - 2);
-    for (int i = 0; i < 128 - 2; i++) {
+    assert_int_equal(taken, DOMAIN_DESCRIPTORS_GUARANTEED + 20 - 2);
+    for (int i = 0; i < DOMAIN_DESCRIPTORS_GUARANTEED - 2; i++) {
         assert_int_equal(hvclient_extent_alloc(modest, 0, 1, false, &x, &fd, NULL), 0);
         close(fd);
     }
