@@ -240,6 +240,7 @@ static void test_a_connected_device_has_exactly_xens_keys(void **state)
                                        "device-type",
                                        "discard-enable",
                                        "feature-flush-cache",
+                                       "feature-max-indirect-segments",
                                        "frontend",
                                        "frontend-id",
                                        "info",

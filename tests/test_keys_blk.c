@@ -322,11 +322,18 @@ static void test_features_default_and_are_clamped(void **state)
     struct fixture *f = fresh(state);
     struct keys_blk_features out;
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
-    assert_true(out.max_ring_order == 0 && out.max_queues == 1);
-    const struct keys_blk_features in = {.max_ring_order = 4, .max_queues = 2};
+    assert_true(out.max_ring_order == 0 && out.max_queues == 1 && out.max_indirect_segments == 0);
+    const struct keys_blk_features in = {.max_ring_order = 4, .max_queues = 2, .max_indirect_segments = 256};
     assert_int_equal(keys_blk_features_write(&f->back, STORE_NO_TX, &in, NULL), 0);
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
-    assert_true(out.max_ring_order == 4 && out.max_queues == 2);
+    assert_true(out.max_ring_order == 4 && out.max_queues == 2 && out.max_indirect_segments == 256);
+    put(f, f->back.dir, "feature-max-indirect-segments", "4294967295");
+    assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
+    assert_int_equal(out.max_indirect_segments, KEYS_BLK_INDIRECT_MAX);
+    const struct keys_blk_features less = {.max_queues = 1};
+    assert_int_equal(keys_blk_features_write(&f->back, STORE_NO_TX, &less, NULL), 0); /* takes back what it offered */
+    assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
+    assert_int_equal(out.max_indirect_segments, 0);
     put(f, f->back.dir, "max-ring-page-order", "4294967295");
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
     assert_int_equal(out.max_ring_order, KEYS_BLK_RING_ORDER_MAX);

@@ -215,7 +215,10 @@ int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struc
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f, struct err *e)
 {
     int r = write_number(back, tx, "max-ring-page-order", f->max_ring_order, e);
-    return r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
+    r = r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
+    if (r || !f->max_indirect_segments)
+        return r ? r : remove_key(back, tx, "feature-max-indirect-segments", e);
+    return write_number(back, tx, "feature-max-indirect-segments", f->max_indirect_segments, e);
 }
 
 /* Offers beyond what the protocol or this project knows are no error: one need not take them. */
@@ -223,13 +226,16 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
 {
     static const struct xb_key order_key = {.name = "max-ring-page-order", .max = UINT32_MAX};
     static const struct xb_key queues_key = {.name = "multi-queue-max-queues", .min = 1, .max = UINT32_MAX, .def = 1};
-    uint64_t order, queues;
+    static const struct xb_key indirect_key = {.name = "feature-max-indirect-segments", .max = UINT32_MAX};
+    uint64_t order, queues, segments;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
+    r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &indirect_key, &segments, e);
     if (r)
         return r;
     f->max_ring_order = (uint32_t)MIN(order, (uint64_t)KEYS_BLK_RING_ORDER_MAX);
     f->max_queues = (uint32_t)MIN(queues, (uint64_t)QUEUES_MAX);
+    f->max_indirect_segments = (uint32_t)MIN(segments, (uint64_t)KEYS_BLK_INDIRECT_MAX);
     return 0;
 }
 

@@ -6,8 +6,8 @@
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
  *                                discard-enable, domzero/{offset,size,direct-io,dma}
- *   backend → its dir            max-ring-page-order, multi-queue-max-queues; then, with state 4, sectors, sector-size,
- *                                physical-sector-size, info, feature-flush-cache
+ *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments; then, with
+ *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache
  *   frontend → its dir           with state 3: ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol,
  *                                feature-persistent
  *
@@ -21,6 +21,8 @@
 
 #define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
+
+#define KEYS_BLK_INDIRECT_MAX 4096u /* segments: 8 pages of 512 */
 
 #define KEYS_BLK_INFO_CDROM     1u /* VDISK_CDROM, _REMOVABLE, _READONLY of blkif.h's `info` */
 #define KEYS_BLK_INFO_REMOVABLE 2u
@@ -59,6 +61,7 @@ int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struc
 /* What the backend announces before it is connected … */
 struct keys_blk_features {
     uint32_t max_ring_order, max_queues; /* 0 and 1 in a backend without them */
+    uint32_t max_indirect_segments;      /* 0: no indirect requests */
 };
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f,
                             struct err *e);

@@ -62,7 +62,8 @@ static void device_fault(struct blkdev *d, int code, const char *sentence)
 
 static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
-    const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER, .max_queues = 1};
+    const struct keys_blk_features features = {
+        .max_ring_order = BLKDEV_RING_ORDER, .max_queues = 1, .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX};
     (void)arg;
     int rc = xb_device_confirm_peer(xb, tx, e);
     if (!rc)
@@ -135,7 +136,8 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
         .limits = {.capacity_sectors = image->size_bytes / SECTOR_BYTES,
                    .sector_bytes = image->sector_bytes,
                    .read_only = image->readonly,
-                   .flush = true},
+                   .flush = true,
+                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
     memcpy(out->ring_ref, front->ring_ref, sizeof(out->ring_ref));
 }

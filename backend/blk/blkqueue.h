@@ -9,7 +9,12 @@
  * Life: the control thread makes a queue, posts it to the reactor (engine.h), and gets it back, detached, to free it.
  * In between it belongs to the reactor; the control thread reads `stats` and nothing else. Everything a request needs
  * is allocated in blkqueue_new(): as many requests as the ring has entries, and the ring check of ring.h makes sure
- * that there are never more.
+ * that there are never more. Of requests with more segments than fit a slot there are only BLKQUEUE_LARGE_MAX: one that
+ * finds none is parked, decoded, and nothing more is taken from this ring until one is free. So a guest with large
+ * requests has at most 8 MiB of them under way, and its neighbours their turn.
+ *
+ * An indirect request's segments lie in a page of the guest's: it is copied into the reactor's memory, once, and what
+ * is checked and used is the copy.
  *
  * What the guest can do: a request that is wrong gets its error response, and is counted. A ring index that lies, or
  * more than BLKQUEUE_MISSES_MAX references that the hypervisor does not know (each costs dom0 a round trip), is a
@@ -25,6 +30,7 @@
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
 
+#include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/image.h"
 #include "backend/blk/mailbox.h"
@@ -43,7 +49,7 @@
 #define BLKQUEUE_PAUSE_NS       1000000 /* … cost the guest this much latency */
 #define BLKQUEUE_RETRIES_MAX    16      /* of an I/O that the kernel interrupts without any progress */
 #define BLKQUEUE_SLOT_BYTES_MAX sizeof(union blkif_sring_entry)
-#define BLKQUEUE_IOVECS_MAX     (DMA_SEGMENTS_MAX + IMAGE_EXTENTS_MAX)
+#define BLKQUEUE_LARGE_MAX      8 /* requests of more than a slot's segments: 8 MiB, more than keeps a disk busy */
 
 struct blkdev;
 struct blkqueue;
@@ -59,6 +65,9 @@ struct reactor {
     uint32_t in_flight;          /* I/O operations of all queues */
     uint32_t in_flight_threaded; /* of these: those that another thread may have to do, io-wq's */
     unsigned draining;           /* queues on their way out */
+    /* An indirect request between its guest's pages and its start, within one call: the copy, and what was checked. */
+    struct blkif_request_segment indirect[BLKREQ_INDIRECT_SEGMENTS_MAX];
+    struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
 };
 
 struct blkqueue_config {
@@ -99,9 +108,10 @@ struct blkqueue {
     struct reactor *reactor;
 
     struct ring_back ring;
-    struct blk_request *requests; /* ring.entries of them */
-    uint32_t *free;               /* a stack of indices */
-    uint32_t free_count, request_count;
+    uint32_t request_count; /* ring.entries */
+    struct blkpool small, large;
+    bool parked; /* taken from the ring, waiting for a large request: `waiting` */
+    struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
     unsigned false_arms;
@@ -156,6 +166,8 @@ void blkqueue_refresh(struct blkqueue *q);
 /* ---- reactor: the data path (blkqueue.c, blkrequest.c) ---- */
 /* Takes what its budget allows: the number of requests. */
 unsigned blkqueue_take(struct blkqueue *q);
+/* A large request is free again: starts what is parked, also while the queue drains. */
+void blkqueue_unpark(struct blkqueue *q);
 /* Is there anything in the ring? Reads one word. */
 bool blkqueue_waiting(const struct blkqueue *q);
 void blkqueue_publish(struct blkqueue *q);

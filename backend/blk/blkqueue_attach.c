@@ -48,18 +48,26 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
         rc = platform_evtchn_bind_interdomain(r->platform, c->front_domid, c->port, &q->channel, e);
     if (rc)
         return rc;
-    struct dma_setup setup = {
-        .map = q->map, .frames = q->frames, .host = &r->uring.host, .requests_max = q->request_count};
+    struct dma_setup setup = {.map = q->map,
+                              .frames = q->frames,
+                              .host = &r->uring.host,
+                              .requests_max = q->small.count,
+                              .large_max = q->large.count};
     rc = c->dma->setup(&setup, &q->dma, e);
     if (!rc)
         q->file_index = uring_file_register(&r->uring, c->image->fd);
     return rc;
 }
 
+static bool queue_idle(const struct blkqueue *q)
+{
+    return blkpool_idle(&q->small) && blkpool_idle(&q->large) && !q->parked;
+}
+
 static void queue_give_back(struct blkqueue *q)
 {
     struct reactor *r = q->reactor;
-    assert(q->free_count == q->request_count && !q->event_posted);
+    assert(queue_idle(q) && !q->event_posted);
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
     if (q->dma)
@@ -104,6 +112,7 @@ void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
         return;
     q->fault = fault;
     q->broken = true;
+    q->parked = false; /* nobody is there to be answered */
     queue_stop(q, BLKQUEUE_BROKEN);
     mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_FAULTED);
 }
@@ -120,8 +129,7 @@ void blkqueue_detach(struct blkqueue *q)
 
 bool blkqueue_drained(const struct blkqueue *q)
 {
-    return q->state == BLKQUEUE_DRAINING && q->free_count == q->request_count && !q->event_posted &&
-           list_empty(&q->dirty_link);
+    return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && list_empty(&q->dirty_link);
 }
 
 void blkqueue_release(struct blkqueue *q)

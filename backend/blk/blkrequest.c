@@ -22,7 +22,8 @@ static void flight_end(struct blkqueue *q, bool threaded)
 static void request_free(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
-    q->free[q->free_count++] = (uint32_t)(r - q->requests);
+    blkpool_put(r->pool, r);
+    blkqueue_unpark(q);
 }
 
 static void request_end(struct blk_request *r)
@@ -133,7 +134,7 @@ static void piece_cut(struct blk_piece *p, struct vec_cursor *at, uint64_t lengt
     p->iov_first = at->iov_count;
     p->buffer_index = r->dma.vec[at->vec].buffer_index;
     while (length_bytes) {
-        assert(at->vec < r->dma.vec_count && at->iov_count < BLKQUEUE_IOVECS_MAX);
+        assert(at->vec < r->dma.vec_count && at->iov_count < r->dma.segments_max + IMAGE_EXTENTS_MAX);
         const struct dma_vec *v = &r->dma.vec[at->vec];
         uint32_t n = (uint32_t)MIN(length_bytes, v->length_bytes - at->used_bytes);
         r->iov[at->iov_count++] = (struct iovec){v->address + at->used_bytes, n};
@@ -227,13 +228,23 @@ static void request_sync(struct blk_request *r)
         sync_start(q);
 }
 
+void blkrequest_count_get(struct blkqueue *q, int code)
+{
+    if (code > 0)
+        blkcounter_add(&q->stats.bad_grants[code], 1);
+    if (code < 0) {
+        blkcounter_add(&q->stats.io_errors, 1);
+        blkcounter_set(&q->stats.last_io_errno, (uint64_t)-code);
+    }
+}
+
 /* 0, or the request is to be refused: the reason is counted. */
-static int request_get(struct blk_request *r, const struct blkreq *req)
+static int request_get(struct blk_request *r, const struct blkreq *req, const struct blkreq_segment *from)
 {
     struct blkqueue *q = r->queue;
     struct dma_segment segment[DMA_SEGMENTS_MAX];
     for (unsigned i = 0; i < req->segment_count; i++) {
-        const struct blkreq_segment *s = &req->segment[i];
+        const struct blkreq_segment *s = &from[i];
         segment[i] = (struct dma_segment){
             .gref = s->gref,
             .offset_bytes = (uint16_t)(s->first_sector * SECTOR_BYTES),
@@ -241,12 +252,7 @@ static int request_get(struct blk_request *r, const struct blkreq *req)
         };
     }
     int code = q->config.dma->get(q->dma, segment, req->segment_count, !r->write, &r->dma);
-    if (code > 0)
-        blkcounter_add(&q->stats.bad_grants[code], 1);
-    if (code < 0) {
-        blkcounter_add(&q->stats.io_errors, 1);
-        blkcounter_set(&q->stats.last_io_errno, (uint64_t)-code);
-    }
+    blkrequest_count_get(q, code);
     return code;
 }
 
@@ -265,10 +271,10 @@ static void request_count(struct blkqueue *q, const struct blkreq *req)
     }
 }
 
-void blkrequest_start(struct blkqueue *q, const struct blkreq *req)
+void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment)
 {
-    assert(q->free_count > 0); /* ring_back_pending() bounds what is unanswered by the ring's entries */
-    struct blk_request *r = &q->requests[q->free[--q->free_count]];
+    /* A small one is free: ring_back_pending() bounds what is unanswered by the ring's entries. */
+    struct blk_request *r = blkpool_get(blkrequest_is_large(req) ? &q->large : &q->small);
     request_count(q, req);
     r->queue = q;
     r->id = req->id;
@@ -278,7 +284,7 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req)
     r->error = 0;
     r->offset_bytes = req->sector * SECTOR_BYTES;
     r->length_bytes = req->sector_count * SECTOR_BYTES;
-    if (req->segment_count && request_get(r, req)) {
+    if (req->segment_count && request_get(r, req, segment)) {
         blkqueue_answer(q, r->id, r->operation_raw, BLKIF_RSP_ERROR);
         request_free(r);
         return;
