@@ -2,7 +2,7 @@
 /* frontend/blkfront_sync.c: reads, writes and flushes that return when they are done, of any length; the pool's
  * buffers.
  *
- * A call is cut into requests of at most request_bytes_max, and as many are in flight as the ring takes. The first
+ * A call is cut into requests of at most request_bytes_max, of which up to VBD_SYNC_DEPTH are in flight. The first
  * error wins; nothing is submitted after it, and what is in flight is waited for, as it uses the caller's memory. The
  * caller's own asynchronous requests go on meanwhile and queue for its next reap.
  */
@@ -57,7 +57,7 @@ static int sync_submit(struct dz_vbd *v, struct vbd_sync *sync, const struct dz_
 
 struct vbd_sync_queue {
     struct vbd_sync sync;
-    struct dz_io io[VBD_SLOTS_MAX];
+    struct dz_io io[VBD_SYNC_DEPTH];
 };
 
 static void sync_queue_init(struct vbd_sync_queue *q)
@@ -124,7 +124,7 @@ void *dz_buffer_alloc(struct dz_vbd *v, size_t bytes)
 {
     if (!bytes || bytes > (size_t)v->pool->page_count * PAGE_BYTES)
         return NULL;
-    if (v->pool->free_count < pages_of(bytes) + VBD_RESERVE)
+    if (v->pool->free_count < pages_of(bytes) + v->segments_max)
         return NULL;
     int64_t page = pool_take(v->pool, pages_of(bytes));
     return page < 0 ? NULL : pool_page(v->pool, (uint32_t)page);

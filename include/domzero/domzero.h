@@ -44,10 +44,12 @@ DZ_API void dz_domain_close(struct dz_domain *dom);
 DZ_API unsigned dz_domain_id(const struct dz_domain *dom);
 
 struct dz_vbd_options {
-    uint32_t pool_bytes; /* shared memory for data; 0: 4 MiB */
-    uint32_t spin_us;    /* how long a wait polls before it sleeps; 0: sleeps at once. UINT32_MAX: polls for ever
-                            (benchmarks) */
-    uint32_t timeout_ms; /* how long open waits for the backend; 0: 10,000 */
+    uint32_t pool_bytes;  /* shared memory for data; 0: 4 MiB */
+    uint32_t spin_us;     /* how long a wait polls before it sleeps; 0: sleeps at once. UINT32_MAX: polls for ever
+                             (benchmarks) */
+    uint32_t timeout_ms;  /* how long open waits for the backend; 0: 10,000 */
+    uint32_t queue_depth; /* requests in flight that are wanted; 0: 32. Rounded up to what a ring of 1, 2, 4, 8 or 16
+                             pages takes, 32 to 512, as far as the backend offers it: dz_vbd_info says what it became */
 };
 
 struct dz_vbd_info {
@@ -55,7 +57,7 @@ struct dz_vbd_info {
     uint32_t sector_bytes, physical_sector_bytes;
     bool readonly, flush;       /* flush: dz_vbd_flush() reaches the backend */
     uint32_t queue_depth;       /* requests that can be in flight */
-    uint32_t request_bytes_max; /* longest dz_io: 44 KiB without indirect descriptors */
+    uint32_t request_bytes_max; /* longest dz_io: 1 MiB, or 44 KiB where the backend has no indirect requests */
 };
 
 /* Opens disk `vdev` ("xvda", or its number) and waits until it is connected. `options` NULL: defaults.
