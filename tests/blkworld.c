@@ -385,12 +385,22 @@ static void guest_wait_back(struct blkguest *g, xb_state state)
     }
 }
 
+/* The ring's pages, granted, and side by side for the guest itself whether or not they are in its memory. */
 static void guest_ring_grant(struct blkguest *g)
 {
     struct err e = {0};
-    for (uint32_t i = 0; i < 1u << g->order && !g->ring_gref[i]; i++)
-        if (gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn + i, false, &g->ring_gref[i], &e))
+    struct gntmap_page page[BLKWORLD_RING_PAGES];
+    uint32_t count = 1u << g->order;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = g->scattered ? count - 1 - i : i;
+        page[i] = (struct gntmap_page){.address = g->memory.address + at * PAGE_BYTES};
+        if (!g->ring_gref[i] &&
+            gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn + at, false, &g->ring_gref[i], &e))
             fail_msg("%s", e.text);
+    }
+    grant_window_close(&g->window);
+    if (grant_window_open(&g->window, page, count, &e))
+        fail_msg("%s", e.text);
 }
 
 void blkguest_offer(struct blkguest *g, const char *protocol)
@@ -399,8 +409,8 @@ void blkguest_offer(struct blkguest *g, const char *protocol)
     struct keys_blk_front keys = {.ring_order = g->order, .ring_ref_count = 1u << g->order};
     guest_wait_back(g, XenbusStateInitWait);
     g->protocol = blk_protocol_find(protocol);
-    ring_front_init(&g->ring, g->memory.address, (size_t)PAGE_BYTES << g->order, g->protocol->slot_bytes);
     guest_ring_grant(g);
+    ring_front_init(&g->ring, g->window.address, g->window.bytes, g->protocol->slot_bytes);
     if (platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e))
         fail_msg("%s", e.text);
     memcpy(keys.ring_ref, g->ring_gref, sizeof(keys.ring_ref));
@@ -446,6 +456,7 @@ void blkguest_disconnect(struct blkguest *g)
 
 void blkguest_close(struct blkguest *g)
 {
+    grant_window_close(&g->window);
     for (unsigned i = 0; i < BLKWORLD_PAGES; i++)
         (void)gnttab_end(platform_gnttab(g->platform), g->gref[i]);
     platform_extent_free(g->platform, &g->memory);

@@ -35,10 +35,11 @@
 #include "backend/blk/image.h"
 #include "backend/blk/mailbox.h"
 #include "backend/blk/uring.h"
+#include "grant/window.h"
 #include "platform/platform.h"
 #include "ring/ring.h"
 
-#define BLKQUEUE_RING_PAGES_MAX 16 /* of the protocol; pages must be adjacent. What is offered: blkdev.c */
+#define BLKQUEUE_RING_PAGES_MAX 16 /* of the protocol, in any places. What is offered: blkdev.h */
 #define BLKQUEUE_BUDGET         64 /* requests a queue may start in one pass of all queues: unmeasured */
 /* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores
  * with 32 in flight: 16 serve 4 % more than 64; where the guest sleeps they serve less. */
@@ -130,7 +131,8 @@ struct blkqueue {
 
     struct gntmap_page page[BLKQUEUE_RING_PAGES_MAX];
     unsigned pages_mapped;
-    uint32_t instance; /* the guest's process that the ring belongs to */
+    struct grant_window window; /* over these pages: the ring */
+    uint32_t instance;          /* the guest's process that the ring belongs to */
 
     struct evtchn channel;
     struct uring_op event_op, pause_op;

@@ -22,11 +22,11 @@ static int queue_map_ring(struct blkqueue *q, struct err *e)
     if (r)
         return queue_grant_error(q, r, q->config.ring_ref[failed], e);
     q->pages_mapped = n;
-    for (unsigned i = 1; i < n; i++)
-        if (q->page[i].address != q->page[0].address + (size_t)i * PAGE_BYTES)
-            return err_set(e, SRING_E_OVERRUN, "the %u ring pages do not lie side by side: use ring-page-order 0", n);
+    r = grant_window_open(&q->window, q->page, n, e);
+    if (r)
+        return err_prefix(e, r, "ring");
     q->instance = q->page[0].extent->instance;
-    ring_back_init(&q->ring, q->page[0].address, (size_t)n * PAGE_BYTES, q->config.protocol->slot_bytes, 0);
+    ring_back_init(&q->ring, q->window.address, q->window.bytes, q->config.protocol->slot_bytes, 0);
     assert(q->ring.ring.entries == q->request_count);
     uint32_t waiting;
     if (ring_back_pending(&q->ring, &waiting))
@@ -74,6 +74,7 @@ static void queue_give_back(struct blkqueue *q)
         q->config.dma->teardown(take_ptr(q->dma));
     if (q->channel.wait_fd >= 0)
         platform_evtchn_close(r->platform, &q->channel);
+    grant_window_close(&q->window);
     while (q->pages_mapped > 0)
         gntmap_unmap(q->map, &q->page[--q->pages_mapped]);
     if (q->map)
