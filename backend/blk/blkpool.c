@@ -37,15 +37,22 @@ void blkpool_deinit(struct blkpool *p)
     free(p->free);
 }
 
+/* Once for each request: what calloc() gave is not touched before it is used. */
+static void request_bind(struct blkpool *p, struct blk_request *r, uint32_t index)
+{
+    unsigned char *books = p->books + index * books_bytes(p->segments_max);
+    r->pool = p;
+    r->iov = (void *)books;
+    dma_io_init(&r->dma, books + iov_bytes(p->segments_max), p->segments_max);
+}
+
 struct blk_request *blkpool_get(struct blkpool *p)
 {
     assert(p->free_count > 0);
     uint32_t index = p->free[--p->free_count];
     struct blk_request *r = &p->requests[index];
-    unsigned char *books = p->books + index * books_bytes(p->segments_max);
-    r->pool = p;
-    r->iov = (void *)books;
-    dma_io_init(&r->dma, books + iov_bytes(p->segments_max), p->segments_max);
+    if (!r->pool)
+        request_bind(p, r, index);
     return r;
 }
 
