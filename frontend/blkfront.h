@@ -35,9 +35,10 @@
 #include "ring/ring.h"
 #include "xenbus/keys_blk.h"
 
-#define VBD_SLOTS_MAX     512u /* of a ring of 16 pages in the native ABI */
-#define VBD_DEPTH_DEFAULT 32u  /* default of dz_vbd_options.queue_depth */
-#define VBD_SYNC_DEPTH    32u  /* requests that a synchronous call has in flight */
+#define VBD_SLOTS_MAX     512u       /* of a ring of 16 pages in the native ABI */
+#define VBD_DEPTH_DEFAULT 32u        /* default of dz_vbd_options.queue_depth */
+#define VBD_SYNC_DEPTH    32u        /* requests that a synchronous call has in flight */
+#define VBD_DISCARD_BYTES (1u << 30) /* of a discard that a synchronous call sends: a backend may do one at a time */
 
 #define VBD_CONTROL_MS  10    /* a poller looks at the control path that often; unmeasured, it costs one poll() */
 #define VBD_TIMEOUT_MS  10000 /* default of dz_vbd_options.timeout_ms */

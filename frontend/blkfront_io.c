@@ -13,17 +13,19 @@ static int io_check(const struct dz_vbd *v, const struct dz_io *io)
     const struct dz_vbd_info *disk = &v->info;
     if (io->op == DZ_FLUSH)
         return io->length_bytes ? front_fail(-EINVAL, "a flush has no data: its length must be 0") : 0;
-    if (io->op != DZ_READ && io->op != DZ_WRITE)
-        return front_fail(-EINVAL, "unknown operation: not DZ_READ, DZ_WRITE or DZ_FLUSH");
-    if (!io->buffer)
+    if (io->op != DZ_READ && io->op != DZ_WRITE && io->op != DZ_DISCARD)
+        return front_fail(-EINVAL, "unknown operation: not DZ_READ, DZ_WRITE, DZ_FLUSH or DZ_DISCARD");
+    if (io->op == DZ_DISCARD && !disk->discard)
+        return front_fail(-EOPNOTSUPP, "the disk does not discard: it is read-only, or its backend cannot or may not");
+    if (!io->buffer && io->op != DZ_DISCARD)
         return front_fail(-EINVAL, "the request has no buffer");
-    if (io->length_bytes == 0 || io->length_bytes > disk->request_bytes_max)
+    if (io->length_bytes == 0 || (io->length_bytes > disk->request_bytes_max && io->op != DZ_DISCARD))
         return front_fail(-EINVAL, "a request moves at least a sector and at most request_bytes_max");
     if (io->length_bytes % disk->sector_bytes || io->offset_bytes % disk->sector_bytes)
         return front_fail(-EINVAL, "offset and length must be multiples of the disk's sector size");
     if (!span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes))
         return front_fail(-ERANGE, "the request reaches past the end of the disk");
-    if (io->op == DZ_WRITE && disk->readonly)
+    if (io->op != DZ_READ && disk->readonly)
         return front_fail(-EROFS, "the disk is read-only");
     return 0;
 }
@@ -166,8 +168,10 @@ static void io_finish(struct dz_vbd *v, struct dz_io *io, int result)
 /* Fills a free slot with the request; -EAGAIN: no bounce page. */
 static int shadow_fill(struct dz_vbd *v, struct dz_io *io, uint16_t slot)
 {
-    static const uint8_t operation[] = {
-        [DZ_READ] = BLKIF_OP_READ, [DZ_WRITE] = BLKIF_OP_WRITE, [DZ_FLUSH] = BLKIF_OP_FLUSH_DISKCACHE};
+    static const uint8_t operation[] = {[DZ_READ] = BLKIF_OP_READ,
+                                        [DZ_WRITE] = BLKIF_OP_WRITE,
+                                        [DZ_FLUSH] = BLKIF_OP_FLUSH_DISKCACHE,
+                                        [DZ_DISCARD] = BLKIF_OP_DISCARD};
     struct vbd_shadow *s = &v->shadow[slot];
     assert(!s->io && !s->bounce_count);
     s->io = io;
@@ -176,7 +180,7 @@ static int shadow_fill(struct dz_vbd *v, struct dz_io *io, uint16_t slot)
     s->request.segment_count = s->request.indirect_pages = 0;
     s->request.sector = io->op == DZ_FLUSH ? 0 : io->offset_bytes / SECTOR_BYTES;
     s->request.sector_count = io->length_bytes / SECTOR_BYTES;
-    if (io->op == DZ_FLUSH || segments_direct(v, io, s))
+    if (io->op == DZ_FLUSH || io->op == DZ_DISCARD || segments_direct(v, io, s))
         return 0;
     int r = segments_bounced(v, io, s);
     if (r < 0)
@@ -241,7 +245,7 @@ static void shadow_finish(struct dz_vbd *v, uint32_t slot, int result)
         if (s->bounce_count)
             bounce_copy(v, s, true);
         v->stats.bytes_read += io->length_bytes;
-    } else if (!result) {
+    } else if (!result && io->op == DZ_WRITE) {
         v->stats.bytes_written += io->length_bytes;
     }
     v->stats.errors += result != 0;

@@ -142,6 +142,8 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .physical_sector_bytes = disk.physical_sector_bytes,
         .readonly = disk.info & KEYS_BLK_INFO_READONLY,
         .flush = disk.flush_cache,
+        .discard = disk.discard && !(disk.info & KEYS_BLK_INFO_READONLY),
+        .discard_granularity_bytes = disk.discard_granularity_bytes,
         .queue_depth = v->slots,
         .request_bytes_max = v->segments_max * PAGE_BYTES,
     };

@@ -79,20 +79,28 @@ static int sync_end(struct dz_vbd *v, struct vbd_sync *sync, int submit_result)
     return sync->result ? front_fail(sync->result, "the backend could not do the request") : 0;
 }
 
-static int sync_transfer(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, size_t length_bytes, uint64_t offset)
+/* `piece_bytes`: of one request; buffer NULL: none. */
+static int sync_pieces(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, uint64_t length_bytes, uint64_t offset,
+                       uint32_t piece_bytes)
 {
     struct vbd_sync_queue q;
     int r = 0;
     if (!span_fits(offset, length_bytes, v->info.size_bytes))
         return front_fail(-ERANGE, "the transfer reaches past the end of the disk");
     sync_queue_init(&q);
-    for (size_t at = 0; at < length_bytes && r == 0 && !q.sync.result;) {
-        uint32_t bytes = (uint32_t)MIN(length_bytes - at, v->info.request_bytes_max);
-        struct dz_io piece = {.op = op, .buffer = buffer + at, .length_bytes = bytes, .offset_bytes = offset + at};
+    for (uint64_t at = 0; at < length_bytes && r == 0 && !q.sync.result;) {
+        uint32_t bytes = (uint32_t)MIN(length_bytes - at, piece_bytes);
+        struct dz_io piece = {
+            .op = op, .buffer = buffer ? buffer + at : NULL, .length_bytes = bytes, .offset_bytes = offset + at};
         r = sync_submit(v, &q.sync, &piece);
         at += bytes;
     }
     return sync_end(v, &q.sync, r);
+}
+
+static int sync_transfer(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, size_t length_bytes, uint64_t offset)
+{
+    return sync_pieces(v, op, buffer, length_bytes, offset, v->info.request_bytes_max);
 }
 
 int dz_vbd_read(struct dz_vbd *v, void *buffer, size_t length_bytes, uint64_t offset_bytes)
@@ -111,6 +119,11 @@ int dz_vbd_flush(struct dz_vbd *v)
     struct dz_io flush = {.op = DZ_FLUSH};
     sync_queue_init(&q);
     return sync_end(v, &q.sync, sync_submit(v, &q.sync, &flush));
+}
+
+int dz_vbd_discard(struct dz_vbd *v, uint64_t length_bytes, uint64_t offset_bytes)
+{
+    return sync_pieces(v, DZ_DISCARD, NULL, length_bytes, offset_bytes, VBD_DISCARD_BYTES);
 }
 
 /* ---- buffers ---- */

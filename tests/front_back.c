@@ -84,6 +84,8 @@ static void respond(struct back *b, uint64_t id, uint8_t operation, int16_t stat
 static void move_data(struct back *b, const struct held *h)
 {
     uint64_t at = h->request.sector * SECTOR_BYTES;
+    if (h->request.operation == BLKIF_OP_DISCARD)
+        memset(b->shared->data + at, 0, h->request.sector_count * SECTOR_BYTES);
     for (unsigned i = 0; i < h->request.segment_count; i++) {
         const struct blkreq_segment *s = &h->segment[i];
         unsigned char *page = h->page[i].address + s->first_sector * SECTOR_BYTES;
@@ -207,6 +209,7 @@ static void take_one(struct back *b)
     struct blkreq_limits limits = {.capacity_sectors = BACK_DISK_BYTES / SECTOR_BYTES,
                                    .sector_bytes = disk->sector_bytes,
                                    .flush = disk->flush_cache,
+                                   .discard = disk->discard,
                                    .indirect_segments_max = (uint16_t)MIN(b->shared->features.max_indirect_segments,
                                                                           (uint32_t)BLKREQ_INDIRECT_SEGMENTS_MAX)};
     uint32_t gref[BLKREQ_INDIRECT_SEGMENTS_MAX];

@@ -125,9 +125,27 @@ SPOIL_INDIRECT(indirect_last_gref, 256, page[255].gref = 5)
 SPOIL_INDIRECT(indirect_last_gref_foreign, 256, page[255].gref = gref_foreign(s))
 SPOIL_INDIRECT(indirect_into_its_own_page, 12, page[11].gref = i->indirect_grefs[0]) /* granted for reading */
 
+#define SPOIL_DISCARD(name, ...)                                               \
+    static void spoil_discard_##name(struct scene *s, struct blkif_request *r) \
+    {                                                                          \
+        struct blkif_request_discard *d = (void *)r;                           \
+        (void)s;                                                               \
+        memset(r, 0, sizeof(*r));                                              \
+        d->operation = BLKIF_OP_DISCARD;                                       \
+        d->id = s->guest.next_id;                                              \
+        d->sector_number = 8;                                                  \
+        __VA_ARGS__;                                                           \
+    }
+
+SPOIL_DISCARD(nothing, d->nr_sectors = 0)
+SPOIL_DISCARD(past_end, d->nr_sectors = DISK_SECTORS)
+SPOIL_DISCARD(wraps, d->nr_sectors = UINT64_MAX - 7)
+SPOIL_DISCARD(wraps_bytes, d->nr_sectors = 1ull << 55)
+SPOIL_DISCARD(behind, d->sector_number = 1ull << 55; d->nr_sectors = 8)
+SPOIL_DISCARD(secure, d->flag = BLKIF_DISCARD_SECURE; d->nr_sectors = 8)
+
 SPOIL(operation_unknown, r->operation = 77)
 SPOIL(operation_barrier, r->operation = BLKIF_OP_WRITE_BARRIER)
-SPOIL(operation_discard, r->operation = BLKIF_OP_DISCARD)
 SPOIL(no_segments, r->nr_segments = 0)
 SPOIL(twelve_segments, r->nr_segments = 12)
 SPOIL(many_segments, r->nr_segments = 255)
@@ -158,7 +176,12 @@ SPOIL(gref_last_of_eleven, r->nr_segments = 11; for (unsigned i = 0; i < 11; i++
 static const struct bad_request bad_requests[] = {
     ROW(operation_unknown, EOPNOTSUPP),
     ROW(operation_barrier, EOPNOTSUPP),
-    ROW(operation_discard, EOPNOTSUPP),
+    ROW(discard_nothing, ERROR),
+    ROW(discard_past_end, ERROR),
+    ROW(discard_wraps, ERROR),
+    ROW(discard_wraps_bytes, ERROR),
+    ROW(discard_behind, ERROR),
+    ROW(discard_secure, EOPNOTSUPP),
     ROW(indirect_none, ERROR),
     ROW(indirect_past_the_offer, ERROR),
     ROW(indirect_past_the_page, ERROR),
@@ -249,7 +272,7 @@ static void test_lesson_142_a_read_only_disk_is_not_written_whatever_the_guest_s
     (void)state;
     scene_start(&s, "pin");
     blkworld_image(&s.world, "ro.img", DISK_BYTES, SEED, ro.path, sizeof(ro.path));
-    ro = (struct keys_blk_config){.readonly = true};
+    ro = (struct keys_blk_config){.readonly = true, .discard = true};
     blkworld_image(&s.world, "ro.img", DISK_BYTES, SEED, ro.path, sizeof(ro.path));
     blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID + 16, &ro);
     blkguest_open(&g, s.dir, BLKWORLD_DEVID + 16);
@@ -259,6 +282,12 @@ static void test_lesson_142_a_read_only_disk_is_not_written_whatever_the_guest_s
     assert_int_equal(blkguest_do(&g, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
     assert_int_equal(blkguest_do_indirect(&g, BLKIF_OP_WRITE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
     assert_int_equal(blkguest_do_indirect(&g, BLKIF_OP_WRITE, 0, 0, 200, 0, 7), BLKIF_RSP_ERROR);
+    struct blkreq discard = {.id = ++g.next_id, .operation = BLKIF_OP_DISCARD, .sector_count = 8};
+    uint64_t id;
+    assert_false(g.disk.discard);
+    blkguest_put_raw(&g, &discard);
+    blkguest_kick(&g);
+    assert_int_equal(blkguest_take(&g, &id), BLKIF_RSP_EOPNOTSUPP);
     blkguest_check_served(&g, SEED);
     blkguest_disconnect(&g);
     blkguest_close(&g);

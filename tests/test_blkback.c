@@ -235,6 +235,45 @@ static void test_direct_io_serves_the_same_bytes(void **state)
     scene_stop(&s);
 }
 
+static void test_discards_are_offered_where_they_are_wanted_and_possible(void **state)
+{
+    static const struct {
+        bool wanted, readonly, offered;
+    } rows[] = {{true, false, true}, {false, false, false}, {true, true, false}};
+    struct scene s;
+    uint64_t id;
+    (void)state;
+    scene_world(&s);
+    blkguest_open(&s.guest, s.domain_dir, BLKWORLD_DEVID);
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        s.config.discard = rows[i].wanted;
+        s.config.readonly = rows[i].readonly;
+        s.config.offset_bytes = 512;
+        s.config.size_bytes = DISK_BYTES / 2;
+        blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
+        blkguest_switch(&s.guest, XenbusStateInitialising);
+        blkguest_connect(&s.guest, NULL);
+        const struct keys_blk_disk *disk = &s.guest.disk;
+        assert_int_equal(disk->discard, rows[i].offered);
+        if (rows[i].offered) /* the first whole block of the file begins so far into the disk */
+            assert_int_equal(disk->discard_alignment_bytes, disk->discard_granularity_bytes - 512);
+        struct blkreq req = {.id = 77, .operation = BLKIF_OP_DISCARD, .sector = 16, .sector_count = 16};
+        blkguest_put_raw(&s.guest, &req);
+        blkguest_kick(&s.guest);
+        assert_int_equal(blkguest_take(&s.guest, &id), rows[i].offered ? BLKIF_RSP_OKAY : BLKIF_RSP_EOPNOTSUPP);
+        memset(s.guest.data, 1, 2 * PAGE_BYTES);
+        assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_READ, 16, 0, 2, 0, 7), BLKIF_RSP_OKAY);
+        for (unsigned k = 0; k < 2 * PAGE_BYTES; k++)
+            assert_int_equal(s.guest.data[k], 0); /* by the first of the rows, and still */
+        blkguest_disconnect(&s.guest);
+        blkworld_remove(&s.world, s.domid, BLKWORLD_DEVID);
+        blkworld_wait_held(&s.world, s.domid, 0);
+        wait_image(s.config.path, true);
+    }
+    blkguest_close(&s.guest);
+    blkworld_stop(&s.world);
+}
+
 /* ---- configuration that cannot work is told at once ---- */
 
 struct misfit {
@@ -487,6 +526,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_an_attached_image_is_locked_until_the_device_is_closed),
         cmocka_unit_test(test_a_region_of_a_file_is_a_disk_and_a_read_only_one_refuses_writes),
         cmocka_unit_test(test_direct_io_serves_the_same_bytes),
+        cmocka_unit_test(test_discards_are_offered_where_they_are_wanted_and_possible),
         cmocka_unit_test(test_a_device_that_cannot_be_says_why_and_closes),
         cmocka_unit_test(test_two_devices_cannot_write_one_image),
         cmocka_unit_test(test_a_directory_that_vanishes_takes_its_device_along),

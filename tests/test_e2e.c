@@ -99,6 +99,13 @@ static int guest_rewrite(const char *domain_dir, void *arg)
         at += n;
     }
     GUEST_CHECK(dz_vbd_flush(disk) == 0);
+    GUEST_CHECK(info.discard && dz_vbd_discard(disk, job->bytes / 2, MIB) == 0);
+    memset(should, 0, MIB);
+    for (at = MIB; at < MIB + job->bytes / 2; at += MIB) {
+        GUEST_CHECK(dz_vbd_read(disk, buffer, MIB, at) == 0 && !memcmp(buffer, should, MIB));
+        world_pattern(buffer, MIB, at, job->seed_after);
+        GUEST_CHECK(dz_vbd_write(disk, buffer, MIB, at) == 0);
+    }
     for (at = 0; at < job->bytes; at += MIB) {
         GUEST_CHECK(dz_vbd_read(disk, buffer, MIB, at) == 0);
         world_pattern(should, MIB, at, job->seed_after);
@@ -299,7 +306,11 @@ static void test_a_connected_device_has_exactly_xens_keys(void **state)
     static const char *const back[] = {"bootable",
                                        "dev",
                                        "device-type",
+                                       "discard-alignment",
                                        "discard-enable",
+                                       "discard-granularity",
+                                       "discard-secure",
+                                       "feature-discard",
                                        "feature-flush-cache",
                                        "feature-max-indirect-segments",
                                        "frontend",

@@ -10,147 +10,9 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 
-#include "backend/blk/engine.h"
-#include "tests/blkworld.h"
-
-#define DISK_BYTES   (1u << 20)
-#define DISK_SECTORS (DISK_BYTES / SECTOR_BYTES)
-#define SEED         7u
-
-struct bench {
-    struct blkworld world;
-    char domain_dir[256], path[300];
-    uint16_t domid;
-    struct engine *engine;
-    struct image *image;
-    struct blkqueue *queue;
-    struct blkguest guest;
-};
-
-static void engine_start(struct bench *b, const char *poll)
-{
-    struct engine_options o = {.where.run_dir = b->world.dir};
-    struct err e = {0};
-    if (engine_poll_parse(poll, 0, &o, &e) || engine_new(&o, &b->engine, &e))
-        fail_msg("%s", e.text);
-}
-
-static void bench_start(struct bench *b, const char *poll)
-{
-    *b = (struct bench){0};
-    blkworld_servers(&b->world);
-    b->domid = blkworld_domain(&b->world, "guest", b->domain_dir, sizeof(b->domain_dir));
-    blkworld_image(&b->world, "disk.img", DISK_BYTES, SEED, b->path, sizeof(b->path));
-    blkguest_open(&b->guest, b->domain_dir, BLKWORLD_DEVID);
-    engine_start(b, poll);
-}
-
-/* The guest's half of a connection, without xenbus: a ring and a channel. */
-static void guest_ring(struct bench *b)
-{
-    struct blkguest *g = &b->guest;
-    struct err e;
-    g->protocol = &blk_protocol_native;
-    ring_front_init(&g->ring, g->memory.address, PAGE_BYTES, g->protocol->slot_bytes);
-    assert_int_equal(gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn, false, &g->ring_gref[0], &e), 0);
-    assert_int_equal(platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e), 0);
-}
-
-static void config_default(struct bench *b, const char *dma, struct blkqueue_config *out)
-{
-    *out = (struct blkqueue_config){
-        .front_domid = b->domid,
-        .ring_pages = 1,
-        .ring_ref = {b->guest.ring_gref[0]},
-        .port = b->guest.channel.port,
-        .protocol = b->guest.protocol,
-        .dma = dma_strategy_find(dma),
-        .image = b->image,
-        .limits = {.capacity_sectors = DISK_SECTORS,
-                   .sector_bytes = 512,
-                   .flush = true,
-                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
-    };
-}
-
-/* The words of the engine's next event about the queue. */
-static uint32_t next_event(struct bench *b)
-{
-    struct pollfd p = {engine_event_fd(b->engine), POLLIN, 0};
-    struct engine_event ev;
-    assert_int_equal(poll(&p, 1, BLKWORLD_PATIENCE_MS), 1);
-    assert_true(engine_event_next(b->engine, &ev));
-    assert_ptr_equal(ev.queue, b->queue);
-    return ev.words;
-}
-
-static int queue_attach(struct bench *b, const struct blkqueue_config *config)
-{
-    struct err e;
-    assert_int_equal(blkqueue_new(config, &b->queue, &e), 0);
-    engine_attach(b->engine, b->queue);
-    assert_int_equal(next_event(b), BLKQUEUE_ATTACHED);
-    return b->queue->result;
-}
-
-static void queue_detach(struct bench *b)
-{
-    engine_detach(b->engine, b->queue);
-    while (!(next_event(b) & BLKQUEUE_DETACHED))
-        ;
-    blkqueue_free(b->queue);
-}
-
-static void image_default(struct bench *b)
-{
-    struct image_config c = {.path = b->path};
-    assert_int_equal(image_open("raw", &c, &b->image, NULL), 0);
-}
-
-static void connect_default(struct bench *b, const char *dma)
-{
-    struct blkqueue_config c;
-    image_default(b);
-    guest_ring(b);
-    config_default(b, dma, &c);
-    if (queue_attach(b, &c))
-        fail_msg("%s", b->queue->err.text);
-}
-
-/* The guest's grants are free at once when the backend has let go. */
-static void guest_ring_end(struct bench *b)
-{
-    assert_int_equal(gnttab_end(platform_gnttab(b->guest.platform), b->guest.ring_gref[0]), 0);
-    platform_evtchn_close(b->guest.platform, &b->guest.channel);
-}
-
-static void disconnect(struct bench *b)
-{
-    queue_detach(b);
-    image_close(b->image);
-    guest_ring_end(b);
-}
-
-static void bench_stop(struct bench *b)
-{
-    engine_free(b->engine);
-    blkguest_close(&b->guest);
-    blkworld_wait_held(&b->world, b->domid, 0);
-    blkworld_stop(&b->world);
-}
-
-/* What lies in the file, read from outside. */
-static void file_expect(struct bench *b, uint64_t sector, const void *wanted, size_t bytes)
-{
-    static unsigned char got[DMA_SEGMENTS_MAX * PAGE_BYTES];
-    int fd = open(b->path, O_RDONLY);
-    assert_int_equal(pread(fd, got, bytes, (off_t)(sector * SECTOR_BYTES)), bytes);
-    assert_memory_equal(got, wanted, bytes);
-    close(fd);
-}
+#include "tests/engine_bench.h"
 
 /* ---- requests of every length reach the file and come back ---- */
 
@@ -195,72 +57,6 @@ static void test_all_lengths_arrive_whatever_the_dma_row_and_poll_mode(void **st
             }
             disconnect(&b);
         }
-        bench_stop(&b);
-    }
-}
-
-/* ---- indirect requests ---- */
-
-static void indirect_write_then_read(struct bench *b, unsigned segments, unsigned first, unsigned last)
-{
-    static unsigned char wanted[DMA_SEGMENTS_MAX * PAGE_BYTES];
-    struct blkguest *g = &b->guest;
-    size_t per_page = (last - first + 1) * SECTOR_BYTES;
-    for (unsigned i = 0; i < segments; i++) {
-        blkworld_pattern(g->data + i * PAGE_BYTES, i * 8, 8, segments + first);
-        memcpy(wanted + i * per_page, g->data + i * PAGE_BYTES + first * SECTOR_BYTES, per_page);
-    }
-    assert_int_equal(blkguest_do_indirect(g, BLKIF_OP_WRITE, 0, 0, segments, first, last), BLKIF_RSP_OKAY);
-    file_expect(b, 0, wanted, segments * per_page);
-    memset(g->data, 0xa5, segments * PAGE_BYTES);
-    uint32_t at = g->ring.req_prod_pvt;
-    assert_int_equal(blkguest_do_indirect(g, BLKIF_OP_READ, 0, 0, segments, first, last), BLKIF_RSP_OKAY);
-    struct blkif_response response;
-    memcpy(&response, ring_slot(&g->ring.ring, at), sizeof(response));
-    assert_int_equal(response.operation, BLKIF_OP_READ); /* not INDIRECT: Linux takes that for another's answer */
-    for (unsigned i = 0; i < segments; i++)
-        assert_memory_equal(g->data + i * PAGE_BYTES + first * SECTOR_BYTES, wanted + i * per_page, per_page);
-}
-
-static void test_indirect_requests_of_all_lengths_arrive(void **state)
-{
-    static const unsigned lengths[] = {1, 2, 11, 12, 100, 255, 256};
-    struct bench b;
-    (void)state;
-    bench_start(&b, "interrupt");
-    for (unsigned d = 0; d < dma_strategy_count; d++) {
-        connect_default(&b, dma_strategies[d]->name);
-        for (unsigned i = 0; i < ARRAY_SIZE(lengths); i++) {
-            indirect_write_then_read(&b, lengths[i], 0, 7);
-            indirect_write_then_read(&b, lengths[i], 3, 4); /* no two segments are adjacent: a vector of all */
-        }
-        assert_int_equal(blkcounter_get(&b.queue->stats.errors), 0);
-        disconnect(&b);
-    }
-    bench_stop(&b);
-}
-
-/* More large requests than there are books for: each waits for its turn, small ones come in between. */
-static void test_large_requests_take_turns_and_none_is_lost(void **state)
-{
-    (void)state;
-    for (unsigned d = 0; d < dma_strategy_count; d++) {
-        struct bench b;
-        uint64_t id;
-        bench_start(&b, d ? "adaptive" : "interrupt");
-        connect_default(&b, dma_strategies[d]->name);
-        for (unsigned n = 0, out = 0; n < 1000 || out;) {
-            for (; n < 1000 && ring_front_room(&b.guest.ring); n++, out++)
-                if (n % 7 == 6)
-                    blkguest_put(&b.guest, BLKIF_OP_READ, 0, 0, 1, 0, 7);
-                else
-                    blkguest_put_indirect(&b.guest, n % 2 ? BLKIF_OP_READ : BLKIF_OP_WRITE, 0, 0, 12 + n % 245, 0, 7);
-            blkguest_kick(&b.guest);
-            assert_int_equal(blkguest_take(&b.guest, &id), BLKIF_RSP_OKAY);
-            out--;
-        }
-        assert_int_equal(blkcounter_get(&b.queue->stats.requests), 1000);
-        disconnect(&b);
         bench_stop(&b);
     }
 }
@@ -588,8 +384,6 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_poll_modes_are_chosen_by_name),
         cmocka_unit_test(test_all_lengths_arrive_whatever_the_dma_row_and_poll_mode),
-        cmocka_unit_test(test_indirect_requests_of_all_lengths_arrive),
-        cmocka_unit_test(test_large_requests_take_turns_and_none_is_lost),
         cmocka_unit_test(test_pieces_and_holes_of_an_image_land_where_they_belong),
         cmocka_unit_test(test_a_file_made_shorter_fails_requests_and_nothing_else),
         cmocka_unit_test(test_an_error_of_the_kernel_is_the_requests_error),

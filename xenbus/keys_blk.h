@@ -7,7 +7,9 @@
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
  *                                discard-enable, domzero/{offset,size,direct-io,dma}
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments; then, with
- *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache
+ *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
+ *                                and where it discards feature-discard, discard-granularity, discard-alignment,
+ *                                discard-secure (0)
  *   frontend → its dir           with state 3: ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol,
  *                                feature-persistent
  *
@@ -34,6 +36,7 @@ struct keys_blk_config {
     char path[512];  /* behind it; absolute */
     bool readonly;   /* mode is not "w" */
     bool cdrom, removable;
+    bool discard;          /* the guest may punch holes into it; on where nobody said anything */
     bool direct_io;        /* O_DIRECT instead of the page cache */
     uint64_t offset_bytes; /* where the disk begins in the file */
     uint64_t size_bytes;   /* its size; 0: to the end of the file */
@@ -73,6 +76,8 @@ struct keys_blk_disk {
     uint32_t sector_bytes, physical_sector_bytes;
     uint32_t info; /* KEYS_BLK_INFO_* */
     bool flush_cache;
+    bool discard;
+    uint32_t discard_granularity_bytes, discard_alignment_bytes; /* read: sector size and 0 where not said */
 };
 int keys_blk_disk_write(const struct xb_device *back, store_tx tx, const struct keys_blk_disk *disk, struct err *e);
 int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk, struct err *e);

@@ -123,6 +123,11 @@ static bool step_take_over(struct blkdev *d)
     return stepped;
 }
 
+static bool device_discards(const struct blkdev *d)
+{
+    return d->config.discard && d->image->discard;
+}
+
 static void queue_config(const struct blkdev *d, const struct keys_blk_front *front, struct blkqueue_config *out)
 {
     const struct image *image = d->image;
@@ -137,6 +142,7 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
                    .sector_bytes = image->sector_bytes,
                    .read_only = image->readonly,
                    .flush = true,
+                   .discard = device_discards(d),
                    .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
     memcpy(out->ring_ref, front->ring_ref, sizeof(out->ring_ref));
@@ -249,6 +255,7 @@ void blkdev_retry(struct blkdev *d)
 static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
     const struct blkdev *d = arg;
+    const uint32_t granularity = d->image->discard_granularity_bytes;
     const struct keys_blk_disk disk = {
         .sectors = d->image->size_bytes / SECTOR_BYTES,
         .sector_bytes = d->image->sector_bytes,
@@ -256,6 +263,9 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
         .info = (d->config.cdrom ? KEYS_BLK_INFO_CDROM : 0) | (d->config.removable ? KEYS_BLK_INFO_REMOVABLE : 0) |
                 (d->image->readonly ? KEYS_BLK_INFO_READONLY : 0),
         .flush_cache = true,
+        .discard = device_discards(d),
+        .discard_granularity_bytes = granularity,
+        .discard_alignment_bytes = (uint32_t)((granularity - d->image->base_bytes % granularity) % granularity),
     };
     int rc = xb_device_confirm_peer(xb, tx, e); /* or the queue serves rings that were replaced meanwhile */
     if (!rc)
@@ -320,7 +330,7 @@ void blkdev_queue_event(struct blkdev *d, uint32_t words)
 
 void blkdev_tick(struct blkdev *d)
 {
-    char text[512];
+    char text[768];
     uint64_t failed;
     if (d->phase != BLKDEV_ATTACHED || d->removed)
         return;

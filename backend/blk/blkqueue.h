@@ -25,7 +25,8 @@
  * Order: requests run at the same time and in no order, as the protocol allows. A flush covers the writes that were
  * answered before it was taken, because these are with the kernel by then: fdatasync() does the rest. One of these runs
  * at a time for a queue; flushes that come meanwhile share the next, so a guest that floods flushes keeps one worker of
- * the kernel busy and not all. A flush with data syncs first and then writes.
+ * the kernel busy and not all. A flush with data syncs first and then writes. Discards are
+ * done one after the other for the same reason.
  */
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
@@ -121,6 +122,10 @@ struct blkqueue {
     struct uring_op sync_op;
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
+
+    struct uring_op discard_op;
+    struct blk_request *discard_running;
+    struct blk_request *discard_waiting, *discard_last; /* a queue by next; _last: valid where _waiting is not NULL */
 
     struct dma *dma;
     struct gntmap *map;

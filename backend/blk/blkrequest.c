@@ -2,6 +2,7 @@
 #include "backend/blk/blkrequest.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <string.h>
 
 static void piece_submit(struct blk_piece *p);
@@ -40,7 +41,10 @@ static void request_end(struct blk_request *r)
         blkcounter_add(&q->stats.io_errors, 1);
         blkcounter_set(&q->stats.last_io_errno, (uint64_t)r->error);
     }
-    blkqueue_answer(q, r->id, r->operation_raw, r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY);
+    int16_t status = r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY;
+    if (r->error == EOPNOTSUPP && r->operation_raw == BLKIF_OP_DISCARD)
+        status = BLKIF_RSP_EOPNOTSUPP; /* the frontend sends no more of them */
+    blkqueue_answer(q, r->id, r->operation_raw, status);
     request_free(r);
 }
 
@@ -238,6 +242,51 @@ void blkrequest_count_get(struct blkqueue *q, int code)
     }
 }
 
+static void discard_done(struct uring_op *op, int result, uint32_t cqe_flags);
+
+/* Begins the oldest discard that waits. */
+static void discard_start(struct blkqueue *q)
+{
+    struct blk_request *r = q->discard_running = q->discard_waiting;
+    if (!r)
+        return;
+    q->discard_waiting = r->next;
+    const struct image *image = q->config.image;
+    struct image_extent extent[IMAGE_EXTENTS_MAX];
+    int n = image->format->map(image, r->offset_bytes, r->length_bytes, true, extent);
+    assert(n == 1 && extent[0].kind == IMAGE_DATA); /* or the image would not offer discards */
+    q->discard_op.fn = discard_done;
+    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->discard_op);
+    io_uring_prep_fallocate(sqe, extent[0].fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, extent[0].offset_bytes,
+                            extent[0].length_bytes);
+    sqe_set_file(sqe, q, extent[0].fd);
+    flight_begin(q, true);
+}
+
+static void discard_done(struct uring_op *op, int result, uint32_t cqe_flags)
+{
+    (void)cqe_flags;
+    struct blkqueue *q = container_of(op, struct blkqueue, discard_op);
+    struct blk_request *r = q->discard_running;
+    flight_end(q, true);
+    r->error = result < 0 ? -result : 0;
+    discard_start(q);
+    request_end(r);
+}
+
+static void request_discard(struct blk_request *r)
+{
+    struct blkqueue *q = r->queue;
+    r->next = NULL;
+    if (q->discard_waiting)
+        q->discard_last->next = r;
+    else
+        q->discard_waiting = r;
+    q->discard_last = r;
+    if (!q->discard_running)
+        discard_start(q);
+}
+
 /* 0, or the request is to be refused: the reason is counted. */
 static int request_get(struct blk_request *r, const struct blkreq *req, const struct blkreq_segment *from)
 {
@@ -267,6 +316,10 @@ static void request_count(struct blkqueue *q, const struct blkreq *req)
         blkcounter_add(&q->stats.flushes, 1);
         blkcounter_add(&q->stats.sectors_written, req->sector_count);
         break;
+    case BLKIF_OP_DISCARD:
+        blkcounter_add(&q->stats.discards, 1);
+        blkcounter_add(&q->stats.sectors_discarded, req->sector_count);
+        break;
     default: blkcounter_add(&q->stats.writes, 1); blkcounter_add(&q->stats.sectors_written, req->sector_count);
     }
 }
@@ -292,6 +345,8 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
     r->has_data = req->segment_count > 0;
     if (req->operation == BLKIF_OP_FLUSH_DISKCACHE)
         request_sync(r);
+    else if (req->operation == BLKIF_OP_DISCARD)
+        request_discard(r);
     else
         request_transfer(r);
 }

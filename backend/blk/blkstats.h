@@ -15,17 +15,18 @@ typedef _Atomic uint64_t blkcounter;
 struct blkstats {
     blkcounter requests; /* taken from the ring, bad ones included */
     blkcounter reads, writes, flushes;
-    blkcounter syncs;                         /* fdatasync()s for these flushes */
-    blkcounter sectors_read, sectors_written; /* of 512 bytes, asked for */
-    blkcounter errors;                        /* answered with an error, of whatever kind */
-    blkcounter bad_requests[BLKREQ_E_COUNT_]; /* by code of ring/blkreq.h */
-    blkcounter bad_grants[GRANT_E_COUNT_];    /* by code of grant/gntmap.h */
-    blkcounter io_errors;                     /* the storage's, or ours */
-    blkcounter last_io_errno;                 /* positive */
-    blkcounter batches;                       /* times that responses were published */
-    blkcounter notifications;                 /* sent */
-    blkcounter events;                        /* received */
-    blkcounter pauses;                        /* of a peer that sent events without cause */
+    blkcounter syncs; /* fdatasync()s for these flushes */
+    blkcounter discards;
+    blkcounter sectors_read, sectors_written, sectors_discarded; /* of 512 bytes, asked for */
+    blkcounter errors;                                           /* answered with an error, of whatever kind */
+    blkcounter bad_requests[BLKREQ_E_COUNT_];                    /* by code of ring/blkreq.h */
+    blkcounter bad_grants[GRANT_E_COUNT_];                       /* by code of grant/gntmap.h */
+    blkcounter io_errors;                                        /* the storage's, or ours */
+    blkcounter last_io_errno;                                    /* positive */
+    blkcounter batches;                                          /* times that responses were published */
+    blkcounter notifications;                                    /* sent */
+    blkcounter events;                                           /* received */
+    blkcounter pauses;                                           /* of a peer that sent events without cause */
     blkcounter dma_copied_bytes, dma_maps, dma_registered_bytes, dma_plain; /* as of the last refresh */
 };
 
