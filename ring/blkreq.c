@@ -21,12 +21,18 @@ static bool operation_offered(const struct blkreq_wire *wire, const struct blkre
     case BLKIF_OP_READ:
     case BLKIF_OP_WRITE: return true;
     case BLKIF_OP_FLUSH_DISKCACHE: return limits->flush;
+    case BLKIF_OP_WRITE_BARRIER: return limits->barrier;
     case BLKIF_OP_DISCARD: return limits->discard && !(wire->discard_flag & BLKIF_DISCARD_SECURE);
     case BLKIF_OP_INDIRECT:
         return limits->indirect_segments_max &&
                (wire->indirect_operation == BLKIF_OP_READ || wire->indirect_operation == BLKIF_OP_WRITE);
     default: return false;
     }
+}
+
+static bool operation_may_be_empty(uint8_t operation)
+{
+    return operation == BLKIF_OP_FLUSH_DISKCACHE || operation == BLKIF_OP_WRITE_BARRIER;
 }
 
 static uint32_t sectors_per_block(const struct blkreq_limits *limits)
@@ -60,7 +66,7 @@ static int span_check(uint8_t operation, const struct blkreq_limits *limits, str
         return BLKREQ_E_READ_ONLY;
     if (!req->sector_count) {
         req->sector = 0;
-        return operation == BLKIF_OP_FLUSH_DISKCACHE ? 0 : BLKREQ_E_RANGE;
+        return operation_may_be_empty(operation) ? 0 : BLKREQ_E_RANGE;
     }
     if (req->sector % per_block || req->sector_count % per_block ||
         !span_fits(req->sector, req->sector_count, MIN(limits->capacity_sectors, SECTORS_LIMIT)))
@@ -96,7 +102,7 @@ int blkreq_check(const struct blkreq_wire *wire, const struct blkreq_limits *lim
         out->sector_count = wire->discard_sectors;
         code = span_check(op, limits, out);
     } else {
-        if (wire->segment_count > BLKREQ_SEGMENTS_MAX || (!wire->segment_count && op != BLKIF_OP_FLUSH_DISKCACHE))
+        if (wire->segment_count > BLKREQ_SEGMENTS_MAX || (!wire->segment_count && !operation_may_be_empty(op)))
             return BLKREQ_E_SEGMENT_COUNT;
         out->segment_count = wire->segment_count;
         code = segments_check(wire->segment, limits, out, out->segment);

@@ -5,8 +5,8 @@
  * one flat function, and what it returns in `struct blkreq` is trusted afterwards. All sector numbers are in units of
  * 512 bytes whatever the disk's sector size; they must be multiples of it. A request that fails a check is answered
  * with BLKIF_RSP_ERROR (or EOPNOTSUPP for an operation that was not offered) and counted under its code; the device
- * lives. READ and WRITE are always offered, FLUSH_DISKCACHE, DISCARD and INDIRECT where the limits say so; BARRIER is
- * not. A flush may carry data segments: it is then a flush followed by that write, as QEMU has it; without any its
+ * lives. READ and WRITE are always offered, FLUSH_DISKCACHE, WRITE_BARRIER, DISCARD and INDIRECT where the limits say
+ * so. A flush may carry data segments: it is then a flush followed by that write, as QEMU has it; without any its
  * sector number means nothing and is not looked at. A secure discard is never offered.
  *
  * An indirect request has its segments in pages of the guest's, which the codec does not reach. Its decode checks what
@@ -67,6 +67,7 @@ struct blkreq_limits {
     uint32_t sector_bytes;     /* 512 or 4096: ours, asserted to divide a page into whole sectors */
     bool read_only;
     bool flush;                     /* BLKIF_OP_FLUSH_DISKCACHE offered */
+    bool barrier;                   /* BLKIF_OP_WRITE_BARRIER offered */
     bool discard;                   /* BLKIF_OP_DISCARD offered */
     uint16_t indirect_segments_max; /* 0: BLKIF_OP_INDIRECT is not offered; <= BLKREQ_INDIRECT_SEGMENTS_MAX */
 };

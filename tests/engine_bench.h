@@ -66,6 +66,7 @@ static inline void config_default(struct bench *b, const char *dma, struct blkqu
         .limits = {.capacity_sectors = DISK_SECTORS,
                    .sector_bytes = 512,
                    .flush = true,
+                   .barrier = true,
                    .discard = true,
                    .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };

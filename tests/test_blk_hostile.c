@@ -145,7 +145,9 @@ SPOIL_DISCARD(behind, d->sector_number = 1ull << 55; d->nr_sectors = 8)
 SPOIL_DISCARD(secure, d->flag = BLKIF_DISCARD_SECURE; d->nr_sectors = 8)
 
 SPOIL(operation_unknown, r->operation = 77)
-SPOIL(operation_barrier, r->operation = BLKIF_OP_WRITE_BARRIER)
+SPOIL(barrier_crosses_end, r->operation = BLKIF_OP_WRITE_BARRIER; r->sector_number = DISK_SECTORS)
+SPOIL(barrier_bad_gref, r->operation = BLKIF_OP_WRITE_BARRIER; r->seg[0].gref = 3)
+SPOIL(barrier_twelve_segments, r->operation = BLKIF_OP_WRITE_BARRIER; r->nr_segments = 12)
 SPOIL(no_segments, r->nr_segments = 0)
 SPOIL(twelve_segments, r->nr_segments = 12)
 SPOIL(many_segments, r->nr_segments = 255)
@@ -175,7 +177,9 @@ SPOIL(gref_last_of_eleven, r->nr_segments = 11; for (unsigned i = 0; i < 11; i++
     }
 static const struct bad_request bad_requests[] = {
     ROW(operation_unknown, EOPNOTSUPP),
-    ROW(operation_barrier, EOPNOTSUPP),
+    ROW(barrier_crosses_end, ERROR),
+    ROW(barrier_bad_gref, ERROR),
+    ROW(barrier_twelve_segments, ERROR),
     ROW(discard_nothing, ERROR),
     ROW(discard_past_end, ERROR),
     ROW(discard_wraps, ERROR),
@@ -280,6 +284,8 @@ static void test_lesson_142_a_read_only_disk_is_not_written_whatever_the_guest_s
     blkguest_connect(&g, NULL);
     assert_int_equal(blkguest_do(&g, BLKIF_OP_WRITE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
     assert_int_equal(blkguest_do(&g, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do(&g, BLKIF_OP_WRITE_BARRIER, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do(&g, BLKIF_OP_WRITE_BARRIER, 0, 0, 0, 0, 0), BLKIF_RSP_OKAY);
     assert_int_equal(blkguest_do_indirect(&g, BLKIF_OP_WRITE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
     assert_int_equal(blkguest_do_indirect(&g, BLKIF_OP_WRITE, 0, 0, 200, 0, 7), BLKIF_RSP_ERROR);
     struct blkreq discard = {.id = ++g.next_id, .operation = BLKIF_OP_DISCARD, .sector_count = 8};

@@ -405,6 +405,23 @@ static void test_segments_of_an_indirect_request_obey_the_same_rules(void **stat
     }
 }
 
+static void test_a_barrier_obeys_the_rules_of_a_flush(void **state)
+{
+    (void)state;
+    struct blkreq_limits limits = disk;
+    struct blkreq out;
+    for (unsigned n = 0; n <= 11; n++) {
+        struct blkreq in = plain(BLKIF_OP_WRITE_BARRIER, 4096 - n * 8, n);
+        limits.barrier = false;
+        assert_int_equal(decode_of(&in, &limits), BLKREQ_E_OPERATION);
+        limits.barrier = true;
+        assert_int_equal(pass(&blk_protocol_native, &in, &limits, &out), 0);
+        assert_true(out.operation == BLKIF_OP_WRITE_BARRIER && out.sector_count == n * 8);
+        in.sector++;
+        assert_int_equal(decode_of(&in, &limits), n ? BLKREQ_E_RANGE : 0);
+    }
+}
+
 static void test_a_discard_stays_on_its_disk_whatever_its_length(void **state)
 {
     (void)state;
@@ -507,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_an_indirect_request_has_as_many_segments_as_were_offered),
         cmocka_unit_test(test_only_reads_and_writes_are_indirect),
         cmocka_unit_test(test_segments_of_an_indirect_request_obey_the_same_rules),
+        cmocka_unit_test(test_a_barrier_obeys_the_rules_of_a_flush),
         cmocka_unit_test(test_a_discard_stays_on_its_disk_whatever_its_length),
         cmocka_unit_test(test_lesson_216_response_padding_is_zero),
         cmocka_unit_test(test_requests_leak_nothing_between_their_fields),

@@ -310,6 +310,7 @@ static void test_a_connected_device_has_exactly_xens_keys(void **state)
                                        "discard-enable",
                                        "discard-granularity",
                                        "discard-secure",
+                                       "feature-barrier",
                                        "feature-discard",
                                        "feature-flush-cache",
                                        "feature-max-indirect-segments",

@@ -177,6 +177,66 @@ static void test_a_discard_that_fails_is_answered_as_it_failed(void **state)
     bench_stop(&b);
 }
 
+/* ---- barriers ---- */
+
+static uint64_t put_anything(struct blkguest *g, unsigned n)
+{
+    switch (n % 6) {
+    case 0: return blkguest_put_indirect(g, BLKIF_OP_READ, 0, 0, 200, 0, 7);
+    case 1: return blkguest_put(g, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0);
+    case 2: return blkguest_put_discard(g, 1024, 8);
+    case 3: return blkguest_put(g, BLKIF_OP_READ, 64, 100, 11, 0, 7);
+    default: return blkguest_put(g, BLKIF_OP_WRITE, 64, n % 8, 1, 0, 7);
+    }
+}
+
+/* Whatever is under way: what came before a barrier is answered before it, what came after it after it. */
+static void test_nothing_passes_a_barrier(void **state)
+{
+    struct bench b;
+    (void)state;
+    for (unsigned d = 0; d < dma_strategy_count; d++) {
+        bench_start(&b, d ? "adaptive" : "interrupt");
+        connect_default(&b, dma_strategies[d]->name);
+        for (unsigned round = 0; round < 100; round++) {
+            uint64_t barrier[32] = {0}, id, last = 0;
+            unsigned out = 0, barriers = 0, passed = 0;
+            for (; ring_front_room(&b.guest.ring); out++)
+                if ((out + round) % 9 == 0)
+                    barrier[barriers++] = last =
+                        blkguest_put(&b.guest, BLKIF_OP_WRITE_BARRIER, 64, 20, (out + round) % 2, 0, 7);
+                else
+                    last = put_anything(&b.guest, out * 7 + round);
+            barrier[barriers] = last + 1;
+            blkguest_kick(&b.guest);
+            for (; out; out--) {
+                assert_int_equal(blkguest_take(&b.guest, &id), BLKIF_RSP_OKAY);
+                assert_true(id <= barrier[passed] && (!passed || id > barrier[passed - 1]));
+                passed += id == barrier[passed];
+            }
+            assert_int_equal(passed, barriers);
+        }
+        disconnect(&b);
+        bench_stop(&b);
+    }
+}
+
+static void test_a_barrier_syncs_before_and_after_its_data(void **state)
+{
+    struct bench b;
+    (void)state;
+    bench_start(&b, "interrupt");
+    connect_default(&b, "pin");
+    memset(b.guest.data, 0x42, PAGE_BYTES);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_WRITE_BARRIER, 16, 0, 1, 0, 7), BLKIF_RSP_OKAY);
+    file_expect(&b, 16, b.guest.data, PAGE_BYTES);
+    assert_int_equal(blkcounter_get(&b.queue->stats.syncs), 2);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_WRITE_BARRIER, 0, 0, 0, 0, 0), BLKIF_RSP_OKAY);
+    assert_int_equal(blkcounter_get(&b.queue->stats.syncs), 3);
+    disconnect(&b);
+    bench_stop(&b);
+}
+
 int main(int argc, char **argv)
 {
     blkworld_child(argc, argv);
@@ -186,6 +246,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_discard_punches_a_hole_and_touches_nothing_beside_it),
         cmocka_unit_test(test_discards_wait_for_each_other_and_none_is_lost),
         cmocka_unit_test(test_a_discard_that_fails_is_answered_as_it_failed),
+        cmocka_unit_test(test_nothing_passes_a_barrier),
+        cmocka_unit_test(test_a_barrier_syncs_before_and_after_its_data),
     };
     return cmocka_run_group_tests_name("engine_wide", tests, NULL, NULL);
 }

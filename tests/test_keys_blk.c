@@ -354,6 +354,7 @@ static void test_a_disk_reads_back(void **state)
                                      .physical_sector_bytes = 8192,
                                      .info = KEYS_BLK_INFO_READONLY | KEYS_BLK_INFO_CDROM,
                                      .flush_cache = true,
+                                     .barrier = true,
                                      .discard = true,
                                      .discard_granularity_bytes = 65536,
                                      .discard_alignment_bytes = 512};
@@ -363,7 +364,7 @@ static void test_a_disk_reads_back(void **state)
     assert_int_equal(keys_blk_disk_write(&f->back, STORE_NO_TX, &in, NULL), 0);
     assert_int_equal(keys_blk_disk_read(&f->front, &out, NULL), 0);
     assert_true(out.sectors == in.sectors && out.sector_bytes == 4096 && out.physical_sector_bytes == 8192);
-    assert_true(out.info == in.info && out.flush_cache);
+    assert_true(out.info == in.info && out.flush_cache && out.barrier);
     assert_true(out.discard && out.discard_granularity_bytes == 65536 && out.discard_alignment_bytes == 512);
     expect(f, f->back.dir, "discard-secure", "0");
     const struct keys_blk_disk without = {.sectors = 8, .sector_bytes = 512, .physical_sector_bytes = 512};

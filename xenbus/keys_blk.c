@@ -269,6 +269,7 @@ int keys_blk_disk_write(const struct xb_device *back, store_tx tx, const struct 
     r = r ? r : write_number(back, tx, "physical-sector-size", disk->physical_sector_bytes, e);
     r = r ? r : write_number(back, tx, "info", disk->info, e);
     r = r ? r : write_number(back, tx, "feature-flush-cache", disk->flush_cache, e);
+    r = r ? r : write_number(back, tx, "feature-barrier", disk->barrier, e);
     return r ? r : write_discard(back, tx, disk, e);
 }
 
@@ -303,7 +304,7 @@ int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk
     uint64_t sectors, sector, physical, info;
     const struct xb_key alignment_key = {.name = "discard-alignment", .max = UINT32_MAX};
     uint64_t granularity, alignment;
-    bool flush = false, discard = false;
+    bool flush = false, barrier = false, discard = false;
     int r = xb_key_read(c, STORE_NO_TX, dir, &sectors_key, &sectors, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &sector_key, &sector, e);
     if (r)
@@ -314,6 +315,7 @@ int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &info_key, &info, e);
     r = r ? r : read_bool(front, dir, "feature-flush-cache", &flush, e);
     const struct xb_key granularity_key = {.name = "discard-granularity", .min = 1, .max = UINT32_MAX, .def = sector};
+    r = r ? r : read_bool(front, dir, "feature-barrier", &barrier, e);
     r = r ? r : read_bool(front, dir, "feature-discard", &discard, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &granularity_key, &granularity, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &alignment_key, &alignment, e);
@@ -326,6 +328,7 @@ int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk
         .physical_sector_bytes = (uint32_t)physical,
         .info = (uint32_t)info & (KEYS_BLK_INFO_CDROM | KEYS_BLK_INFO_REMOVABLE | KEYS_BLK_INFO_READONLY),
         .flush_cache = flush,
+        .barrier = barrier,
         .discard = discard,
         .discard_granularity_bytes = (uint32_t)granularity,
         .discard_alignment_bytes = (uint32_t)alignment,

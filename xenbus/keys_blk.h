@@ -8,6 +8,7 @@
  *                                discard-enable, domzero/{offset,size,direct-io,dma}
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
+ *                                feature-barrier,
  *                                and where it discards feature-discard, discard-granularity, discard-alignment,
  *                                discard-secure (0)
  *   frontend → its dir           with state 3: ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol,
@@ -75,7 +76,7 @@ struct keys_blk_disk {
     uint64_t sectors; /* 512-byte units */
     uint32_t sector_bytes, physical_sector_bytes;
     uint32_t info; /* KEYS_BLK_INFO_* */
-    bool flush_cache;
+    bool flush_cache, barrier;
     bool discard;
     uint32_t discard_granularity_bytes, discard_alignment_bytes; /* read: sector size and 0 where not said */
 };

@@ -142,6 +142,7 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
                    .sector_bytes = image->sector_bytes,
                    .read_only = image->readonly,
                    .flush = true,
+                   .barrier = true,
                    .discard = device_discards(d),
                    .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
@@ -263,6 +264,7 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
         .info = (d->config.cdrom ? KEYS_BLK_INFO_CDROM : 0) | (d->config.removable ? KEYS_BLK_INFO_REMOVABLE : 0) |
                 (d->image->readonly ? KEYS_BLK_INFO_READONLY : 0),
         .flush_cache = true,
+        .barrier = true,
         .discard = device_discards(d),
         .discard_granularity_bytes = granularity,
         .discard_alignment_bytes = (uint32_t)((granularity - d->image->base_bytes % granularity) % granularity),

@@ -167,8 +167,19 @@ static void indirect_begin(struct blkqueue *q, struct blkreq *req)
         blkrequest_start(q, req, q->reactor->segment);
 }
 
+static bool all_idle(const struct blkqueue *q)
+{
+    return blkpool_idle(&q->small) && blkpool_idle(&q->large);
+}
+
+static bool request_may_begin(const struct blkqueue *q, const struct blkreq *req)
+{
+    return blkrequest_is_barrier(req) ? all_idle(q) : !blkrequest_is_large(req) || q->large.free_count;
+}
+
 static void request_begin(struct blkqueue *q, struct blkreq *req)
 {
+    q->barrier = blkrequest_is_barrier(req);
     if (req->indirect_pages)
         indirect_begin(q, req);
     else
@@ -183,7 +194,7 @@ static void request_take(struct blkqueue *q)
     int code = q->config.protocol->decode(slot, &q->config.limits, &req);
     if (code) {
         request_refuse(q, &req, code);
-    } else if (blkrequest_is_large(&req) && !q->large.free_count) {
+    } else if (!request_may_begin(q, &req)) {
         q->waiting = req;
         q->parked = true;
     } else {
@@ -193,18 +204,24 @@ static void request_take(struct blkqueue *q)
 
 void blkqueue_unpark(struct blkqueue *q)
 {
-    if (!q->parked || !q->large.free_count)
+    if (!q->parked && !q->barrier)
         return;
-    q->parked = false;
-    request_begin(q, &q->waiting);
-    blkqueue_activate(q);
+    if (q->barrier && !all_idle(q))
+        return;
+    q->barrier = false;
+    if (q->parked && request_may_begin(q, &q->waiting)) {
+        q->parked = false;
+        request_begin(q, &q->waiting);
+    }
+    if (!q->parked)
+        blkqueue_activate(q);
 }
 
 unsigned blkqueue_take(struct blkqueue *q)
 {
     uint32_t waiting, n = 0;
     assert(q->state == BLKQUEUE_RUNNING);
-    if (q->parked) {
+    if (q->parked || q->barrier) {
         list_remove(&q->active_link);
         return 0;
     }
@@ -213,7 +230,7 @@ unsigned blkqueue_take(struct blkqueue *q)
         return 0;
     }
     uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
-    for (; n < budget && !q->parked; n++)
+    for (; n < budget && !q->parked && !q->barrier; n++)
         request_take(q);
     if (n) {
         blkcounter_add(&q->stats.requests, n);

@@ -26,7 +26,8 @@
  * answered before it was taken, because these are with the kernel by then: fdatasync() does the rest. One of these runs
  * at a time for a queue; flushes that come meanwhile share the next, so a guest that floods flushes keeps one worker of
  * the kernel busy and not all. A flush with data syncs first and then writes. Discards are
- * done one after the other for the same reason.
+ * done one after the other for the same reason. A barrier is parked until all requests before it have ended, then it
+ * syncs, writes, syncs again, and only after that is the next request taken: nothing passes it in either direction.
  */
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
@@ -112,7 +113,8 @@ struct blkqueue {
     struct ring_back ring;
     uint32_t request_count; /* ring.entries */
     struct blkpool small, large;
-    bool parked; /* taken from the ring, waiting for a large request: `waiting` */
+    bool parked;  /* taken from the ring, and has to wait: `waiting` */
+    bool barrier; /* one is under way: nothing else is */
     struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
@@ -173,7 +175,7 @@ void blkqueue_refresh(struct blkqueue *q);
 /* ---- reactor: the data path (blkqueue.c, blkrequest.c) ---- */
 /* Takes what its budget allows: the number of requests. */
 unsigned blkqueue_take(struct blkqueue *q);
-/* A large request is free again: starts what is parked, also while the queue drains. */
+/* A request has ended: starts what is parked if that was what it waited for, also while the queue drains. */
 void blkqueue_unpark(struct blkqueue *q);
 /* Is there anything in the ring? Reads one word. */
 bool blkqueue_waiting(const struct blkqueue *q);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 static void piece_submit(struct blk_piece *p);
+static void request_sync(struct blk_request *r);
 
 /* What a buffered file cannot do at once, and every sync, is done by threads of io_uring. */
 static void flight_begin(struct blkqueue *q, bool threaded)
@@ -48,13 +49,24 @@ static void request_end(struct blk_request *r)
     request_free(r);
 }
 
+/* All pieces have ended. */
+static void request_data_end(struct blk_request *r)
+{
+    if (!r->sync_last || r->error) {
+        request_end(r);
+        return;
+    }
+    r->sync_last = false;
+    request_sync(r);
+}
+
 static void piece_end(struct blk_piece *p, int error)
 {
     struct blk_request *r = p->request;
     if (!r->error)
         r->error = error;
     if (--r->parts == 0)
-        request_end(r);
+        request_data_end(r);
 }
 
 /* Drops what the kernel has done from the front of the piece's vector. */
@@ -215,10 +227,12 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
         struct blk_request *next = r->next;
         if (result < 0)
             r->error = -result;
-        if (r->has_data && !r->error)
+        if (r->data_next && !r->error) {
+            r->data_next = false;
             request_transfer(r);
-        else
+        } else {
             request_end(r);
+        }
         r = next;
     }
 }
@@ -313,6 +327,7 @@ static void request_count(struct blkqueue *q, const struct blkreq *req)
         blkcounter_add(&q->stats.sectors_read, req->sector_count);
         break;
     case BLKIF_OP_FLUSH_DISKCACHE:
+    case BLKIF_OP_WRITE_BARRIER:
         blkcounter_add(&q->stats.flushes, 1);
         blkcounter_add(&q->stats.sectors_written, req->sector_count);
         break;
@@ -343,7 +358,9 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
         return;
     }
     r->has_data = req->segment_count > 0;
-    if (req->operation == BLKIF_OP_FLUSH_DISKCACHE)
+    r->data_next = r->has_data && (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req));
+    r->sync_last = r->has_data && blkrequest_is_barrier(req);
+    if (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req))
         request_sync(r);
     else if (req->operation == BLKIF_OP_DISCARD)
         request_discard(r);

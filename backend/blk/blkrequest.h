@@ -31,8 +31,9 @@ struct blk_request {
     uint64_t id;
     uint8_t operation_raw;
     bool write, has_data;
-    int error;      /* the first, as a positive errno */
-    unsigned parts; /* pieces that have not ended */
+    bool data_next, sync_last; /* what follows: the data after a sync, a sync after the data */
+    int error;                 /* the first, as a positive errno */
+    unsigned parts;            /* pieces that have not ended */
     uint64_t offset_bytes, length_bytes;
     struct dma_io dma;
     struct iovec *iov; /* dma.segments_max + IMAGE_EXTENTS_MAX of them: each piece may split one */
@@ -43,6 +44,10 @@ struct blk_request {
 void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment);
 /* Counts why a request's memory could not be had: GRANT_E_* or -errno; 0 is fine. */
 void blkrequest_count_get(struct blkqueue *q, int code);
+static inline bool blkrequest_is_barrier(const struct blkreq *req)
+{
+    return req->operation == BLKIF_OP_WRITE_BARRIER;
+}
 /* Does it need one of the large requests? */
 static inline bool blkrequest_is_large(const struct blkreq *req)
 {
