@@ -358,6 +358,20 @@ static void test_a_directory_that_vanishes_takes_its_device_along(void **state)
     scene_stop(&s);
 }
 
+/* The end of the old directory and the beginning of the new one may be seen in one look. */
+static void test_a_device_that_is_made_anew_at_once_is_seen(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_world(&s);
+    for (unsigned round = 0; round < 200; round++) {
+        blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
+        blkworld_wait_back(&s.world, s.domid, BLKWORLD_DEVID, XenbusStateInitWait);
+        blkworld_remove(&s.world, s.domid, BLKWORLD_DEVID);
+    }
+    blkworld_stop(&s.world);
+}
+
 static void test_a_toolstack_that_asks_for_the_end_gets_it(void **state)
 {
     struct scene s;
@@ -537,6 +551,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_device_that_cannot_be_says_why_and_closes),
         cmocka_unit_test(test_two_devices_cannot_write_one_image),
         cmocka_unit_test(test_a_directory_that_vanishes_takes_its_device_along),
+        cmocka_unit_test(test_a_device_that_is_made_anew_at_once_is_seen),
         cmocka_unit_test(test_a_toolstack_that_asks_for_the_end_gets_it),
         cmocka_unit_test(test_lesson_350_a_guest_killed_amid_io_leaves_nothing_held),
         cmocka_unit_test(test_a_killed_guests_neighbour_is_served_on),

@@ -232,10 +232,11 @@ void blkdev_own_event(struct blkdev *d)
     _cleanup_free_ char *text = NULL;
     int rc = store_read(d->xb.store, STORE_NO_TX, &text, NULL, "%s/state", d->xb.dir);
     d->dirty = true;
-    if (rc == -ENOENT)
+    xb_state state = rc ? XenbusStateUnknown : xb_state_parse(text);
+    /* Initialising is what a toolstack writes and we never do: the directory was made anew since we last looked. */
+    if (rc == -ENOENT || (state == XenbusStateInitialising && d->xb.state != state))
         d->removed = true;
-    else if (!rc && xb_state_parse(text) == XenbusStateClosing &&
-             xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateClosing))
+    else if (state == XenbusStateClosing && xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateClosing))
         d->xb.state = XenbusStateClosing;
 }
 
