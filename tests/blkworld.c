@@ -264,7 +264,10 @@ void blkworld_attach(struct blkworld *w, uint16_t domid, uint32_t devid, struct 
     store_ok(store_write(w->store, tx, "1", "%s/state", b.dir));
     if (keys_blk_config_write(w->store, tx, b.dir, config, "xvda", &e))
         fail_msg("%s", e.text);
-    store_ok(store_tx_end(w->store, tx, false));
+    int rc = store_tx_end(w->store, tx, false);
+    if (rc == -EAGAIN) /* the role looked meanwhile */
+        blkworld_attach(w, domid, devid, config);
+    store_ok(rc == -EAGAIN ? 0 : rc);
 }
 
 void blkworld_remove(struct blkworld *w, uint16_t domid, uint32_t devid)

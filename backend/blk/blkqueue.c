@@ -244,7 +244,7 @@ unsigned blkqueue_take(struct blkqueue *q)
 
 bool blkqueue_waiting(const struct blkqueue *q)
 {
-    uint32_t waiting;
+    uint32_t waiting = 0;
     return ring_back_pending(&q->ring, &waiting) || waiting;
 }
 
