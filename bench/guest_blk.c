@@ -19,6 +19,7 @@ struct guest {
 static int guest_setup(struct guest *g)
 {
     struct dz_vbd_options options = {.spin_us = g->load.poll ? UINT32_MAX : g->load.adaptive ? ADAPTIVE_SPIN_US : 0};
+    options.queue_depth = g->load.qd;
     options.pool_bytes = g->load.qd * g->load.block_bytes > 4u << 20 ? g->load.qd * g->load.block_bytes : 4u << 20;
     struct dz_vbd_info info;
     if (dz_domain_open(NULL, &g->dom) < 0 || dz_vbd_open(g->dom, g->load.target, &options, &g->disk) < 0) {

@@ -6,7 +6,7 @@
  *   build/examples/05-copy-into-disk --make source.bin --bytes 64M --seed 1                   the same data as a file
  *
  * Its last line, or the file that --report names, is JSON: seconds, requests a second, percentiles of a request's
- * latency, notifications a request. What to look at: as many requests in flight as the ring takes, from buffers of the
+ * latency, notifications a request. What to look at: 32 requests in flight, the whole ring, from buffers of the
  * pool, so nothing is copied; one wait publishes all that was submitted before it.
  */
 #include <domzero/domzero.h>
@@ -17,10 +17,12 @@
 
 #include "examples/source.h"
 
-#define DEPTH_MAX 256u
+#define DEPTH_MAX       32u
+#define PIECE_BYTES_MAX (64u << 10) /* of a request: 32 of them are half of the pool that a disk has by default */
 
 static struct dz_vbd *disk;
 static struct dz_vbd_info info;
+static uint32_t piece_bytes, depth;
 static struct source source = {.fd = -1};
 static uint32_t *crc;      /* of each request's data */
 static double *latency_us; /* of each request, as they finish */
@@ -34,11 +36,11 @@ static double now_us(void)
 
 static void request_submit(struct dz_io *io, enum dz_op op, uint64_t index)
 {
-    uint64_t at = index * info.request_bytes_max, left = source.bytes - at;
+    uint64_t at = index * piece_bytes, left = source.bytes - at;
     io->op = op;
     io->offset_bytes = at;
-    io->length_bytes = info.request_bytes_max;
-    if (left < info.request_bytes_max) /* the last: whole sectors */
+    io->length_bytes = piece_bytes;
+    if (left < piece_bytes) /* the last: whole sectors */
         io->length_bytes = (uint32_t)((left + info.sector_bytes - 1) / info.sector_bytes * info.sector_bytes);
     if (op == DZ_WRITE) {
         source_read(&source, io->buffer, io->length_bytes, at);
@@ -53,7 +55,7 @@ static void request_check(const struct dz_io *io)
 {
     if (io->result < 0)
         errx(1, "byte %llu: %s", (unsigned long long)io->offset_bytes, strerror(-io->result));
-    if (io->op == DZ_READ && crc[io->offset_bytes / info.request_bytes_max] != crc32(0, io->buffer, io->length_bytes))
+    if (io->op == DZ_READ && crc[io->offset_bytes / piece_bytes] != crc32(0, io->buffer, io->length_bytes))
         errx(1, "byte %llu: not what was written", (unsigned long long)io->offset_bytes);
 }
 
@@ -67,14 +69,14 @@ static void run(enum dz_op op, struct dz_io *io, FILE *report)
 {
     struct dz_io *done[DEPTH_MAX];
     struct dz_vbd_stats before, after;
-    uint64_t submitted = 0, finished = 0, total = (source.bytes - 1) / info.request_bytes_max + 1;
+    uint64_t submitted = 0, finished = 0, total = (source.bytes - 1) / piece_bytes + 1;
     const char *name = op == DZ_WRITE ? "write" : "read";
     double start = now_us();
     dz_vbd_stats(disk, &before);
-    for (; submitted < total && submitted < info.queue_depth; submitted++)
+    for (; submitted < total && submitted < depth; submitted++)
         request_submit(&io[submitted], op, submitted);
     while (finished < total) {
-        int n = dz_vbd_wait(disk, done, info.queue_depth, -1);
+        int n = dz_vbd_wait(disk, done, depth, -1);
         for (int i = 0; i < n; i++) {
             request_check(done[i]);
             latency_us[finished++] = now_us() - *(double *)done[i]->user;
@@ -105,13 +107,15 @@ static void copy(FILE *report, const char *vdev)
     if (dz_domain_open(NULL, &dom) < 0 || dz_vbd_open(dom, vdev, NULL, &disk) < 0)
         errx(1, "%s", dz_error());
     dz_vbd_info(disk, &info);
+    piece_bytes = info.request_bytes_max < PIECE_BYTES_MAX ? info.request_bytes_max : PIECE_BYTES_MAX;
+    depth = info.queue_depth < DEPTH_MAX ? info.queue_depth : DEPTH_MAX;
     if (source.bytes > info.size_bytes)
         errx(1, "%llu bytes do not fit onto %s", (unsigned long long)source.bytes, vdev);
-    size_t total = source.bytes / info.request_bytes_max + 1;
+    size_t total = source.bytes / piece_bytes + 1;
     crc = calloc(total, sizeof(*crc));
     latency_us = calloc(total, sizeof(*latency_us));
-    for (uint32_t i = 0; i < info.queue_depth && i < DEPTH_MAX; i++)
-        io[i] = (struct dz_io){.buffer = dz_buffer_alloc(disk, info.request_bytes_max), .user = &started_us[i]};
+    for (uint32_t i = 0; i < depth; i++)
+        io[i] = (struct dz_io){.buffer = dz_buffer_alloc(disk, piece_bytes), .user = &started_us[i]};
     fprintf(report, "{\"bytes\": %llu, ", (unsigned long long)source.bytes);
     run(DZ_WRITE, io, report);
     fprintf(report, ", ");

@@ -68,21 +68,6 @@ static int not_open_here(const struct dz_vbd *v, struct err *e)
     return 0;
 }
 
-static int memory_open(struct dz_vbd *v, uint32_t pool_bytes, struct err *e)
-{
-    struct platform *p = v->dom->platform;
-    uint32_t pages = (pool_bytes ? pool_bytes : VBD_POOL_BYTES) / PAGE_BYTES;
-    pages = MIN(MAX(pages, 1), POOL_PAGES_MAX - VBD_RESERVE) + VBD_RESERVE;
-    domain_retired_try(v->dom);
-    int r = pool_open(p, v->device.back_domid, 1, &v->ring_pool, e);
-    if (r == 0)
-        r = pool_open(p, v->device.back_domid, pages, &v->pool, e);
-    if (r < 0)
-        return err_prefix(e, r, "%s: no shared memory", v->name);
-    vbd_io_init(v);
-    return 0;
-}
-
 static int sources_open(struct dz_vbd *v, struct err *e)
 {
     int r = vbd_sources_init(v);
@@ -99,21 +84,17 @@ static void vbd_free(struct dz_vbd *v)
     list_remove(&v->in_domain);
     store_client_close(v->store);
     fd_closep(&v->epoll_fd);
-    domain_pool_retire(v->dom, v->pool);
-    domain_pool_retire(v->dom, v->ring_pool);
-    domain_retired_try(v->dom);
+    vbd_memory_free(v);
     free(v);
 }
 
-static int vbd_open(struct dz_vbd *v, const char *vdev, const struct dz_vbd_options *options, struct err *e)
+static int vbd_open(struct dz_vbd *v, const char *vdev, struct err *e)
 {
     int r = platform_store_open(v->dom->platform, &v->store, e);
     if (r == 0)
         r = device_find(v, vdev, e);
     if (r == 0)
         r = not_open_here(v, e);
-    if (r == 0)
-        r = memory_open(v, options->pool_bytes, e);
     if (r == 0)
         r = sources_open(v, e);
     if (r == 0)
@@ -134,8 +115,10 @@ int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_vbd_opt
     v->epoll_fd = -1;
     v->channel = EVTCHN_NONE;
     v->spin_us = options->spin_us;
+    v->pool_bytes = options->pool_bytes ? options->pool_bytes : VBD_POOL_BYTES;
+    v->depth_wanted = options->queue_depth ? options->queue_depth : VBD_DEPTH_DEFAULT;
     v->timeout_ms = options->timeout_ms ? MIN(options->timeout_ms, (uint32_t)INT32_MAX) : VBD_TIMEOUT_MS;
-    int r = vbd_open(v, vdev, options, &e);
+    int r = vbd_open(v, vdev, &e);
     if (r < 0) {
         vbd_disconnect(v, vbd_deadline_ns(VBD_DETACH_MS));
         vbd_free(v);

@@ -13,25 +13,41 @@ static int io_check(const struct dz_vbd *v, const struct dz_io *io)
     const struct dz_vbd_info *disk = &v->info;
     if (io->op == DZ_FLUSH)
         return io->length_bytes ? front_fail(-EINVAL, "a flush has no data: its length must be 0") : 0;
-    if (io->op != DZ_READ && io->op != DZ_WRITE)
-        return front_fail(-EINVAL, "unknown operation: not DZ_READ, DZ_WRITE or DZ_FLUSH");
-    if (!io->buffer)
+    if (io->op != DZ_READ && io->op != DZ_WRITE && io->op != DZ_DISCARD)
+        return front_fail(-EINVAL, "unknown operation: not DZ_READ, DZ_WRITE, DZ_FLUSH or DZ_DISCARD");
+    if (io->op == DZ_DISCARD && !disk->discard)
+        return front_fail(-EOPNOTSUPP, "the disk does not discard: it is read-only, or its backend cannot or may not");
+    if (!io->buffer && io->op != DZ_DISCARD)
         return front_fail(-EINVAL, "the request has no buffer");
-    if (io->length_bytes == 0 || io->length_bytes > disk->request_bytes_max)
+    if (io->length_bytes == 0 || (io->length_bytes > disk->request_bytes_max && io->op != DZ_DISCARD))
         return front_fail(-EINVAL, "a request moves at least a sector and at most request_bytes_max");
     if (io->length_bytes % disk->sector_bytes || io->offset_bytes % disk->sector_bytes)
         return front_fail(-EINVAL, "offset and length must be multiples of the disk's sector size");
     if (!span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes))
         return front_fail(-ERANGE, "the request reaches past the end of the disk");
-    if (io->op == DZ_WRITE && disk->readonly)
+    if (io->op != DZ_READ && disk->readonly)
         return front_fail(-EROFS, "the disk is read-only");
     return 0;
 }
 
-/* One segment: `bytes` of page `page` from byte `offset` on. */
-static void segment_add(const struct dz_vbd *v, struct blkreq *req, uint32_t page, uint32_t offset, uint32_t bytes)
+/* Where the request's `count` segments go: into the slot, or into its page as an indirect request. */
+static struct blkreq_segment *segments_begin(const struct dz_vbd *v, struct vbd_shadow *s, uint32_t count)
 {
-    req->segment[req->segment_count++] = (struct blkreq_segment){
+    struct blkreq *req = &s->request;
+    req->segment_count = (uint16_t)count;
+    if (count <= BLKREQ_SEGMENTS_MAX)
+        return req->segment;
+    uint32_t page = vbd_indirect_page(v, (uint32_t)(s - v->shadow));
+    req->indirect_pages = (uint16_t)blkreq_indirect_pages(count);
+    for (uint32_t i = 0; i < req->indirect_pages; i++)
+        req->indirect_gref[i] = v->ring_pool->gref[page + i];
+    return s->segment;
+}
+
+/* `bytes` of page `page` from byte `offset` on. */
+static struct blkreq_segment segment_of(const struct dz_vbd *v, uint32_t page, uint32_t offset, uint32_t bytes)
+{
+    return (struct blkreq_segment){
         .gref = v->pool->gref[page],
         .first_sector = (uint8_t)(offset / SECTOR_BYTES),
         .last_sector = (uint8_t)((offset + bytes) / SECTOR_BYTES - 1),
@@ -39,17 +55,19 @@ static void segment_add(const struct dz_vbd *v, struct blkreq *req, uint32_t pag
 }
 
 /* The caller's memory as segments where it is the pool's and fits the protocol; false: bounce. */
-static bool segments_direct(const struct dz_vbd *v, const struct dz_io *io, struct blkreq *req)
+static bool segments_direct(const struct dz_vbd *v, const struct dz_io *io, struct vbd_shadow *s)
 {
     int64_t at = pool_offset(v->pool, io->buffer, io->length_bytes);
     if (at < 0 || at % v->info.sector_bytes)
         return false;
-    uint64_t end = (uint64_t)at + io->length_bytes;
-    if ((end + PAGE_BYTES - 1) / PAGE_BYTES - (uint64_t)at / PAGE_BYTES > BLKREQ_SEGMENTS_MAX)
+    uint64_t pos = (uint64_t)at, end = pos + io->length_bytes;
+    uint64_t pages = (end + PAGE_BYTES - 1) / PAGE_BYTES - pos / PAGE_BYTES;
+    if (pages > v->segments_max)
         return false;
-    for (uint64_t pos = (uint64_t)at; pos < end;) {
+    struct blkreq_segment *to = segments_begin(v, s, (uint32_t)pages);
+    while (pos < end) {
         uint32_t offset = pos % PAGE_BYTES, bytes = (uint32_t)MIN(end - pos, PAGE_BYTES - offset);
-        segment_add(v, req, (uint32_t)(pos / PAGE_BYTES), offset, bytes);
+        *to++ = segment_of(v, (uint32_t)(pos / PAGE_BYTES), offset, bytes);
         pos += bytes;
     }
     return true;
@@ -94,18 +112,23 @@ static int segments_bounced(struct dz_vbd *v, const struct dz_io *io, struct vbd
     int r = bounce_take(v, s, (io->length_bytes + PAGE_BYTES - 1) / PAGE_BYTES);
     if (r < 0)
         return r;
+    struct blkreq_segment *to = segments_begin(v, s, s->bounce_count);
     for (uint32_t i = 0; i < s->bounce_count; i++)
-        segment_add(v, &s->request, s->bounce[i], 0, MIN(io->length_bytes - i * PAGE_BYTES, PAGE_BYTES));
+        to[i] = segment_of(v, s->bounce[i], 0, MIN(io->length_bytes - i * PAGE_BYTES, PAGE_BYTES));
     if (io->op == DZ_WRITE)
         bounce_copy(v, s, false);
     v->stats.bytes_bounced += io->length_bytes;
     return 0;
 }
 
-static void ring_put_request(struct dz_vbd *v, const struct blkreq *request)
+static void ring_put_request(struct dz_vbd *v, const struct vbd_shadow *s)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
-    blk_protocol_native.encode(request, slot);
+    if (s->request.indirect_pages) {
+        uint32_t page = vbd_indirect_page(v, (uint32_t)(s - v->shadow));
+        blkreq_fill_segments(s->segment, s->request.segment_count, (void *)pool_page(v->ring_pool, page));
+    }
+    blk_protocol_native.encode(&s->request, slot);
     ring_front_put(&v->ring, slot, blk_protocol_native.request_bytes);
 }
 
@@ -145,17 +168,19 @@ static void io_finish(struct dz_vbd *v, struct dz_io *io, int result)
 /* Fills a free slot with the request; -EAGAIN: no bounce page. */
 static int shadow_fill(struct dz_vbd *v, struct dz_io *io, uint16_t slot)
 {
-    static const uint8_t operation[] = {
-        [DZ_READ] = BLKIF_OP_READ, [DZ_WRITE] = BLKIF_OP_WRITE, [DZ_FLUSH] = BLKIF_OP_FLUSH_DISKCACHE};
+    static const uint8_t operation[] = {[DZ_READ] = BLKIF_OP_READ,
+                                        [DZ_WRITE] = BLKIF_OP_WRITE,
+                                        [DZ_FLUSH] = BLKIF_OP_FLUSH_DISKCACHE,
+                                        [DZ_DISCARD] = BLKIF_OP_DISCARD};
     struct vbd_shadow *s = &v->shadow[slot];
     assert(!s->io && !s->bounce_count);
     s->io = io;
     s->request.id = v->sequence * VBD_SLOTS_MAX + slot;
     s->request.operation = s->request.operation_raw = operation[io->op];
-    s->request.segment_count = 0;
+    s->request.segment_count = s->request.indirect_pages = 0;
     s->request.sector = io->op == DZ_FLUSH ? 0 : io->offset_bytes / SECTOR_BYTES;
     s->request.sector_count = io->length_bytes / SECTOR_BYTES;
-    if (io->op == DZ_FLUSH || segments_direct(v, io, &s->request))
+    if (io->op == DZ_FLUSH || io->op == DZ_DISCARD || segments_direct(v, io, s))
         return 0;
     int r = segments_bounced(v, io, s);
     if (r < 0)
@@ -187,7 +212,7 @@ int vbd_submit(struct dz_vbd *v, struct dz_io *io, struct vbd_sync *sync)
     v->sequence++;
     v->stats.requests++;
     if (v->life == VBD_CONNECTED)
-        ring_put_request(v, &v->shadow[slot].request);
+        ring_put_request(v, &v->shadow[slot]);
     return 0;
 }
 
@@ -220,7 +245,7 @@ static void shadow_finish(struct dz_vbd *v, uint32_t slot, int result)
         if (s->bounce_count)
             bounce_copy(v, s, true);
         v->stats.bytes_read += io->length_bytes;
-    } else if (!result) {
+    } else if (!result && io->op == DZ_WRITE) {
         v->stats.bytes_written += io->length_bytes;
     }
     v->stats.errors += result != 0;
@@ -234,12 +259,12 @@ static void shadow_finish(struct dz_vbd *v, uint32_t slot, int result)
 static const char *response_wrong(const struct dz_vbd *v, uint64_t id, uint8_t operation)
 {
     uint64_t slot = id % VBD_SLOTS_MAX;
-    const struct vbd_shadow *s = &v->shadow[slot];
-    if (slot >= v->ring.ring.entries || !s->io || s->request.id != id)
+    const struct vbd_shadow *s = slot < v->slots ? &v->shadow[slot] : NULL;
+    if (!s || !s->io || s->request.id != id)
         return "answered a request that is not in flight";
     if (id / VBD_SLOTS_MAX >= v->published)
         return "answered a request that it was not told of";
-    if (s->request.operation != operation)
+    if (s->request.operation != operation && !(s->request.indirect_pages && operation == BLKIF_OP_INDIRECT))
         return "answered with another operation than was asked";
     return NULL;
 }
@@ -277,7 +302,7 @@ void vbd_take_responses(struct dz_vbd *v)
 
 void vbd_abort(struct dz_vbd *v, int code)
 {
-    for (uint32_t slot = 0; slot < v->ring.ring.entries; slot++)
+    for (uint32_t slot = 0; slot < v->slots; slot++)
         if (v->shadow[slot].io)
             shadow_finish(v, slot, code);
 }
@@ -292,26 +317,11 @@ unsigned vbd_done_take(struct dz_vbd *v, struct dz_io **done, unsigned max)
     return n;
 }
 
-/* ---- a ring's beginning ---- */
-
-void vbd_ring_init(struct dz_vbd *v)
-{
-    ring_front_init(&v->ring, pool_page(v->ring_pool, 0), PAGE_BYTES, blk_protocol_native.slot_bytes);
-    assert(v->ring.ring.entries <= VBD_SLOTS_MAX);
-}
-
-void vbd_io_init(struct dz_vbd *v)
-{
-    vbd_ring_init(v);
-    for (uint32_t i = v->ring.ring.entries; i-- > 0;)
-        v->free_slot[v->free_count++] = (uint16_t)i;
-}
-
 void vbd_replay(struct dz_vbd *v)
 {
     uint16_t order[VBD_SLOTS_MAX];
     unsigned count = 0;
-    for (uint32_t slot = 0; slot < v->ring.ring.entries; slot++) { /* insertion sort by submission */
+    for (uint32_t slot = 0; slot < v->slots; slot++) { /* insertion sort by submission */
         if (!v->shadow[slot].io)
             continue;
         unsigned at = count++;
@@ -320,9 +330,9 @@ void vbd_replay(struct dz_vbd *v)
         order[at] = (uint16_t)slot;
     }
     for (unsigned i = 0; i < count; i++) {
-        const struct blkreq *request = &v->shadow[order[i]].request;
-        v->stats.replayed += request->id / VBD_SLOTS_MAX < v->published;
-        ring_put_request(v, request);
+        const struct vbd_shadow *s = &v->shadow[order[i]];
+        v->stats.replayed += s->request.id / VBD_SLOTS_MAX < v->published;
+        ring_put_request(v, s);
     }
     v->published = 0; /* of none the new backend has been told */
 }

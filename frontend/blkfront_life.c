@@ -88,7 +88,8 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
     if (r < 0)
         return r;
     struct keys_blk_front keys = {
-        .ring_order = 0, .ring_ref_count = 1, .ring_ref = {v->ring_pool->gref[0]}, .port = v->channel.port};
+        .ring_order = v->ring_order, .ring_ref_count = 1u << v->ring_order, .port = v->channel.port};
+    memcpy(keys.ring_ref, v->ring_pool->gref, keys.ring_ref_count * sizeof(keys.ring_ref[0]));
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", blk_protocol_native.name);
     r = keys_blk_front_write(d, tx, &keys, e);
     if (r < 0)
@@ -102,7 +103,12 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
 /* A fresh ring and channel, and the backend told of both. */
 static int publish(struct dz_vbd *v, struct err *e)
 {
-    int r = channel_open(v, e);
+    struct keys_blk_features offer;
+    int r = keys_blk_features_read(&v->device, &offer, e);
+    if (r == 0)
+        r = vbd_memory_fit(v, &offer, e);
+    if (r == 0)
+        r = channel_open(v, e);
     if (r < 0)
         return r;
     vbd_ring_init(v);
@@ -136,8 +142,10 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .physical_sector_bytes = disk.physical_sector_bytes,
         .readonly = disk.info & KEYS_BLK_INFO_READONLY,
         .flush = disk.flush_cache,
-        .queue_depth = v->ring.ring.entries,
-        .request_bytes_max = VBD_REQUEST_BYTES_MAX,
+        .discard = disk.discard && !(disk.info & KEYS_BLK_INFO_READONLY),
+        .discard_granularity_bytes = disk.discard_granularity_bytes,
+        .queue_depth = v->slots,
+        .request_bytes_max = v->segments_max * PAGE_BYTES,
     };
     return 0;
 }

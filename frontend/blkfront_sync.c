@@ -2,7 +2,7 @@
 /* frontend/blkfront_sync.c: reads, writes and flushes that return when they are done, of any length; the pool's
  * buffers.
  *
- * A call is cut into requests of at most request_bytes_max, and as many are in flight as the ring takes. The first
+ * A call is cut into requests of at most request_bytes_max, of which up to VBD_SYNC_DEPTH are in flight. The first
  * error wins; nothing is submitted after it, and what is in flight is waited for, as it uses the caller's memory. The
  * caller's own asynchronous requests go on meanwhile and queue for its next reap.
  */
@@ -57,7 +57,7 @@ static int sync_submit(struct dz_vbd *v, struct vbd_sync *sync, const struct dz_
 
 struct vbd_sync_queue {
     struct vbd_sync sync;
-    struct dz_io io[VBD_SLOTS_MAX];
+    struct dz_io io[VBD_SYNC_DEPTH];
 };
 
 static void sync_queue_init(struct vbd_sync_queue *q)
@@ -79,20 +79,28 @@ static int sync_end(struct dz_vbd *v, struct vbd_sync *sync, int submit_result)
     return sync->result ? front_fail(sync->result, "the backend could not do the request") : 0;
 }
 
-static int sync_transfer(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, size_t length_bytes, uint64_t offset)
+/* `piece_bytes`: of one request; buffer NULL: none. */
+static int sync_pieces(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, uint64_t length_bytes, uint64_t offset,
+                       uint32_t piece_bytes)
 {
     struct vbd_sync_queue q;
     int r = 0;
     if (!span_fits(offset, length_bytes, v->info.size_bytes))
         return front_fail(-ERANGE, "the transfer reaches past the end of the disk");
     sync_queue_init(&q);
-    for (size_t at = 0; at < length_bytes && r == 0 && !q.sync.result;) {
-        uint32_t bytes = (uint32_t)MIN(length_bytes - at, v->info.request_bytes_max);
-        struct dz_io piece = {.op = op, .buffer = buffer + at, .length_bytes = bytes, .offset_bytes = offset + at};
+    for (uint64_t at = 0; at < length_bytes && r == 0 && !q.sync.result;) {
+        uint32_t bytes = (uint32_t)MIN(length_bytes - at, piece_bytes);
+        struct dz_io piece = {
+            .op = op, .buffer = buffer ? buffer + at : NULL, .length_bytes = bytes, .offset_bytes = offset + at};
         r = sync_submit(v, &q.sync, &piece);
         at += bytes;
     }
     return sync_end(v, &q.sync, r);
+}
+
+static int sync_transfer(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, size_t length_bytes, uint64_t offset)
+{
+    return sync_pieces(v, op, buffer, length_bytes, offset, v->info.request_bytes_max);
 }
 
 int dz_vbd_read(struct dz_vbd *v, void *buffer, size_t length_bytes, uint64_t offset_bytes)
@@ -113,6 +121,11 @@ int dz_vbd_flush(struct dz_vbd *v)
     return sync_end(v, &q.sync, sync_submit(v, &q.sync, &flush));
 }
 
+int dz_vbd_discard(struct dz_vbd *v, uint64_t length_bytes, uint64_t offset_bytes)
+{
+    return sync_pieces(v, DZ_DISCARD, NULL, length_bytes, offset_bytes, VBD_DISCARD_BYTES);
+}
+
 /* ---- buffers ---- */
 
 static uint32_t pages_of(size_t bytes)
@@ -124,7 +137,7 @@ void *dz_buffer_alloc(struct dz_vbd *v, size_t bytes)
 {
     if (!bytes || bytes > (size_t)v->pool->page_count * PAGE_BYTES)
         return NULL;
-    if (v->pool->free_count < pages_of(bytes) + VBD_RESERVE)
+    if (v->pool->free_count < pages_of(bytes) + v->segments_max)
         return NULL;
     int64_t page = pool_take(v->pool, pages_of(bytes));
     return page < 0 ? NULL : pool_page(v->pool, (uint32_t)page);

@@ -12,8 +12,10 @@
  * A vector names memory by address and, where it lies in a buffer that was registered with the ring, its index, so the
  * engine can use fixed-buffer operations. Adjacent segments that are adjacent in memory are merged.
  *
- * get() and put() allocate nothing: `struct dma_io` holds all they need and lives in the request. Between get and put
- * the guest may write, revoke or free its pages at will; what that can do is the difference between the rows:
+ * get() and put() allocate nothing: `struct dma_io` and the arrays behind it hold all they need and live as long as the
+ * request. There are two sizes, so that a request of what fits a ring slot does not carry the books of 256 pages: up to
+ * DMA_SEGMENTS_SMALL segments, or up to DMA_SEGMENTS_MAX, of which only `large_max` may be outstanding. Between get and
+ * put the guest may write, revoke or free its pages at will; what that can do is the difference between the rows:
  *
  *                                    copy                                       pin
  *   writes data that is written out  not seen: it was copied in get             the disk may get either, or a mix
@@ -29,7 +31,8 @@
 #include "base/err.h"
 #include "grant/gntmap.h"
 
-#define DMA_SEGMENTS_MAX 11 /* of a request; grows with indirect descriptors */
+#define DMA_SEGMENTS_SMALL 11  /* of a request whose segments fit a ring slot */
+#define DMA_SEGMENTS_MAX   256 /* of an indirect one: 1 MiB */
 
 struct dma_segment {
     uint32_t gref;
@@ -43,15 +46,22 @@ struct dma_vec {
 };
 
 struct dma_io {
+    struct dma_vec *vec;
     unsigned vec_count;
-    struct dma_vec vec[DMA_SEGMENTS_MAX];
+    unsigned segments_max; /* the arrays hold so many of each */
     /* the strategy's own */
     bool to_guest; /* the I/O writes guest memory: a read from disk */
     unsigned segment_count;
-    struct dma_segment segment[DMA_SEGMENTS_MAX];
-    struct gntmap_page page[DMA_SEGMENTS_MAX];
+    struct dma_segment *segment;
+    struct gntmap_page *page;
     uint32_t slot; /* copy: which bounce slot */
 };
+
+/* Bytes of the arrays of a dma_io for so many segments. */
+#define DMA_IO_BYTES(segments_max) \
+    ((segments_max) * (sizeof(struct dma_vec) + sizeof(struct gntmap_page) + sizeof(struct dma_segment)))
+/* Borrows `arrays`, DMA_IO_BYTES(segments_max) aligned as a pointer. */
+void dma_io_init(struct dma_io *io, void *arrays, unsigned segments_max);
 
 /* What the strategy needs from who does the I/O. Devices of one domain share a frame table and with it the registered
  * buffers of its extents, so all devices over one frame table name one and the same dma_host, which outlives them. */
@@ -66,7 +76,8 @@ struct dma_setup {
     struct gntmap *map;          /* borrowed */
     struct frametable *frames;   /* borrowed */
     const struct dma_host *host; /* borrowed */
-    unsigned requests_max;       /* gets that may be outstanding */
+    unsigned requests_max;       /* gets of up to DMA_SEGMENTS_SMALL segments that may be outstanding */
+    unsigned large_max;          /* and of more */
 };
 
 struct dma; /* one device's instance of a strategy */
@@ -82,7 +93,7 @@ struct dma_strategy {
     const char *summary; /* one line, for listings */
     /* 0 or -ENOMEM, with a sentence. */
     int (*setup)(const struct dma_setup *setup, struct dma **out, struct err *e);
-    /* 1 … DMA_SEGMENTS_MAX segments. 0, GRANT_E_* or -errno; on failure nothing is held. */
+    /* 1 … io->segments_max segments. 0, GRANT_E_* or -errno; on failure nothing is held. */
     int (*get)(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io);
     /* `ok`: all of the I/O succeeded (a failed read need not reach the guest). 0, or GRANT_E_* or -errno where data
      * could not be delivered: the request fails. Releases all in either case. */

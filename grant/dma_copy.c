@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* grant/dma_copy.c: data goes through a bounce buffer that the guest cannot reach.
  *
- * The arena is requests_max slots of DMA_SEGMENTS_MAX pages, allocated in setup and registered with the ring as one
- * buffer (plain vectors where the kernel refuses). A request takes a slot and its segments lie in it one behind the
- * other, so its vector is always one run. What is written out is copied in get, what was read is copied in put; both go
- * through the grant at that moment and hold nothing in between, so a grant that vanished meanwhile fails the request.
+ * A device has two arenas of slots, allocated in setup: requests_max slots of DMA_SEGMENTS_SMALL pages, registered with
+ * the ring as one buffer (plain vectors where the kernel refuses), and large_max slots of DMA_SEGMENTS_MAX pages. The
+ * second is address space that the kernel puts memory behind when a slot is first used, and is not registered, which
+ * would put memory behind all of it at once: a device that never sees a large request does not pay for them, and beside
+ * the copy of a megabyte the kernel's walk over its pages is small. A request takes a slot and its segments lie in it
+ * one behind the other, so its vector is always one run. What is written out is copied in get, what was read is copied
+ * in put; both go through the grant at that moment and hold nothing in between, so a grant that vanished meanwhile
+ * fails the request.
  *
  * An arena serves one device of one guest: what an earlier request left in a slot is that guest's own data.
  */
@@ -15,35 +19,51 @@
 #include "base/span.h"
 #include "grant/dma.h"
 
-#define SLOT_BYTES ((size_t)DMA_SEGMENTS_MAX * PAGE_BYTES)
+struct arena {
+    unsigned char *address;
+    size_t bytes, slot_bytes;
+    struct idalloc slots;
+};
 
 struct dma {
     struct gntmap *map;
     const struct dma_host *host;
-    unsigned char *arena;
-    size_t arena_bytes;
-    int32_t buffer_index; /* -1: not registered */
-    struct idalloc slots;
+    struct arena small, large;
+    int32_t buffer_index; /* of the small one; -1: not registered */
     uint64_t bytes_copied, maps;
 };
+
+/* 0 or -ENOMEM; slots 0: no arena. */
+static int arena_init(struct arena *a, unsigned slots, unsigned segments)
+{
+    a->slot_bytes = (size_t)segments * PAGE_BYTES;
+    a->bytes = slots * a->slot_bytes;
+    if (!slots)
+        return 0;
+    void *p = mmap(NULL, a->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return -ENOMEM;
+    a->address = p;
+    return idalloc_init(&a->slots, slots);
+}
+
+static void arena_deinit(struct arena *a)
+{
+    assert(a->slots.used == 0);
+    if (a->address)
+        munmap(a->address, a->bytes);
+    idalloc_deinit(&a->slots);
+}
 
 static void copy_teardown(struct dma *d)
 {
     if (!d)
         return;
-    assert(d->slots.used == 0);
     if (d->buffer_index >= 0)
         d->host->buffer_unregister(d->host->ctx, d->buffer_index);
-    if (d->arena)
-        munmap(d->arena, d->arena_bytes);
-    idalloc_deinit(&d->slots);
+    arena_deinit(&d->small);
+    arena_deinit(&d->large);
     free(d);
-}
-
-static unsigned char *arena_new(size_t length_bytes)
-{
-    void *p = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
 }
 
 static int copy_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
@@ -54,29 +74,33 @@ static int copy_setup(const struct dma_setup *setup, struct dma **out, struct er
     d->map = setup->map;
     d->host = setup->host;
     d->buffer_index = -1;
-    d->arena_bytes = setup->requests_max * SLOT_BYTES;
-    d->arena = arena_new(d->arena_bytes);
-    if (!d->arena || idalloc_init(&d->slots, setup->requests_max) < 0) {
-        size_t wanted_bytes = d->arena_bytes;
+    if (arena_init(&d->small, setup->requests_max, DMA_SEGMENTS_SMALL) < 0 ||
+        arena_init(&d->large, setup->large_max, DMA_SEGMENTS_MAX) < 0) {
+        size_t wanted_bytes = d->small.bytes + d->large.bytes;
         copy_teardown(d);
         return err_set(e, -ENOMEM, "no memory for a bounce buffer of %zu KiB for %u requests; use a smaller ring",
                        wanted_bytes / 1024, setup->requests_max);
     }
-    int32_t index = d->host->buffer_register(d->host->ctx, d->arena, d->arena_bytes);
+    int32_t index = d->host->buffer_register(d->host->ctx, d->small.address, d->small.bytes);
     d->buffer_index = index < 0 ? -1 : index;
     *out = d;
     return 0;
 }
 
-static unsigned char *slot_address(const struct dma *d, uint32_t slot)
+static struct arena *io_arena(struct dma *d, const struct dma_io *io)
 {
-    return d->arena + slot * SLOT_BYTES;
+    return io->segment_count > DMA_SEGMENTS_SMALL ? &d->large : &d->small;
+}
+
+static unsigned char *slot_address(const struct arena *a, uint32_t slot)
+{
+    return a->address + slot * a->slot_bytes;
 }
 
 /* All segments of the request between the guest and its slot, in the direction of the I/O. */
 static int io_copy(struct dma *d, const struct dma_io *io)
 {
-    unsigned char *at = slot_address(d, io->slot);
+    unsigned char *at = slot_address(io_arena(d, io), io->slot);
     for (unsigned i = 0; i < io->segment_count; i++) {
         const struct dma_segment *s = &io->segment[i];
         int r = gntmap_copy(d->map, s->gref, s->offset_bytes, at, s->length_bytes, io->to_guest);
@@ -91,14 +115,16 @@ static int io_copy(struct dma *d, const struct dma_io *io)
 
 static int copy_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io)
 {
-    assert(count > 0 && count <= DMA_SEGMENTS_MAX);
-    int64_t slot = idalloc_get(&d->slots);
-    assert(slot >= 0); /* requests_max bounds what is outstanding */
-    io->slot = (uint32_t)slot;
+    assert(count > 0 && count <= io->segments_max && count <= DMA_SEGMENTS_MAX);
     io->to_guest = to_guest;
     io->segment_count = count;
+    struct arena *arena = io_arena(d, io);
+    int64_t slot = idalloc_get(&arena->slots);
+    assert(slot >= 0); /* requests_max and large_max bound what is outstanding */
+    io->slot = (uint32_t)slot;
     io->vec_count = 1;
-    io->vec[0] = (struct dma_vec){.address = slot_address(d, io->slot), .buffer_index = d->buffer_index};
+    io->vec[0] = (struct dma_vec){.address = slot_address(arena, io->slot),
+                                  .buffer_index = arena == &d->small ? d->buffer_index : -1};
     for (unsigned i = 0; i < count; i++) {
         assert(span_fits(segments[i].offset_bytes, segments[i].length_bytes, PAGE_BYTES));
         io->segment[i] = segments[i];
@@ -106,14 +132,14 @@ static int copy_get(struct dma *d, const struct dma_segment *segments, unsigned 
     }
     int r = to_guest ? 0 : io_copy(d, io);
     if (r)
-        idalloc_put(&d->slots, io->slot);
+        idalloc_put(&arena->slots, io->slot);
     return r;
 }
 
 static int copy_put(struct dma *d, struct dma_io *io, bool ok)
 {
     int r = io->to_guest && ok ? io_copy(d, io) : 0;
-    idalloc_put(&d->slots, io->slot);
+    idalloc_put(&io_arena(d, io)->slots, io->slot);
     io->segment_count = 0;
     return r;
 }
@@ -123,7 +149,7 @@ static void copy_describe(const struct dma *d, struct dma_stats *out)
     *out = (struct dma_stats){
         .bytes_copied = d->bytes_copied,
         .maps = d->maps,
-        .registered_bytes = d->buffer_index >= 0 ? d->arena_bytes : 0,
+        .registered_bytes = d->buffer_index >= 0 ? d->small.bytes : 0,
         .fixed_buffers = d->buffer_index >= 0,
     };
 }

@@ -68,13 +68,25 @@ static void io_append(struct dma_io *io, unsigned char *address, uint32_t length
         io->vec[io->vec_count++] = (struct dma_vec){address, length_bytes, buffer_index};
 }
 
+/* All or nothing. */
+static int pages_map(struct gntmap *map, const struct dma_segment *segments, unsigned count, bool write,
+                     struct gntmap_page *page)
+{
+    for (unsigned i = 0; i < count; i++) {
+        int r = gntmap_map(map, segments[i].gref, write, &page[i]);
+        if (!r)
+            continue;
+        while (i-- > 0)
+            gntmap_unmap(map, &page[i]);
+        return r;
+    }
+    return 0;
+}
+
 static int pin_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io)
 {
-    uint32_t grefs[DMA_SEGMENTS_MAX];
-    assert(count > 0 && count <= DMA_SEGMENTS_MAX);
-    for (unsigned i = 0; i < count; i++)
-        grefs[i] = segments[i].gref;
-    int r = gntmap_map_many(d->map, grefs, count, to_guest, io->page, NULL);
+    assert(count > 0 && count <= io->segments_max);
+    int r = pages_map(d->map, segments, count, to_guest, io->page);
     if (r)
         return r;
     io->to_guest = to_guest;

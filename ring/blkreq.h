@@ -5,9 +5,14 @@
  * one flat function, and what it returns in `struct blkreq` is trusted afterwards. All sector numbers are in units of
  * 512 bytes whatever the disk's sector size; they must be multiples of it. A request that fails a check is answered
  * with BLKIF_RSP_ERROR (or EOPNOTSUPP for an operation that was not offered) and counted under its code; the device
- * lives. READ and WRITE are always offered, FLUSH_DISKCACHE where the limits say so; BARRIER, DISCARD and INDIRECT are
- * not. A flush may carry data segments: it is then a flush followed by that write, as QEMU has it; without any its
- * sector number means nothing and is not looked at.
+ * lives. READ and WRITE are always offered, FLUSH_DISKCACHE, WRITE_BARRIER, DISCARD and INDIRECT where the limits say
+ * so. A flush may carry data segments: it is then a flush followed by that write, as QEMU has it; without any its
+ * sector number means nothing and is not looked at. A secure discard is never offered.
+ *
+ * An indirect request has its segments in pages of the guest's, which the codec does not reach. Its decode checks what
+ * the slot says and leaves `indirect_pages` and their references; the backend copies those pages out, once, and
+ * blkreq_check_indirect() checks the copy. Before that returned 0 nothing of such a request may be done. It is answered
+ * with the operation that it carries (READ, WRITE), as Linux does and its frontend demands.
  *
  * A protocol row (`struct blk_protocol`) is an ABI: slot size, and the two directions of both messages. The row is
  * chosen by the frontend's `protocol` key; absent means native.
@@ -21,13 +26,20 @@
 #define BLKREQ_SEGMENTS_MAX     BLKIF_MAX_SEGMENTS_PER_REQUEST /* 11, in a ring slot */
 #define BLKREQ_SECTORS_PER_PAGE (PAGE_BYTES / SECTOR_BYTES)
 
+#define BLKREQ_INDIRECT_SEGMENTS_MAX      256 /* 1 MiB; the protocol's own end is 8 pages of 512 */
+#define BLKREQ_INDIRECT_SEGMENTS_PER_PAGE (PAGE_BYTES / sizeof(struct blkif_request_segment))
+#define BLKREQ_INDIRECT_PAGES_MAX         blkreq_indirect_pages(BLKREQ_INDIRECT_SEGMENTS_MAX)
+/* Pages that hold so many segments. */
+#define blkreq_indirect_pages(segments) \
+    (((segments) + BLKREQ_INDIRECT_SEGMENTS_PER_PAGE - 1) / BLKREQ_INDIRECT_SEGMENTS_PER_PAGE)
+
 /* The peer's errors. Names and texts: blkreq_error_name(), blkreq_error_text(). */
 enum blkreq_error {
     BLKREQ_E_OPERATION = 1, /* an operation that the device did not offer: answered EOPNOTSUPP */
     BLKREQ_E_SEGMENT_COUNT, /* none, or more than fit */
     BLKREQ_E_SEGMENT,       /* first > last, last > 7, or not a multiple of the sector size */
     BLKREQ_E_READ_ONLY,     /* a write to a read-only disk */
-    BLKREQ_E_RANGE,         /* past the end, also by wrapping multiplication, or not aligned to the sector size */
+    BLKREQ_E_RANGE, /* past the end, also by wrapping, not aligned to the sector size, or a discard of nothing */
     BLKREQ_E_COUNT_
 };
 
@@ -38,12 +50,15 @@ struct blkreq_segment {
 
 struct blkreq {
     uint64_t id;
-    uint8_t operation;     /* BLKIF_OP_*; valid only after a decode that returned 0 */
-    uint8_t operation_raw; /* as the guest wrote it: goes back in the response */
+    uint8_t operation; /* BLKIF_OP_*; valid only after a decode that returned 0 */
+    uint8_t
+        operation_raw; /* as the guest wrote it (of an indirect request: the one inside): goes back in the response */
     uint16_t segment_count;
-    uint64_t sector;       /* 512-byte units */
-    uint32_t sector_count; /* sum over the segments, or nr_sectors; <= 11 * 8 here */
+    uint16_t indirect_pages; /* 0: the segments are in `segment`; else in pages of these references */
+    uint64_t sector;         /* 512-byte units */
+    uint64_t sector_count;   /* sum over the segments, or nr_sectors of a discard */
     struct blkreq_segment segment[BLKREQ_SEGMENTS_MAX];
+    uint32_t indirect_gref[BLKREQ_INDIRECT_PAGES_MAX];
 };
 
 /* What a device offers; private to the backend. */
@@ -51,7 +66,10 @@ struct blkreq_limits {
     uint64_t capacity_sectors; /* 512-byte units */
     uint32_t sector_bytes;     /* 512 or 4096: ours, asserted to divide a page into whole sectors */
     bool read_only;
-    bool flush; /* BLKIF_OP_FLUSH_DISKCACHE offered */
+    bool flush;                     /* BLKIF_OP_FLUSH_DISKCACHE offered */
+    bool barrier;                   /* BLKIF_OP_WRITE_BARRIER offered */
+    bool discard;                   /* BLKIF_OP_DISCARD offered */
+    uint16_t indirect_segments_max; /* 0: BLKIF_OP_INDIRECT is not offered; <= BLKREQ_INDIRECT_SEGMENTS_MAX */
 };
 
 struct blk_protocol {
@@ -71,20 +89,30 @@ extern const struct blk_protocol blk_protocol_x86_32; /* "x86_32-abi" */
 /* The row of that `protocol` key; NULL name: native; NULL result: unknown. */
 const struct blk_protocol *blk_protocol_find(const char *name);
 
+/* The other half of the check of an indirect request: `copy` is a private copy of its segment_count segments (laid out
+ * the same in every row), `segment` takes them checked. 0 or BLKREQ_E_*. */
+int blkreq_check_indirect(struct blkreq *req, const struct blkif_request_segment *copy,
+                          const struct blkreq_limits *limits, struct blkreq_segment *segment);
+/* What a guest writes into its indirect pages. */
+void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, struct blkif_request_segment *to);
+
 const char *blkreq_error_name(int code); /* "range"; never NULL */
 const char *blkreq_error_text(int code); /* a sentence */
 
 /* ---- for the rows ---- */
 
-/* What a private copy of a slot says, before anything of it is believed; `segment` is its whole array of 11. */
+/* What a private copy of a slot says, before anything of it is believed. */
 struct blkreq_wire {
-    uint8_t operation, segment_count;
+    uint8_t operation;
+    uint16_t segment_count;
     uint64_t id, sector;
-    const struct blkif_request_segment *segment;
+    const struct blkif_request_segment *segment; /* the whole array of 11 */
+    uint8_t indirect_operation;                  /* these two: of BLKIF_OP_INDIRECT */
+    const uint32_t *indirect_gref;               /* BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST of them */
+    uint8_t discard_flag;                        /* these two: of BLKIF_OP_DISCARD */
+    uint64_t discard_sectors;
 };
 /* The one check of all of it: what decode returns. */
 int blkreq_check(const struct blkreq_wire *wire, const struct blkreq_limits *limits, struct blkreq *out);
-/* The other way: writes request->segment_count segments, which is returned. */
-unsigned blkreq_fill_segments(const struct blkreq *request, struct blkif_request_segment *segment);
 
 #endif

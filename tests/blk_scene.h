@@ -29,6 +29,7 @@ static inline void scene_start(struct scene *s, const char *dma)
     s->neighbour_domid = blkworld_domain(w, "neighbour", s->neighbour_dir, sizeof(s->neighbour_dir));
     blkworld_image(w, "hostile.img", DISK_BYTES, SEED, s->config.path, sizeof(s->config.path));
     blkworld_image(w, "neighbour.img", DISK_BYTES, SEED, s->neighbour_config.path, sizeof(s->config.path));
+    s->config.discard = true;
     snprintf(s->config.dma, sizeof(s->config.dma), "%s", dma);
     blkworld_attach(w, s->domid, BLKWORLD_DEVID, &s->config);
     blkworld_attach(w, s->neighbour_domid, BLKWORLD_DEVID, &s->neighbour_config);

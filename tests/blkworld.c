@@ -266,7 +266,10 @@ void blkworld_attach(struct blkworld *w, uint16_t domid, uint32_t devid, struct 
     store_ok(store_write(w->store, tx, "1", "%s/state", b.dir));
     if (keys_blk_config_write(w->store, tx, b.dir, config, "xvda", &e))
         fail_msg("%s", e.text);
-    store_ok(store_tx_end(w->store, tx, false));
+    int rc = store_tx_end(w->store, tx, false);
+    if (rc == -EAGAIN) /* the role looked meanwhile */
+        blkworld_attach(w, domid, devid, config);
+    store_ok(rc == -EAGAIN ? 0 : rc);
 }
 
 void blkworld_remove(struct blkworld *w, uint16_t domid, uint32_t devid)
@@ -367,7 +370,10 @@ static void guest_grants(struct blkguest *g, struct err *e)
 {
     struct gnttab *t = platform_gnttab(g->platform);
     for (unsigned i = 0; i < BLKWORLD_PAGES; i++)
-        if (gnttab_grant(t, 0, g->memory.base_gfn + 1 + i, false, &g->gref[i], e))
+        if (gnttab_grant(t, 0, g->memory.base_gfn + BLKWORLD_DATA_PAGE + i, false, &g->gref[i], e))
+            fail_msg("%s", e->text);
+    for (unsigned i = 0; i < BLKWORLD_INDIRECT; i++) /* for reading: nobody has to write there */
+        if (gnttab_grant(t, 0, g->memory.base_gfn + BLKWORLD_RING_PAGES + i, true, &g->indirect_gref[i], e))
             fail_msg("%s", e->text);
 }
 
@@ -377,9 +383,9 @@ void blkguest_open(struct blkguest *g, const char *domain_dir, uint32_t devid)
     struct err e = {0};
     *g = (struct blkguest){.channel = EVTCHN_NONE};
     if (platform_open(NULL, &where, NULL, &g->platform, &e) || platform_store_open(g->platform, &g->store, &e) ||
-        platform_extent_alloc(g->platform, 0, 1 + BLKWORLD_PAGES, false, &g->memory, &e))
+        platform_extent_alloc(g->platform, 0, BLKWORLD_DATA_PAGE + BLKWORLD_PAGES, false, &g->memory, &e))
         fail_msg("%s", e.text);
-    g->data = g->memory.address + PAGE_BYTES;
+    g->data = g->memory.address + BLKWORLD_DATA_PAGE * PAGE_BYTES;
     xb_device_init(&g->xb, g->store, XB_FRONT, "vbd", platform_domid(g->platform), 0, devid);
     g->xb.state = XenbusStateInitialising;
     guest_grants(g, &e);
@@ -401,18 +407,35 @@ static void guest_wait_back(struct blkguest *g, xb_state state)
     }
 }
 
+/* The ring's pages, granted, and side by side for the guest itself whether or not they are in its memory. */
+static void guest_ring_grant(struct blkguest *g)
+{
+    struct err e = {0};
+    struct gntmap_page page[BLKWORLD_RING_PAGES];
+    uint32_t count = 1u << g->order;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = g->scattered ? count - 1 - i : i;
+        page[i] = (struct gntmap_page){.address = g->memory.address + at * PAGE_BYTES};
+        if (!g->ring_gref[i] &&
+            gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn + at, false, &g->ring_gref[i], &e))
+            fail_msg("%s", e.text);
+    }
+    grant_window_close(&g->window);
+    if (grant_window_open(&g->window, page, count, &e))
+        fail_msg("%s", e.text);
+}
+
 void blkguest_offer(struct blkguest *g, const char *protocol)
 {
     struct err e = {0};
-    struct keys_blk_front keys = {.ring_ref_count = 1};
+    struct keys_blk_front keys = {.ring_order = g->order, .ring_ref_count = 1u << g->order};
     guest_wait_back(g, XenbusStateInitWait);
     g->protocol = blk_protocol_find(protocol);
-    ring_front_init(&g->ring, g->memory.address, PAGE_BYTES, g->protocol->slot_bytes);
-    if (!g->ring_gref && gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn, false, &g->ring_gref, &e))
-        fail_msg("%s", e.text);
+    guest_ring_grant(g);
+    ring_front_init(&g->ring, g->window.address, g->window.bytes, g->protocol->slot_bytes);
     if (platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e))
         fail_msg("%s", e.text);
-    keys.ring_ref[0] = g->ring_gref;
+    memcpy(keys.ring_ref, g->ring_gref, sizeof(keys.ring_ref));
     keys.port = g->channel.port;
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", protocol ? protocol : "");
     if (keys_blk_front_write(&g->xb, STORE_NO_TX, &keys, &e))
@@ -437,8 +460,10 @@ void blkguest_connect(struct blkguest *g, const char *protocol)
 
 void blkguest_ring_end(struct blkguest *g)
 {
-    assert_int_equal(gnttab_end(platform_gnttab(g->platform), g->ring_gref), 0);
-    g->ring_gref = 0;
+    for (unsigned i = 0; i < BLKWORLD_RING_PAGES && g->ring_gref[i]; i++) {
+        assert_int_equal(gnttab_end(platform_gnttab(g->platform), g->ring_gref[i]), 0);
+        g->ring_gref[i] = 0;
+    }
     platform_evtchn_close(g->platform, &g->channel);
 }
 
@@ -453,6 +478,7 @@ void blkguest_disconnect(struct blkguest *g)
 
 void blkguest_close(struct blkguest *g)
 {
+    grant_window_close(&g->window);
     for (unsigned i = 0; i < BLKWORLD_PAGES; i++)
         (void)gnttab_end(platform_gnttab(g->platform), g->gref[i]);
     platform_extent_free(g->platform, &g->memory);
@@ -481,6 +507,28 @@ uint64_t blkguest_put(struct blkguest *g, uint8_t operation, uint64_t sector, un
     return blkguest_put_raw(g, &req);
 }
 
+struct blkif_request_segment *blkguest_indirect_page(struct blkguest *g)
+{
+    size_t page = BLKWORLD_RING_PAGES + g->indirect_next % BLKWORLD_INDIRECT;
+    return (void *)(g->memory.address + page * PAGE_BYTES);
+}
+
+uint64_t blkguest_put_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
+                               unsigned first, unsigned last)
+{
+    struct blkif_request_segment *s = blkguest_indirect_page(g);
+    struct blkreq req = {.id = ++g->next_id,
+                         .operation = operation,
+                         .sector = sector,
+                         .segment_count = (uint16_t)segments,
+                         .indirect_pages = 1,
+                         .indirect_gref = {g->indirect_gref[g->indirect_next++ % BLKWORLD_INDIRECT]}};
+    for (unsigned i = 0; i < segments; i++)
+        s[i] = (struct blkif_request_segment){
+            .gref = g->gref[(page + i) % BLKWORLD_PAGES], .first_sect = (uint8_t)first, .last_sect = (uint8_t)last};
+    return blkguest_put_raw(g, &req);
+}
+
 void blkguest_kick(struct blkguest *g)
 {
     if (ring_front_push(&g->ring))
@@ -493,6 +541,10 @@ static void guest_load(struct blkguest *g)
     uint64_t id, sectors = g->disk.sectors;
     for (uint64_t n = 0;; n++) {
         while (ring_front_room(&g->ring)) {
+            if (g->next_id % 5 == 4) {
+                blkguest_put_indirect(g, g->next_id % 2, 0, 0, 1 + (unsigned)(g->next_id * 37 % 256), 0, 7);
+                continue;
+            }
             uint8_t operation = g->next_id % 7 == 0 ? BLKIF_OP_FLUSH_DISKCACHE : g->next_id % 2;
             unsigned segments = operation == BLKIF_OP_FLUSH_DISKCACHE ? 0 : 1 + (unsigned)(g->next_id % 11);
             blkguest_put(g, operation, g->next_id * 88 % (sectors - 88), (unsigned)g->next_id % BLKWORLD_PAGES,
@@ -536,14 +588,25 @@ int16_t blkguest_take(struct blkguest *g, uint64_t *id)
     return status;
 }
 
-int16_t blkguest_do(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
-                    unsigned first, unsigned last)
+static int16_t kick_and_take(struct blkguest *g, uint64_t wanted)
 {
-    uint64_t id, wanted = blkguest_put(g, operation, sector, page, segments, first, last);
+    uint64_t id;
     blkguest_kick(g);
     int16_t status = blkguest_take(g, &id);
     assert_int_equal(id, wanted);
     return status;
+}
+
+int16_t blkguest_do(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
+                    unsigned first, unsigned last)
+{
+    return kick_and_take(g, blkguest_put(g, operation, sector, page, segments, first, last));
+}
+
+int16_t blkguest_do_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
+                             unsigned first, unsigned last)
+{
+    return kick_and_take(g, blkguest_put_indirect(g, operation, sector, page, segments, first, last));
 }
 
 void blkguest_check_served(struct blkguest *g, unsigned seed)

@@ -11,6 +11,7 @@
 
 #include <sys/types.h>
 
+#include "grant/window.h"
 #include "platform/platform.h"
 #include "ring/blkreq.h"
 #include "ring/ring.h"
@@ -18,8 +19,11 @@
 #include "xenbus/stats_blk.h"
 
 #define BLKWORLD_PATIENCE_MS 20000
-#define BLKWORLD_PAGES       64     /* of data, of a guest's disk */
-#define BLKWORLD_DEVID       51712u /* xvda */
+#define BLKWORLD_PAGES       256 /* of data, of a guest's disk */
+#define BLKWORLD_RING_PAGES  16
+#define BLKWORLD_INDIRECT    32                                        /* pages of segments, used in turn */
+#define BLKWORLD_DATA_PAGE   (BLKWORLD_RING_PAGES + BLKWORLD_INDIRECT) /* the first of data in a guest's memory */
+#define BLKWORLD_DEVID       51712u                                    /* xvda */
 
 struct blkworld {
     char dir[256];
@@ -73,10 +77,15 @@ struct blkguest {
     struct platform *platform;
     struct store_client *store;
     struct xb_device xb;
-    struct platform_extent memory; /* page 0: the ring; 1 …: data */
-    uint32_t ring_gref;            /* 0: not granted */
+    struct platform_extent memory;           /* ring, indirect pages, data */
+    uint32_t order;                          /* of the ring that it offers: 0 after the open */
+    bool scattered;                          /* the ring's pages lie in memory in another order than in the ring */
+    struct grant_window window;              /* over them */
+    uint32_t ring_gref[BLKWORLD_RING_PAGES]; /* [0] 0: not granted */
+    uint32_t indirect_gref[BLKWORLD_INDIRECT];
     uint32_t gref[BLKWORLD_PAGES];
     unsigned char *data;
+    uint64_t indirect_next;
     struct evtchn channel;
     struct ring_front ring;
     const struct blk_protocol *protocol;
@@ -101,12 +110,20 @@ void blkguest_switch(struct blkguest *g, xb_state to);
 uint64_t blkguest_put(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
                       unsigned first, unsigned last);
 uint64_t blkguest_put_raw(struct blkguest *g, const struct blkreq *req);
+/* The same as an indirect request, of 1 … BLKREQ_INDIRECT_SEGMENTS_MAX segments; of these at most BLKWORLD_INDIRECT may
+ * be in flight. */
+uint64_t blkguest_put_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
+                               unsigned first, unsigned last);
+/* The page of segments that the next of them uses. */
+struct blkif_request_segment *blkguest_indirect_page(struct blkguest *g);
 void blkguest_kick(struct blkguest *g); /* publishes, notifies where it is asked for */
 /* The next response, whichever it is; fails the test when none comes. */
 int16_t blkguest_take(struct blkguest *g, uint64_t *id);
 /* put, kick, take: the status. */
 int16_t blkguest_do(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
                     unsigned first, unsigned last);
+int16_t blkguest_do_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
+                             unsigned first, unsigned last);
 /* Reads sector 0 … of the disk and compares with the pattern: the disk is served. */
 void blkguest_check_served(struct blkguest *g, unsigned seed);
 

@@ -42,8 +42,11 @@ static void nothing_registered_there(struct grant_world *w, uint32_t id)
 
 struct dma *dma_world_device(struct dma_world *f)
 {
-    const struct dma_setup setup = {
-        .map = f->world.map, .frames = f->world.frames, .host = &f->host, .requests_max = REQUESTS_MAX};
+    const struct dma_setup setup = {.map = f->world.map,
+                                    .frames = f->world.frames,
+                                    .host = &f->host,
+                                    .requests_max = REQUESTS_MAX,
+                                    .large_max = LARGE_MAX};
     struct dma *d = NULL;
     assert_int_equal(f->row->setup(&setup, &d, NULL), 0);
     return d;
@@ -114,7 +117,7 @@ void dma_device_expects(const struct dma_io *io, unsigned char seed)
 
 int dma_device_request(struct dma_world *f, const struct dma_segment *s, unsigned count, bool to_guest)
 {
-    struct dma_io io;
+    DMA_IO(io);
     int r = f->row->get(f->dma, s, count, to_guest, &io);
     if (r == 0) {
         if (to_guest)

@@ -13,6 +13,7 @@
 #define GFN_FAR      0x800 /* two more, in another */
 #define GFN_RO       0x900 /* two, shared for reading */
 #define REQUESTS_MAX 4
+#define LARGE_MAX    2
 #define BUFFERS_MAX  32
 
 struct dma_buffer {
@@ -29,6 +30,18 @@ struct dma_world {
     const struct dma_strategy *row;
     struct dma *dma;
 };
+
+/* A dma_io with its arrays, as a local. */
+#define DMA_IO(name)                                                          \
+    _Alignas(16) unsigned char name##_arrays[DMA_IO_BYTES(DMA_SEGMENTS_MAX)]; \
+    struct dma_io name;                                                       \
+    dma_io_init(&name, name##_arrays, DMA_SEGMENTS_MAX)
+/* And several of them. */
+#define DMA_IOS(name, count)                                                         \
+    _Alignas(16) unsigned char name##_arrays[count][DMA_IO_BYTES(DMA_SEGMENTS_MAX)]; \
+    struct dma_io name[count];                                                       \
+    for (unsigned name##_i = 0; name##_i < (count); name##_i++)                      \
+    dma_io_init(&name[name##_i], name##_arrays[name##_i], DMA_SEGMENTS_MAX)
 
 #define FOREACH_ROW(row)                                             \
     for (unsigned row_i_ = 0; row_i_ < dma_strategy_count; row_i_++) \

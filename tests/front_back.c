@@ -12,7 +12,8 @@
 
 struct held {
     struct blkreq request;
-    struct gntmap_page page[BLKREQ_SEGMENTS_MAX];
+    struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
+    struct gntmap_page page[BLKREQ_INDIRECT_SEGMENTS_MAX];
 };
 
 struct back {
@@ -21,11 +22,12 @@ struct back {
     struct platform *platform;
     struct xb_device device;
     struct gntmap *map;
-    struct gntmap_page ring_page;
+    struct gntmap_page ring_page[KEYS_BLK_RING_REFS_MAX];
+    unsigned ring_pages;
     struct ring_back ring;
     struct evtchn channel;
     bool connected;
-    struct held held[64];
+    struct held held[512];
     unsigned held_count;
     uint64_t stale_id;
     bool have_stale;
@@ -43,8 +45,7 @@ struct back {
 
 static void announce(struct back *b)
 {
-    struct keys_blk_features features = {.max_queues = 1};
-    must(keys_blk_features_write(&b->device, STORE_NO_TX, &features, &e));
+    must(keys_blk_features_write(&b->device, STORE_NO_TX, &b->shared->features, &e));
     must(xb_device_switch(&b->device, STORE_NO_TX, XenbusStateInitWait, &e));
 }
 
@@ -52,11 +53,15 @@ static void connect_front(struct back *b)
 {
     struct keys_blk_front keys;
     struct frametable *frames;
-    must(keys_blk_front_read(&b->device, 0, &keys, &e));
+    must(keys_blk_front_read(&b->device, b->shared->features.max_ring_order, &keys, &e));
     must(platform_gntmap_get(b->platform, b->w->domid, &b->map, &frames, &e));
-    must(gntmap_map(b->map, keys.ring_ref[0], true, &b->ring_page));
+    b->ring_pages = keys.ring_ref_count;
+    must(gntmap_map_many(b->map, keys.ring_ref, b->ring_pages, true, b->ring_page, NULL));
+    for (unsigned i = 0; i < b->ring_pages; i++) /* our frontend's are */
+        must(b->ring_page[i].address != b->ring_page[0].address + (size_t)i * PAGE_BYTES);
     must(platform_evtchn_bind_interdomain(b->platform, b->w->domid, keys.port, &b->channel, &e));
-    ring_back_init(&b->ring, b->ring_page.address, PAGE_BYTES, blk_protocol_native.slot_bytes, 0);
+    ring_back_init(&b->ring, b->ring_page[0].address, (size_t)b->ring_pages * PAGE_BYTES,
+                   blk_protocol_native.slot_bytes, 0);
     b->connected = true;
     must(keys_blk_disk_write(&b->device, STORE_NO_TX, &b->shared->disk, &e));
     must(xb_device_switch(&b->device, STORE_NO_TX, XenbusStateConnected, &e));
@@ -79,8 +84,10 @@ static void respond(struct back *b, uint64_t id, uint8_t operation, int16_t stat
 static void move_data(struct back *b, const struct held *h)
 {
     uint64_t at = h->request.sector * SECTOR_BYTES;
+    if (h->request.operation == BLKIF_OP_DISCARD)
+        memset(b->shared->data + at, 0, h->request.sector_count * SECTOR_BYTES);
     for (unsigned i = 0; i < h->request.segment_count; i++) {
-        const struct blkreq_segment *s = &h->request.segment[i];
+        const struct blkreq_segment *s = &h->segment[i];
         unsigned char *page = h->page[i].address + s->first_sector * SECTOR_BYTES;
         size_t bytes = (s->last_sector - s->first_sector + 1u) * SECTOR_BYTES;
         if (h->request.operation == BLKIF_OP_READ)
@@ -179,21 +186,40 @@ static void held_answer(struct back *b)
     b->shared->held = 0;
 }
 
+/* The segments of an indirect request are fetched and checked, those of a direct one copied. */
+static int segments_take(struct back *b, const struct blkreq_limits *limits, struct held *h)
+{
+    static struct blkif_request_segment copy[BLKREQ_INDIRECT_SEGMENTS_MAX];
+    struct blkreq *req = &h->request;
+    if (!req->indirect_pages) {
+        memcpy(h->segment, req->segment, sizeof(req->segment));
+        return 0;
+    }
+    b->shared->indirect++;
+    int r =
+        gntmap_copy(b->map, req->indirect_gref[0], 0, copy, (uint32_t)(req->segment_count * sizeof(copy[0])), false);
+    return r ? r : blkreq_check_indirect(req, copy, limits, h->segment);
+}
+
 static void take_one(struct back *b)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
-    struct held h;
+    static struct held h;
     const struct keys_blk_disk *disk = &b->shared->disk;
     struct blkreq_limits limits = {.capacity_sectors = BACK_DISK_BYTES / SECTOR_BYTES,
                                    .sector_bytes = disk->sector_bytes,
-                                   .flush = disk->flush_cache};
-    uint32_t gref[BLKREQ_SEGMENTS_MAX];
+                                   .flush = disk->flush_cache,
+                                   .discard = disk->discard,
+                                   .indirect_segments_max = (uint16_t)MIN(b->shared->features.max_indirect_segments,
+                                                                          (uint32_t)BLKREQ_INDIRECT_SEGMENTS_MAX)};
+    uint32_t gref[BLKREQ_INDIRECT_SEGMENTS_MAX];
     ring_back_take(&b->ring, slot, blk_protocol_native.request_bytes);
     int r = blk_protocol_native.decode(slot, &limits, &h.request);
     b->shared->taken++;
+    r = r ? r : segments_take(b, &limits, &h);
     if (r == 0) {
         for (unsigned i = 0; i < h.request.segment_count; i++)
-            gref[i] = h.request.segment[i].gref;
+            gref[i] = h.segment[i].gref;
         r = gntmap_map_many(b->map, gref, h.request.segment_count, h.request.operation == BLKIF_OP_READ, h.page, NULL);
     }
     if (r) {
@@ -234,7 +260,8 @@ static void release(struct back *b)
     platform_evtchn_close(b->platform, &b->channel);
     if (b->shared->mode == BACK_NO_UNMAP)
         return;
-    gntmap_unmap(b->map, &b->ring_page);
+    for (unsigned i = 0; i < b->ring_pages; i++)
+        gntmap_unmap(b->map, &b->ring_page[i]);
     platform_gntmap_put(b->platform, b->w->domid);
 }
 

@@ -142,6 +142,7 @@ int front_world_setup(void **state)
                                            .sector_bytes = 512,
                                            .physical_sector_bytes = 4096,
                                            .flush_cache = true};
+    w->back->features = (struct keys_blk_features){.max_queues = 1};
     servers_start(w);
     domain_create(w);
     front_world_disk_create(w);

@@ -44,8 +44,9 @@ struct back_shared {
     _Atomic unsigned after;
     _Atomic bool detach; /* the toolstack wants the disk back */
     struct keys_blk_disk disk;
+    struct keys_blk_features features;
     /* seen */
-    _Atomic unsigned taken, answered, connected, notified;
+    _Atomic unsigned taken, answered, connected, notified, indirect;
     _Atomic unsigned held;      /* taken and not answered now */
     _Atomic bool out_of_order;  /* a write came before an older one to a lower sector: see the replay's test */
     uint64_t sectors_seen[256]; /* of the first requests taken since the backend's start */

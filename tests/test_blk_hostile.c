@@ -71,15 +71,83 @@ static uint32_t gref_bad_frame(struct scene *s)
 static uint32_t gref_readonly(struct scene *s)
 {
     uint32_t gref;
-    assert_int_equal(
-        gnttab_grant(platform_gnttab(s->guest.platform), 0, s->guest.memory.base_gfn + 1, true, &gref, NULL), 0);
+    assert_int_equal(gnttab_grant(platform_gnttab(s->guest.platform), 0, s->guest.memory.base_gfn + BLKWORLD_DATA_PAGE,
+                                  true, &gref, NULL),
+                     0);
     return gref;
 }
 
+/* A good indirect read of that many segments, to be spoiled; its page of segments is `page`. */
+static struct blkif_request_indirect *indirect_good(struct scene *s, struct blkif_request *r, unsigned segments,
+                                                    struct blkif_request_segment **page)
+{
+    struct blkif_request_indirect *i = (void *)r;
+    *page = blkguest_indirect_page(&s->guest);
+    memset(r, 0, sizeof(*r));
+    i->operation = BLKIF_OP_INDIRECT;
+    i->nr_segments = (uint16_t)segments;
+    i->id = s->guest.next_id;
+    i->indirect_grefs[0] = s->guest.indirect_gref[s->guest.indirect_next++ % BLKWORLD_INDIRECT];
+    for (unsigned k = 0; k < BLKREQ_INDIRECT_SEGMENTS_PER_PAGE; k++)
+        (*page)[k] = (struct blkif_request_segment){.gref = s->guest.gref[k % BLKWORLD_PAGES], .last_sect = 7};
+    return i;
+}
+
+#define SPOIL_INDIRECT(name, segments, ...)                                      \
+    static void spoil_##name(struct scene *s, struct blkif_request *r)           \
+    {                                                                            \
+        struct blkif_request_segment *page;                                      \
+        struct blkif_request_indirect *i = indirect_good(s, r, segments, &page); \
+        (void)i;                                                                 \
+        __VA_ARGS__;                                                             \
+    }
+
+SPOIL_INDIRECT(indirect_fine, 256, (void)s)
+SPOIL_INDIRECT(indirect_none, 0, (void)s)
+SPOIL_INDIRECT(indirect_past_the_offer, 257, (void)s)
+SPOIL_INDIRECT(indirect_past_the_page, 513, i->indirect_grefs[1] = i->indirect_grefs[0])
+SPOIL_INDIRECT(indirect_past_the_protocol, 65535, (void)s)
+SPOIL_INDIRECT(indirect_flush, 20, i->indirect_op = BLKIF_OP_FLUSH_DISKCACHE)
+SPOIL_INDIRECT(indirect_discard, 20, i->indirect_op = BLKIF_OP_DISCARD)
+SPOIL_INDIRECT(indirect_indirect, 20, i->indirect_op = BLKIF_OP_INDIRECT)
+SPOIL_INDIRECT(indirect_page_zero, 20, i->indirect_grefs[0] = 0)
+SPOIL_INDIRECT(indirect_page_reserved, 20, i->indirect_grefs[0] = 1)
+SPOIL_INDIRECT(indirect_page_unpublished, 20, i->indirect_grefs[0] = s->guest.gref[0] + 400)
+SPOIL_INDIRECT(indirect_page_outside, 20, i->indirect_grefs[0] = UINT32_MAX)
+SPOIL_INDIRECT(indirect_page_foreign, 20, i->indirect_grefs[0] = gref_foreign(s))
+SPOIL_INDIRECT(indirect_page_frame, 20, i->indirect_grefs[0] = gref_bad_frame(s))
+SPOIL_INDIRECT(indirect_segment_backwards, 256, page[255].first_sect = 5; page[255].last_sect = 4)
+SPOIL_INDIRECT(indirect_segment_leaves_page, 256, page[128].last_sect = 8)
+SPOIL_INDIRECT(indirect_crosses_end, 256, i->sector_number = 1)
+SPOIL_INDIRECT(indirect_wraps, 256, i->sector_number = UINT64_MAX - 2047)
+SPOIL_INDIRECT(indirect_write_crosses_end, 12, i->indirect_op = BLKIF_OP_WRITE; i->sector_number = DISK_SECTORS - 95)
+SPOIL_INDIRECT(indirect_last_gref, 256, page[255].gref = 5)
+SPOIL_INDIRECT(indirect_last_gref_foreign, 256, page[255].gref = gref_foreign(s))
+SPOIL_INDIRECT(indirect_into_its_own_page, 12, page[11].gref = i->indirect_grefs[0]) /* granted for reading */
+
+#define SPOIL_DISCARD(name, ...)                                               \
+    static void spoil_discard_##name(struct scene *s, struct blkif_request *r) \
+    {                                                                          \
+        struct blkif_request_discard *d = (void *)r;                           \
+        (void)s;                                                               \
+        memset(r, 0, sizeof(*r));                                              \
+        d->operation = BLKIF_OP_DISCARD;                                       \
+        d->id = s->guest.next_id;                                              \
+        d->sector_number = 8;                                                  \
+        __VA_ARGS__;                                                           \
+    }
+
+SPOIL_DISCARD(nothing, d->nr_sectors = 0)
+SPOIL_DISCARD(past_end, d->nr_sectors = DISK_SECTORS)
+SPOIL_DISCARD(wraps, d->nr_sectors = UINT64_MAX - 7)
+SPOIL_DISCARD(wraps_bytes, d->nr_sectors = 1ull << 55)
+SPOIL_DISCARD(behind, d->sector_number = 1ull << 55; d->nr_sectors = 8)
+SPOIL_DISCARD(secure, d->flag = BLKIF_DISCARD_SECURE; d->nr_sectors = 8)
+
 SPOIL(operation_unknown, r->operation = 77)
-SPOIL(operation_barrier, r->operation = BLKIF_OP_WRITE_BARRIER)
-SPOIL(operation_discard, r->operation = BLKIF_OP_DISCARD)
-SPOIL(operation_indirect, r->operation = BLKIF_OP_INDIRECT)
+SPOIL(barrier_crosses_end, r->operation = BLKIF_OP_WRITE_BARRIER; r->sector_number = DISK_SECTORS)
+SPOIL(barrier_bad_gref, r->operation = BLKIF_OP_WRITE_BARRIER; r->seg[0].gref = 3)
+SPOIL(barrier_twelve_segments, r->operation = BLKIF_OP_WRITE_BARRIER; r->nr_segments = 12)
 SPOIL(no_segments, r->nr_segments = 0)
 SPOIL(twelve_segments, r->nr_segments = 12)
 SPOIL(many_segments, r->nr_segments = 255)
@@ -94,7 +162,7 @@ SPOIL(write_crosses_end, r->operation = BLKIF_OP_WRITE; r->sector_number = DISK_
 SPOIL(flush_crosses_end, r->operation = BLKIF_OP_FLUSH_DISKCACHE; r->sector_number = DISK_SECTORS)
 SPOIL(gref_reserved, r->seg[0].gref = 1)
 SPOIL(gref_zero, r->seg[0].gref = 0)
-SPOIL(gref_unpublished, r->seg[0].gref = s->guest.gref[0] + 300)
+SPOIL(gref_unpublished, r->seg[0].gref = s->guest.gref[0] + 400)
 SPOIL(gref_outside, r->seg[0].gref = UINT32_MAX)
 SPOIL(gref_second_frame, r->seg[0].gref = 700)
 SPOIL(gref_foreign, r->seg[0].gref = gref_foreign(s))
@@ -109,9 +177,36 @@ SPOIL(gref_last_of_eleven, r->nr_segments = 11; for (unsigned i = 0; i < 11; i++
     }
 static const struct bad_request bad_requests[] = {
     ROW(operation_unknown, EOPNOTSUPP),
-    ROW(operation_barrier, EOPNOTSUPP),
-    ROW(operation_discard, EOPNOTSUPP),
-    ROW(operation_indirect, EOPNOTSUPP),
+    ROW(barrier_crosses_end, ERROR),
+    ROW(barrier_bad_gref, ERROR),
+    ROW(barrier_twelve_segments, ERROR),
+    ROW(discard_nothing, ERROR),
+    ROW(discard_past_end, ERROR),
+    ROW(discard_wraps, ERROR),
+    ROW(discard_wraps_bytes, ERROR),
+    ROW(discard_behind, ERROR),
+    ROW(discard_secure, EOPNOTSUPP),
+    ROW(indirect_none, ERROR),
+    ROW(indirect_past_the_offer, ERROR),
+    ROW(indirect_past_the_page, ERROR),
+    ROW(indirect_past_the_protocol, ERROR),
+    ROW(indirect_flush, EOPNOTSUPP),
+    ROW(indirect_discard, EOPNOTSUPP),
+    ROW(indirect_indirect, EOPNOTSUPP),
+    ROW(indirect_page_zero, ERROR),
+    ROW(indirect_page_reserved, ERROR),
+    ROW(indirect_page_unpublished, ERROR),
+    ROW(indirect_page_outside, ERROR),
+    ROW(indirect_page_foreign, ERROR),
+    ROW(indirect_page_frame, ERROR),
+    ROW(indirect_segment_backwards, ERROR),
+    ROW(indirect_segment_leaves_page, ERROR),
+    ROW(indirect_crosses_end, ERROR),
+    ROW(indirect_wraps, ERROR),
+    ROW(indirect_write_crosses_end, ERROR),
+    ROW(indirect_last_gref, ERROR),
+    ROW(indirect_last_gref_foreign, ERROR),
+    ROW(indirect_into_its_own_page, ERROR),
     ROW(no_segments, ERROR),
     ROW(twelve_segments, ERROR),
     ROW(many_segments, ERROR),
@@ -146,14 +241,16 @@ static void check_bad_requests(const char *dma)
         if (status != bad_requests[i].status)
             fail_msg("%s: status %d", bad_requests[i].name, status);
         blkguest_check_served(&s.guest, SEED); /* itself included */
+        spoil_indirect_fine(&s, &r);
+        assert_int_equal(slot_do(&s.guest, &r), BLKIF_RSP_OKAY);
         scene_check(&s);
     }
     assert_int_equal(blkworld_stat(&s.world, s.domid, BLKWORLD_DEVID, "errors", ARRAY_SIZE(bad_requests)),
                      ARRAY_SIZE(bad_requests));
     for (unsigned i = 0; i < BLKWORLD_PAGES; i++) { /* no failed request holds a grant: XSA-362, 365 */
         assert_int_equal(gnttab_end(platform_gnttab(s.guest.platform), s.guest.gref[i]), 0);
-        assert_int_equal(gnttab_grant(platform_gnttab(s.guest.platform), 0, s.guest.memory.base_gfn + 1 + i, false,
-                                      &s.guest.gref[i], NULL),
+        assert_int_equal(gnttab_grant(platform_gnttab(s.guest.platform), 0,
+                                      s.guest.memory.base_gfn + BLKWORLD_DATA_PAGE + i, false, &s.guest.gref[i], NULL),
                          0);
     }
     scene_stop(&s);
@@ -179,7 +276,7 @@ static void test_lesson_142_a_read_only_disk_is_not_written_whatever_the_guest_s
     (void)state;
     scene_start(&s, "pin");
     blkworld_image(&s.world, "ro.img", DISK_BYTES, SEED, ro.path, sizeof(ro.path));
-    ro = (struct keys_blk_config){.readonly = true};
+    ro = (struct keys_blk_config){.readonly = true, .discard = true};
     blkworld_image(&s.world, "ro.img", DISK_BYTES, SEED, ro.path, sizeof(ro.path));
     blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID + 16, &ro);
     blkguest_open(&g, s.dir, BLKWORLD_DEVID + 16);
@@ -187,6 +284,16 @@ static void test_lesson_142_a_read_only_disk_is_not_written_whatever_the_guest_s
     blkguest_connect(&g, NULL);
     assert_int_equal(blkguest_do(&g, BLKIF_OP_WRITE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
     assert_int_equal(blkguest_do(&g, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do(&g, BLKIF_OP_WRITE_BARRIER, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do(&g, BLKIF_OP_WRITE_BARRIER, 0, 0, 0, 0, 0), BLKIF_RSP_OKAY);
+    assert_int_equal(blkguest_do_indirect(&g, BLKIF_OP_WRITE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do_indirect(&g, BLKIF_OP_WRITE, 0, 0, 200, 0, 7), BLKIF_RSP_ERROR);
+    struct blkreq discard = {.id = ++g.next_id, .operation = BLKIF_OP_DISCARD, .sector_count = 8};
+    uint64_t id;
+    assert_false(g.disk.discard);
+    blkguest_put_raw(&g, &discard);
+    blkguest_kick(&g);
+    assert_int_equal(blkguest_take(&g, &id), BLKIF_RSP_EOPNOTSUPP);
     blkguest_check_served(&g, SEED);
     blkguest_disconnect(&g);
     blkguest_close(&g);
@@ -242,7 +349,7 @@ static void index_wild(struct scene *s)
 static void ring_as_data(struct scene *s)
 {
     struct blkif_request r = slot_good(&s->guest);
-    r.seg[0].gref = s->guest.ring_gref;
+    r.seg[0].gref = s->guest.ring_gref[0];
     r.sector_number = 8; /* its first word is no small number */
     ring_front_put(&s->guest.ring, &r, sizeof(r));
     (void)ring_front_push(&s->guest.ring);

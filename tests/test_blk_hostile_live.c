@@ -88,13 +88,48 @@ static void test_lesson_155_a_request_is_fetched_once(void **state)
     scene_stop(&s);
 }
 
+/* The segments of indirect requests, good and bad by turns, while they are checked and used. */
+static void scribble_indirect(struct scene *s, uint64_t n)
+{
+    struct blkif_request_segment *page = blkguest_indirect_page(&s->guest);
+    struct blkif_request_segment *x = &page[n % BLKREQ_INDIRECT_SEGMENTS_MAX];
+    bool bad = n / BLKREQ_INDIRECT_SEGMENTS_MAX % 2;
+    __atomic_store_n(&x->gref, bad ? 4000 : s->guest.gref[n % BLKWORLD_PAGES], __ATOMIC_RELAXED);
+    __atomic_store_n(&x->first_sect, bad ? 250 : 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&x->last_sect, bad ? 255 : 7, __ATOMIC_RELAXED);
+}
+
+static void test_lesson_155_the_segments_of_an_indirect_request_are_fetched_once(void **state)
+{
+    (void)state;
+    for (unsigned d = 0; d < 2; d++) {
+        struct scene s;
+        struct scribbler x;
+        unsigned good = 0, bad = 0;
+        scene_start(&s, d ? "copy" : "pin");
+        scribble_start(&x, &s, scribble_indirect);
+        for (unsigned n = 0; n < 2000 || !good || !bad; n++) {
+            s.guest.indirect_next = 0; /* the page that the other process knows */
+            int16_t status =
+                blkguest_do_indirect(&s.guest, n % 2 ? BLKIF_OP_READ : BLKIF_OP_WRITE, 8, 0, 1 + n % 250, 0, 7);
+            assert_true(status == BLKIF_RSP_OKAY || status == BLKIF_RSP_ERROR);
+            good += status == BLKIF_RSP_OKAY;
+            bad += status != BLKIF_RSP_OKAY;
+            if (n % 64 == 0)
+                scene_check(&s);
+        }
+        scribble_stop(&x);
+        scene_stop(&s); /* and its end finds no grant held */
+    }
+}
+
 /* The entries of the grant table that a request refers to, revoked and granted anew all the time. */
 static void scribble_grants(struct scene *s, uint64_t n)
 {
     (void)n;
     struct gnttab *t = platform_gnttab(s->guest.platform);
     if (gnttab_end(t, s->guest.gref[0]) == 0)
-        (void)gnttab_grant(t, 0, s->guest.memory.base_gfn + 1, false, &s->guest.gref[0], NULL);
+        (void)gnttab_grant(t, 0, s->guest.memory.base_gfn + BLKWORLD_DATA_PAGE, false, &s->guest.gref[0], NULL);
 }
 
 static void test_lesson_396_grants_that_vanish_amid_io_fail_their_request_at_most(void **state)
@@ -260,6 +295,7 @@ int main(int argc, char **argv)
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lesson_155_a_request_is_fetched_once),
+        cmocka_unit_test(test_lesson_155_the_segments_of_an_indirect_request_are_fetched_once),
         cmocka_unit_test(test_lesson_396_grants_that_vanish_amid_io_fail_their_request_at_most),
         cmocka_unit_test(test_event_words_decide_about_nothing_but_events),
         cmocka_unit_test(test_a_producer_word_that_flickers_starves_nobody),

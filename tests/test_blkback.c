@@ -116,6 +116,83 @@ static void test_a_guest_does_verified_io_over_each_protocol_and_dma_row(void **
     blkworld_stop(&s.world);
 }
 
+/* The whole disk by indirect requests, written, checked in the file, and read back. */
+static void check_large_io(struct blkguest *g, const char *path, unsigned seed)
+{
+    static unsigned char wanted[DISK_BYTES], got[DISK_BYTES];
+    _Static_assert(DISK_BYTES == BLKREQ_INDIRECT_SEGMENTS_MAX * PAGE_BYTES, "one request covers it");
+    blkworld_pattern(wanted, 0, DISK_SECTORS, seed);
+    memcpy(g->data, wanted, DISK_BYTES);
+    assert_int_equal(blkguest_do_indirect(g, BLKIF_OP_WRITE, 0, 0, 256, 0, 7), BLKIF_RSP_OKAY);
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(pread(fd, got, DISK_BYTES, 0), DISK_BYTES);
+    close(fd);
+    assert_memory_equal(got, wanted, DISK_BYTES);
+    memset(g->data, 0, DISK_BYTES);
+    assert_int_equal(blkguest_do_indirect(g, BLKIF_OP_READ, 0, 0, 256, 0, 7), BLKIF_RSP_OKAY);
+    assert_memory_equal(g->data, wanted, DISK_BYTES);
+}
+
+/* Fills the ring to its last slot with reads of one page each, again and again, so that all slots are used. */
+static void check_full_ring(struct blkguest *g, unsigned seed)
+{
+    unsigned char wanted[PAGE_BYTES];
+    uint64_t id, first = g->next_id + 1;
+    for (unsigned round = 0; round < 3; round++, first += g->ring.ring.entries) {
+        static bool seen[512];
+        memset(seen, 0, sizeof(seen));
+        memset(g->data, 0, DISK_BYTES);
+        for (unsigned i = 0; i < g->ring.ring.entries; i++)
+            blkguest_put(g, BLKIF_OP_READ, i % 256 * 8, i % BLKWORLD_PAGES, 1, 0, 7);
+        assert_int_equal(ring_front_room(&g->ring), 0);
+        blkguest_kick(g);
+        for (unsigned i = 0; i < g->ring.ring.entries; i++) {
+            assert_int_equal(blkguest_take(g, &id), BLKIF_RSP_OKAY);
+            assert_in_range(id, first, first + g->ring.ring.entries - 1);
+            assert_false(seen[id - first]);
+            seen[id - first] = true;
+        }
+        for (unsigned i = 0; i < MIN(g->ring.ring.entries, 256u); i++) {
+            blkworld_pattern(wanted, i * 8, 8, seed);
+            assert_memory_equal(g->data + i * PAGE_BYTES, wanted, PAGE_BYTES);
+        }
+    }
+}
+
+/* It refuses the mremap(2) that the guest's own view of scattered pages needs. */
+static bool on_valgrind(void)
+{
+    const char *mode = getenv("DOMZERO_TEST_MODE");
+    return mode && !strcmp(mode, "valgrind");
+}
+
+static void test_rings_of_every_order_serve_large_requests_over_each_abi_and_dma_row(void **state)
+{
+    static const char *const protocols[] = {NULL, "x86_32-abi"};
+    struct scene s;
+    (void)state;
+    scene_world(&s);
+    blkguest_open(&s.guest, s.domain_dir, BLKWORLD_DEVID);
+    for (unsigned d = 0; d < dma_strategy_count; d++) {
+        snprintf(s.config.dma, sizeof(s.config.dma), "%s", dma_strategies[d]->name);
+        blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
+        for (unsigned n = 0; n < 2 * (KEYS_BLK_RING_ORDER_MAX + 1); n++) {
+            s.guest.order = n / 2;
+            s.guest.scattered = n % 3 && !on_valgrind(); /* pages side by side, and not */
+            blkguest_switch(&s.guest, XenbusStateInitialising);
+            blkguest_connect(&s.guest, protocols[n % 2]);
+            assert_int_equal(s.guest.ring.ring.entries, 32u << s.guest.order);
+            check_large_io(&s.guest, s.config.path, n + 50);
+            check_full_ring(&s.guest, n + 50);
+            blkguest_disconnect(&s.guest);
+        }
+        blkworld_remove(&s.world, s.domid, BLKWORLD_DEVID);
+        blkworld_wait_held(&s.world, s.domid, 0);
+    }
+    blkguest_close(&s.guest);
+    blkworld_stop(&s.world);
+}
+
 static void test_an_attached_image_is_locked_until_the_device_is_closed(void **state)
 {
     struct scene s;
@@ -163,6 +240,45 @@ static void test_direct_io_serves_the_same_bytes(void **state)
     blkguest_connect(&s.guest, NULL);
     check_io(&s.guest, s.config.path);
     scene_stop(&s);
+}
+
+static void test_discards_are_offered_where_they_are_wanted_and_possible(void **state)
+{
+    static const struct {
+        bool wanted, readonly, offered;
+    } rows[] = {{true, false, true}, {false, false, false}, {true, true, false}};
+    struct scene s;
+    uint64_t id;
+    (void)state;
+    scene_world(&s);
+    blkguest_open(&s.guest, s.domain_dir, BLKWORLD_DEVID);
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        s.config.discard = rows[i].wanted;
+        s.config.readonly = rows[i].readonly;
+        s.config.offset_bytes = 512;
+        s.config.size_bytes = DISK_BYTES / 2;
+        blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
+        blkguest_switch(&s.guest, XenbusStateInitialising);
+        blkguest_connect(&s.guest, NULL);
+        const struct keys_blk_disk *disk = &s.guest.disk;
+        assert_int_equal(disk->discard, rows[i].offered);
+        if (rows[i].offered) /* the first whole block of the file begins so far into the disk */
+            assert_int_equal(disk->discard_alignment_bytes, disk->discard_granularity_bytes - 512);
+        struct blkreq req = {.id = 77, .operation = BLKIF_OP_DISCARD, .sector = 16, .sector_count = 16};
+        blkguest_put_raw(&s.guest, &req);
+        blkguest_kick(&s.guest);
+        assert_int_equal(blkguest_take(&s.guest, &id), rows[i].offered ? BLKIF_RSP_OKAY : BLKIF_RSP_EOPNOTSUPP);
+        memset(s.guest.data, 1, 2 * PAGE_BYTES);
+        assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_READ, 16, 0, 2, 0, 7), BLKIF_RSP_OKAY);
+        for (unsigned k = 0; k < 2 * PAGE_BYTES; k++)
+            assert_int_equal(s.guest.data[k], 0); /* by the first of the rows, and still */
+        blkguest_disconnect(&s.guest);
+        blkworld_remove(&s.world, s.domid, BLKWORLD_DEVID);
+        blkworld_wait_held(&s.world, s.domid, 0);
+        wait_image(s.config.path, true);
+    }
+    blkguest_close(&s.guest);
+    blkworld_stop(&s.world);
 }
 
 /* ---- configuration that cannot work is told at once ---- */
@@ -240,6 +356,20 @@ static void test_a_directory_that_vanishes_takes_its_device_along(void **state)
     blkguest_connect(&s.guest, NULL);
     blkguest_check_served(&s.guest, SEED);
     scene_stop(&s);
+}
+
+/* The end of the old directory and the beginning of the new one may be seen in one look. */
+static void test_a_device_that_is_made_anew_at_once_is_seen(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_world(&s);
+    for (unsigned round = 0; round < 200; round++) {
+        blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
+        blkworld_wait_back(&s.world, s.domid, BLKWORLD_DEVID, XenbusStateInitWait);
+        blkworld_remove(&s.world, s.domid, BLKWORLD_DEVID);
+    }
+    blkworld_stop(&s.world);
 }
 
 static void test_a_toolstack_that_asks_for_the_end_gets_it(void **state)
@@ -442,12 +572,15 @@ int main(int argc, char **argv)
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_guest_does_verified_io_over_each_protocol_and_dma_row),
+        cmocka_unit_test(test_rings_of_every_order_serve_large_requests_over_each_abi_and_dma_row),
         cmocka_unit_test(test_an_attached_image_is_locked_until_the_device_is_closed),
         cmocka_unit_test(test_a_region_of_a_file_is_a_disk_and_a_read_only_one_refuses_writes),
         cmocka_unit_test(test_direct_io_serves_the_same_bytes),
+        cmocka_unit_test(test_discards_are_offered_where_they_are_wanted_and_possible),
         cmocka_unit_test(test_a_device_that_cannot_be_says_why_and_closes),
         cmocka_unit_test(test_two_devices_cannot_write_one_image),
         cmocka_unit_test(test_a_directory_that_vanishes_takes_its_device_along),
+        cmocka_unit_test(test_a_device_that_is_made_anew_at_once_is_seen),
         cmocka_unit_test(test_a_toolstack_that_asks_for_the_end_gets_it),
         cmocka_unit_test(test_lesson_350_a_guest_killed_amid_io_leaves_nothing_held),
         cmocka_unit_test(test_a_killed_guests_neighbour_is_served_on),

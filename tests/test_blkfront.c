@@ -296,6 +296,38 @@ static void test_flush_reaches_a_backend_that_has_a_cache(void **state)
     }
 }
 
+static void test_discards_reach_a_backend_that_offers_them(void **state)
+{
+    struct front_world *w = *state;
+    static const unsigned char zeroes[4096];
+    struct dz_vbd_info info;
+    for (unsigned offered = 0; offered < 3; offered++) { /* 2: of a disk that is read-only */
+        struct guest g;
+        w->back->disk.discard = offered;
+        w->back->disk.discard_granularity_bytes = 4096;
+        w->back->disk.info = offered == 2 ? KEYS_BLK_INFO_READONLY : 0;
+        fill(w->back->data, BACK_DISK_BYTES, 3);
+        front_world_backend_start(w, BACK_GOOD, 0);
+        guest_open(w, &g);
+        dz_vbd_info(g.disk, &info);
+        assert_int_equal(info.discard, offered == 1);
+        int expected = offered == 1 ? 0 : -EOPNOTSUPP;
+        assert_int_equal(dz_vbd_discard(g.disk, 4096, 8192), expected);
+        assert_int_equal(memcmp(w->back->data + 8192, zeroes, 4096) == 0, !expected);
+        assert_int_equal(dz_vbd_discard(g.disk, 512, BACK_DISK_BYTES), -ERANGE);
+        assert_int_equal(dz_vbd_discard(g.disk, UINT64_MAX - 511, 512), -ERANGE);
+        assert_true(dz_vbd_discard(g.disk, 100, 0) < 0);
+        struct dz_io io = {DZ_DISCARD, NULL, BACK_DISK_BYTES, 0, NULL, 1, {0}}, *done;
+        assert_int_equal(dz_vbd_submit(g.disk, &io), expected);
+        assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), !expected);
+        struct dz_vbd_stats stats;
+        dz_vbd_stats(g.disk, &stats);
+        assert_int_equal(stats.bytes_written, 0);
+        guest_close(w, &g);
+        front_world_backend_kill(w);
+    }
+}
+
 /* ---- opening and closing ---- */
 
 static void test_open_names_the_disks_that_there_are(void **state)
@@ -445,6 +477,7 @@ int main(void)
         FRONT_TEST(test_sectors_of_4096_bytes),
         FRONT_TEST(test_statuses_become_errnos),
         FRONT_TEST(test_flush_reaches_a_backend_that_has_a_cache),
+        FRONT_TEST(test_discards_reach_a_backend_that_offers_them),
         FRONT_TEST(test_open_names_the_disks_that_there_are),
         FRONT_TEST(test_open_without_a_backend_times_out_and_says_so),
         FRONT_TEST(test_close_ends_in_closed_and_leaves_nothing),

@@ -284,6 +284,174 @@ static void test_random_bytes_never_leave_the_disk(void **state)
     assert_true(accepted > 100); /* else this test tests nothing */
 }
 
+/* ---- indirect requests and discards ---- */
+
+static const struct blkreq_limits wide = {.capacity_sectors = 4096,
+                                          .sector_bytes = 512,
+                                          .flush = true,
+                                          .discard = true,
+                                          .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
+
+static struct blkreq indirect(uint8_t operation, uint64_t sector, unsigned segments)
+{
+    struct blkreq r = {.id = 0x1122334455667788, .operation = operation, .operation_raw = operation};
+    r.sector = sector;
+    r.segment_count = (uint16_t)segments;
+    r.indirect_pages = 1;
+    r.indirect_gref[0] = 0xcafe;
+    return r;
+}
+
+static void segments_plain(struct blkif_request_segment *s, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        s[i] = (struct blkif_request_segment){.gref = 8 + i, .last_sect = 7};
+}
+
+static void test_indirect_requests_and_discards_lie_where_the_wire_has_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        size_t id, sector, grefs, sectors;
+    } wire[] = {{"x86_64-abi", 8, 16, 28, 24}, {"x86_32-abi", 4, 12, 24, 20}};
+    for (size_t i = 0; i < ARRAY_SIZE(wire); i++) {
+        const struct blk_protocol *row = blk_protocol_find(wire[i].key);
+        unsigned char slot[112];
+        struct blkreq in = indirect(BLKIF_OP_WRITE, 0x123456, 0x102), out;
+        row->encode(&in, slot);
+        assert_memory_equal(slot, "\x06\x01\x02\x01", 4);
+        assert_memory_equal(slot + wire[i].id, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
+        assert_memory_equal(slot + wire[i].sector, "\x56\x34\x12\0\0\0\0\0", 8);
+        assert_memory_equal(slot + wire[i].grefs, "\xfe\xca\0\0\0\0\0\0", 8);
+        in = plain(BLKIF_OP_DISCARD, 0x10, 0);
+        in.sector_count = 0x0fe0;
+        row->encode(&in, slot);
+        assert_memory_equal(slot, "\x05\0", 2);
+        assert_memory_equal(slot + wire[i].sector, "\x10\0\0\0\0\0\0\0", 8);
+        assert_memory_equal(slot + wire[i].sectors, "\xe0\x0f\0\0\0\0\0\0", 8);
+        assert_int_equal(row->decode(slot, &wide, &out), 0);
+        assert_true(out.operation == BLKIF_OP_DISCARD && out.sector == 0x10 && out.sector_count == 0x0fe0);
+        slot[1] = BLKIF_DISCARD_SECURE; /* cannot be promised, so it is not done by halves */
+        assert_int_equal(row->decode(slot, &wide, &out), BLKREQ_E_OPERATION);
+    }
+}
+
+static void test_an_indirect_request_has_as_many_segments_as_were_offered(void **state)
+{
+    (void)state;
+    for (unsigned offered = 0; offered <= 256; offered += 32)
+        for (unsigned n = 0; n < 0x10000; n += n < 600 ? 1 : 997) {
+            struct blkreq_limits limits = wide;
+            limits.indirect_segments_max = (uint16_t)offered;
+            struct blkreq in = indirect(BLKIF_OP_READ, 0, n);
+            int expected = !offered ? BLKREQ_E_OPERATION : n && n <= offered ? 0 : BLKREQ_E_SEGMENT_COUNT;
+            const struct blk_protocol *row;
+            struct blkreq out;
+            foreach_row(row)
+            {
+                assert_int_equal(pass(row, &in, &limits, &out), expected);
+                assert_int_equal(out.operation_raw, offered ? BLKIF_OP_READ : BLKIF_OP_INDIRECT);
+                assert_true(expected || (out.indirect_pages == 1 && out.indirect_gref[0] == 0xcafe));
+            }
+        }
+}
+
+static void test_only_reads_and_writes_are_indirect(void **state)
+{
+    (void)state;
+    for (unsigned op = 0; op < 256; op++) {
+        struct blkreq in = indirect((uint8_t)op, 0, 20);
+        assert_int_equal(decode_of(&in, &wide), op == BLKIF_OP_READ || op == BLKIF_OP_WRITE ? 0 : BLKREQ_E_OPERATION);
+    }
+}
+
+static int indirect_of(struct blkreq *req, const struct blkif_request_segment *copy, const struct blkreq_limits *limits)
+{
+    static struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
+    struct blkreq out;
+    assert_int_equal(pass(&blk_protocol_native, req, limits, &out), 0);
+    int code = blkreq_check_indirect(&out, copy, limits, segment);
+    for (unsigned i = 0; !code && i < out.segment_count; i++)
+        assert_true(segment[i].gref == copy[i].gref && segment[i].first_sector == copy[i].first_sect &&
+                    segment[i].last_sector == copy[i].last_sect);
+    *req = out;
+    return code;
+}
+
+static void test_segments_of_an_indirect_request_obey_the_same_rules(void **state)
+{
+    (void)state;
+    struct blkif_request_segment s[BLKREQ_INDIRECT_SEGMENTS_MAX];
+    for (unsigned n = 1; n <= BLKREQ_INDIRECT_SEGMENTS_MAX; n += 15) {
+        segments_plain(s, n);
+        struct blkreq in = indirect(BLKIF_OP_WRITE, 4096 - n * 8, n);
+        assert_int_equal(indirect_of(&in, s, &wide), 0);
+        assert_int_equal(in.sector_count, n * 8);
+        in = indirect(BLKIF_OP_WRITE, 4096 - n * 8 + 1, n);
+        assert_int_equal(indirect_of(&in, s, &wide), BLKREQ_E_RANGE);
+        in = indirect(BLKIF_OP_READ, 1ull << 55, n);
+        assert_int_equal(indirect_of(&in, s, &wide), BLKREQ_E_RANGE);
+        struct blkreq_limits read_only = wide;
+        read_only.read_only = true;
+        in = indirect(BLKIF_OP_WRITE, 0, n);
+        assert_int_equal(indirect_of(&in, s, &read_only), BLKREQ_E_READ_ONLY);
+        s[n - 1].last_sect = 8;
+        in = indirect(BLKIF_OP_READ, 0, n);
+        assert_int_equal(indirect_of(&in, s, &wide), BLKREQ_E_SEGMENT);
+        s[n - 1] = (struct blkif_request_segment){.gref = 9, .first_sect = 4, .last_sect = 3};
+        in = indirect(BLKIF_OP_READ, 0, n);
+        assert_int_equal(indirect_of(&in, s, &wide), BLKREQ_E_SEGMENT);
+    }
+}
+
+static void test_a_barrier_obeys_the_rules_of_a_flush(void **state)
+{
+    (void)state;
+    struct blkreq_limits limits = disk;
+    struct blkreq out;
+    for (unsigned n = 0; n <= 11; n++) {
+        struct blkreq in = plain(BLKIF_OP_WRITE_BARRIER, 4096 - n * 8, n);
+        limits.barrier = false;
+        assert_int_equal(decode_of(&in, &limits), BLKREQ_E_OPERATION);
+        limits.barrier = true;
+        assert_int_equal(pass(&blk_protocol_native, &in, &limits, &out), 0);
+        assert_true(out.operation == BLKIF_OP_WRITE_BARRIER && out.sector_count == n * 8);
+        in.sector++;
+        assert_int_equal(decode_of(&in, &limits), n ? BLKREQ_E_RANGE : 0);
+    }
+}
+
+static void test_a_discard_stays_on_its_disk_whatever_its_length(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t sector, count;
+        int code;
+    } rows[] = {{0, 4096, 0},
+                {4095, 1, 0},
+                {0, 0, BLKREQ_E_RANGE},
+                {0, 4097, BLKREQ_E_RANGE},
+                {4096, 1, BLKREQ_E_RANGE},
+                {8, UINT64_MAX, BLKREQ_E_RANGE},
+                {8, UINT64_MAX - 7, BLKREQ_E_RANGE}, /* the sum wraps to 0 */
+                {UINT64_MAX, 1, BLKREQ_E_RANGE},
+                {1ull << 55, 8, BLKREQ_E_RANGE},
+                {8, 1ull << 55, BLKREQ_E_RANGE}};
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct blkreq in = plain(BLKIF_OP_DISCARD, rows[i].sector, 0);
+        in.sector_count = rows[i].count;
+        assert_int_equal(decode_of(&in, &wide), rows[i].code);
+        struct blkreq_limits limits = wide;
+        limits.read_only = true;
+        assert_true(decode_of(&in, &limits) != 0);
+        limits = wide;
+        limits.sector_bytes = 4096;
+        int code = rows[i].sector % 8 || rows[i].count % 8 ? BLKREQ_E_RANGE : rows[i].code;
+        assert_int_equal(decode_of(&in, &limits), code);
+    }
+}
+
 static void test_lesson_216_response_padding_is_zero(void **state)
 {
     (void)state;
@@ -352,6 +520,12 @@ int main(void)
         cmocka_unit_test(test_lesson_142_read_only_is_held_by_the_backend),
         cmocka_unit_test(test_a_flush_may_carry_data_and_then_obeys_its_rules),
         cmocka_unit_test(test_random_bytes_never_leave_the_disk),
+        cmocka_unit_test(test_indirect_requests_and_discards_lie_where_the_wire_has_them),
+        cmocka_unit_test(test_an_indirect_request_has_as_many_segments_as_were_offered),
+        cmocka_unit_test(test_only_reads_and_writes_are_indirect),
+        cmocka_unit_test(test_segments_of_an_indirect_request_obey_the_same_rules),
+        cmocka_unit_test(test_a_barrier_obeys_the_rules_of_a_flush),
+        cmocka_unit_test(test_a_discard_stays_on_its_disk_whatever_its_length),
         cmocka_unit_test(test_lesson_216_response_padding_is_zero),
         cmocka_unit_test(test_requests_leak_nothing_between_their_fields),
         cmocka_unit_test(test_every_error_has_a_name_and_a_sentence),

@@ -120,6 +120,7 @@ static void check_exact(const char *name, const char *disk_options, uint64_t mer
     assert_number(&r, "reads", 7);
     assert_number(&r, "writes", 6);
     assert_number(&r, "flushes", 4);
+    assert_number(&r, "discards", 0);
     assert_number(&r, "sectors_read", 7 * 8);
     assert_number(&r, "sectors_written", 5 * 24 + 8 + 1);
     assert_number(&r, "syncs", 4); /* one after the other */
@@ -132,10 +133,11 @@ static void check_exact(const char *name, const char *disk_options, uint64_t mer
     assert_number(&r, "last_io_errno", 0);
     assert_int_equal(r.stats.batch[0], 17);
     assert_int_equal(sum(r.stats.batch, STATS_BLK_BATCHES), 17);
-    static const uint64_t ended[] = {7, 6, 4};
+    static const uint64_t ended[STATS_BLK_OPS] = {
+        [STATS_BLK_READ] = 7, [STATS_BLK_WRITE] = 6, [STATS_BLK_FLUSH] = 4, [STATS_BLK_DISCARD] = 0};
     for (unsigned op = 0; op < STATS_BLK_OPS; op++) {
         assert_int_equal(loghist_count(r.stats.latency[op].bucket), ended[op]);
-        assert_true(r.stats.latency[op].sum_ns > 0);
+        assert_int_equal(r.stats.latency[op].sum_ns > 0, ended[op] > 0);
     }
     assert_true(r.state == XenbusStateConnected && r.now_ns > r.since_ns);
     guest_end(&v, name);

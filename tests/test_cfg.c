@@ -122,13 +122,13 @@ static void test_a_good_file_is_read_whole(void **state)
     assert_int_equal(cfg.disk[0].devid, 51712);
     assert_string_equal(a->path, "/srv/guests/disk one.img");
     assert_string_equal(a->format, "raw");
-    assert_true(!a->readonly && a->direct_io && a->online && !a->cdrom);
+    assert_true(!a->readonly && a->direct_io && a->online && !a->cdrom && a->discard);
     assert_true(a->offset_bytes == 1 << 20 && a->size_bytes == 64 << 20);
     assert_string_equal(a->dma, "copy");
     assert_int_equal(cfg.disk[1].devid, 51729);
     assert_string_equal(b->path, "/a=b,c.img");
     assert_string_equal(b->format, "qcow2");
-    assert_true(b->readonly && b->offset_bytes == 0 && b->size_bytes == 0 && !b->direct_io);
+    assert_true(!b->discard && b->readonly && b->offset_bytes == 0 && b->size_bytes == 0 && !b->direct_io);
     assert_string_equal(c->path, "/old.img");
     assert_int_equal(cfg.disk[2].devid, 2048);
 }

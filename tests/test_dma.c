@@ -31,9 +31,9 @@ static void random_request(struct dma_world *f, uint64_t *seed)
 {
     static unsigned char before[16][PAGE_BYTES];
     struct grant_world *w = &f->world;
-    struct dma_segment s[DMA_SEGMENTS_MAX];
-    uint32_t gfn[DMA_SEGMENTS_MAX], total = 0;
-    unsigned count = 1 + gworld_random(seed) % DMA_SEGMENTS_MAX;
+    struct dma_segment s[DMA_SEGMENTS_SMALL];
+    uint32_t gfn[DMA_SEGMENTS_SMALL], total = 0;
+    unsigned count = 1 + gworld_random(seed) % DMA_SEGMENTS_SMALL;
     uint32_t start = gworld_random(seed) % 16, stride = gworld_random(seed) % 2 ? 1 : 5; /* prime to 16: all differ */
     bool to_guest = gworld_random(seed) % 2;
     for (unsigned i = 0; i < count; i++) {
@@ -53,7 +53,7 @@ static void random_request(struct dma_world *f, uint64_t *seed)
             unsigned char *now = to_guest ? before[gfn[i] - GFN] : gworld_guest_page(w, gfn[i]);
             now[s[i].offset_bytes + k] = before[gfn[i] - GFN][s[i].offset_bytes + k] = at++;
         }
-    struct dma_io io;
+    DMA_IO(io);
     assert_int_equal(f->row->get(f->dma, s, count, to_guest, &io), 0);
     dma_device_checks(f, &io, total);
     if (to_guest)
@@ -81,13 +81,53 @@ static void test_data_arrives_in_order_and_nothing_else_changes(void **state)
     }
 }
 
+/* As many segments as an indirect request can have, in each row, beside small ones. */
+static void test_large_requests_carry_all_their_segments(void **state)
+{
+    enum { LARGE_GFN = 0x2000 };
+    static struct dma_segment s[DMA_SEGMENTS_MAX];
+    (void)state;
+    FOREACH_ROW(row)
+    {
+        for (int to_guest = 0; to_guest < 2; to_guest++) {
+            struct dma_world *f = dma_world_new(row, 0);
+            gworld_share(&f->world, LARGE_GFN, DMA_SEGMENTS_MAX, false);
+            for (uint32_t i = 0; i < DMA_SEGMENTS_MAX; i++) {
+                uint32_t gfn = LARGE_GFN + (i * 7) % DMA_SEGMENTS_MAX; /* no two neighbours: nothing merges */
+                s[i] = (struct dma_segment){gworld_grant(&f->world, gfn, false), 0, PAGE_BYTES};
+                memset(gworld_guest_page(&f->world, gfn), (int)i, PAGE_BYTES);
+            }
+            DMA_IOS(io, LARGE_MAX);
+            DMA_IO(small);
+            for (unsigned i = 0; i < LARGE_MAX; i++) {
+                assert_int_equal(row->get(f->dma, s, DMA_SEGMENTS_MAX, to_guest, &io[i]), 0);
+                dma_device_checks(f, &io[i], DMA_SEGMENTS_MAX * PAGE_BYTES);
+            }
+            assert_int_equal(row->get(f->dma, s, DMA_SEGMENTS_SMALL, to_guest, &small), 0);
+            if (to_guest)
+                dma_device_fills(&io[0], 3);
+            unsigned char at = 3;
+            for (unsigned i = 0, k = 0; !to_guest && i < io[0].vec_count; i++)
+                for (uint32_t b = 0; b < io[0].vec[i].length_bytes; b++, k++)
+                    assert_int_equal(io[0].vec[i].address[b], (unsigned char)(k / PAGE_BYTES));
+            assert_int_equal(row->put(f->dma, &small, false), 0);
+            assert_int_equal(row->put(f->dma, &io[1], false), 0);
+            assert_int_equal(row->put(f->dma, &io[0], true), 0);
+            for (uint32_t i = 0; to_guest && i < DMA_SEGMENTS_MAX; i++)
+                for (unsigned k = 0; k < PAGE_BYTES; k++)
+                    assert_int_equal(gworld_guest_page(&f->world, LARGE_GFN + (i * 7) % DMA_SEGMENTS_MAX)[k], at++);
+            dma_world_free(f);
+        }
+    }
+}
+
 static void test_requests_in_flight_do_not_meet(void **state)
 {
     (void)state;
     FOREACH_ROW(row)
     {
         struct dma_world *f = dma_world_new(row, 0);
-        struct dma_io io[REQUESTS_MAX];
+        DMA_IOS(io, REQUESTS_MAX);
         for (unsigned round = 0; round < 3; round++) {
             struct dma_segment s[REQUESTS_MAX];
             for (unsigned i = 0; i < REQUESTS_MAX; i++) {
@@ -139,21 +179,21 @@ static void test_lesson_371_bad_segment_fails_the_request_and_holds_nothing(void
                    {UINT32_MAX, GRANT_E_BAD_REF},
                    {gworld_grant(&f->world, 0xfff, false), GRANT_E_FRAME},
                    {400, GRANT_E_TYPE}};
-        struct dma_segment good[DMA_SEGMENTS_MAX];
-        for (unsigned i = 0; i < DMA_SEGMENTS_MAX; i++)
+        struct dma_segment good[DMA_SEGMENTS_SMALL];
+        for (unsigned i = 0; i < DMA_SEGMENTS_SMALL; i++)
             good[i] = (struct dma_segment){gworld_grant(&f->world, GFN + i, false), 512, 1024};
-        for (unsigned at = 0; at < DMA_SEGMENTS_MAX; at += 5)
+        for (unsigned at = 0; at < DMA_SEGMENTS_SMALL; at += 5)
             for (size_t k = 0; k < ARRAY_SIZE(bad); k++)
                 for (int to_guest = 0; to_guest < 2; to_guest++) {
-                    struct dma_segment s[DMA_SEGMENTS_MAX];
+                    struct dma_segment s[DMA_SEGMENTS_SMALL];
                     memcpy(s, good, sizeof(s));
                     s[at].gref = bad[k].gref;
                     for (int again = 0; again < REQUESTS_MAX + 1; again++) /* no slot is lost either */
-                        assert_int_equal(dma_device_request(f, s, DMA_SEGMENTS_MAX, to_guest), bad[k].code);
+                        assert_int_equal(dma_device_request(f, s, DMA_SEGMENTS_SMALL, to_guest), bad[k].code);
                 }
-        for (unsigned i = 0; i < DMA_SEGMENTS_MAX; i++)
+        for (unsigned i = 0; i < DMA_SEGMENTS_SMALL; i++)
             assert_int_equal(gworld_flags(&f->world, good[i].gref), GTF_permit_access);
-        assert_int_equal(dma_device_request(f, good, DMA_SEGMENTS_MAX, true), 0);
+        assert_int_equal(dma_device_request(f, good, DMA_SEGMENTS_SMALL, true), 0);
         dma_world_free(f);
     }
 }
@@ -183,7 +223,7 @@ static void test_failed_io_releases_all(void **state)
         struct dma_segment s[2] = {{gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES},
                                    {gworld_grant(&f->world, GFN_FAR, false), 512, 512}};
         for (int i = 0; i < 2 * REQUESTS_MAX; i++) {
-            struct dma_io io;
+            DMA_IO(io);
             assert_int_equal(row->get(f->dma, s, 2, i % 2, &io), 0);
             assert_int_equal(row->put(f->dma, &io, false), 0);
             assert_int_equal(gntmap_mapped(f->world.map), 0);
@@ -202,7 +242,7 @@ static void test_lesson_155_no_row_follows_a_table_that_changes_in_flight(void *
         for (size_t i = 0; i < ARRAY_SIZE(elsewhere); i++) {
             struct dma_world *f = dma_world_new(row, 0);
             struct dma_segment s = {gworld_grant(&f->world, GFN, false), 512, 1024};
-            struct dma_io io;
+            DMA_IO(io);
             assert_int_equal(row->get(f->dma, &s, 1, true, &io), 0);
             gworld_write(&f->world, s.gref, GTF_permit_access, WORLD_HOST, elsewhere[i]);
             dma_device_fills(&io, 1);
@@ -230,7 +270,7 @@ static void test_lesson_350_guest_may_die_during_io(void **state)
             struct dma_world *f = dma_world_new(row, 0);
             struct dma_segment s[2] = {{gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES},
                                        {gworld_grant(&f->world, GFN_FAR, false), 0, PAGE_BYTES}};
-            struct dma_io io;
+            DMA_IO(io);
             assert_int_equal(row->get(f->dma, s, 2, to_guest, &io), 0);
             gworld_instance_ends(&f->world, 1);
             gntmap_instance_gone(f->world.map, 1);
@@ -278,7 +318,7 @@ static void test_refused_registration_is_not_asked_for_again(void **state)
         struct dma_world *f = dma_world_new(row, -ENOMEM);
         struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
         for (int i = 0; i < 20; i++) {
-            struct dma_io io;
+            DMA_IO(io);
             assert_int_equal(row->get(f->dma, &s, 1, true, &io), 0);
             for (unsigned k = 0; k < io.vec_count; k++)
                 assert_int_equal(io.vec[k].buffer_index, -1);
@@ -312,6 +352,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_have_names_texts_and_are_found),
         cmocka_unit_test(test_data_arrives_in_order_and_nothing_else_changes),
+        cmocka_unit_test(test_large_requests_carry_all_their_segments),
         cmocka_unit_test(test_requests_in_flight_do_not_meet),
         cmocka_unit_test(test_lesson_142_no_row_writes_what_is_granted_for_reading),
         cmocka_unit_test(test_lesson_371_bad_segment_fails_the_request_and_holds_nothing),

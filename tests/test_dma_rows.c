@@ -24,7 +24,7 @@ static void test_pin_uses_the_guests_own_pages_and_merges_neighbours(void **stat
         {gworld_grant(w, GFN + 2, false), 0, 512},  {gworld_grant(w, GFN + 3, false), 0, 512},
         {gworld_grant(w, GFN_FAR, false), 0, 4096}, {gworld_grant(w, GFN_FAR + 1, false), 512, 512},
     };
-    struct dma_io io;
+    DMA_IO(io);
     assert_int_equal(dma_pin.get(f->dma, s, ARRAY_SIZE(s), false, &io), 0);
     assert_int_equal(io.vec_count, 4);
     assert_ptr_equal(io.vec[0].address, gworld_host_page(w, GFN) + 1024);
@@ -49,7 +49,7 @@ static void test_pin_does_not_merge_across_extents(void **state)
         f->world.place = room;
         struct dma_segment s[2] = {{gworld_grant(&f->world, GFN + 15, false), 0, PAGE_BYTES},
                                    {gworld_grant(&f->world, GFN_FAR, false), 0, PAGE_BYTES}};
-        struct dma_io io;
+        DMA_IO(io);
         assert_int_equal(dma_pin.get(f->dma, s, 2, true, &io), 0);
         assert_ptr_equal(gworld_host_page(&f->world, GFN + 15) + PAGE_BYTES, gworld_host_page(&f->world, GFN_FAR));
         dma_device_checks(f, &io, 2 * PAGE_BYTES);
@@ -65,7 +65,7 @@ static void test_lesson_396_pin_makes_the_guests_end_wait_for_the_io(void **stat
     (void)state;
     struct dma_world *f = dma_world_new(&dma_pin, 0);
     struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
-    struct dma_io io;
+    DMA_IO(io);
     assert_int_equal(dma_pin.get(f->dma, &s, 1, true, &io), 0);
     assert_int_equal(gnttab_end(f->world.table, s.gref), -EBUSY);
     f->world.extent[0].gone = true;
@@ -85,7 +85,7 @@ static void test_pin_writes_the_pinned_frame_whatever_the_table_says(void **stat
     (void)state;
     struct dma_world *f = dma_world_new(&dma_pin, 0);
     struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
-    struct dma_io io;
+    DMA_IO(io);
     assert_int_equal(dma_pin.get(f->dma, &s, 1, true, &io), 0);
     gworld_write(&f->world, s.gref, GTF_permit_access, WORLD_HOST, GFN + 1);
     dma_device_fills(&io, 1);
@@ -163,7 +163,7 @@ static void test_lesson_155_copy_does_not_see_what_the_guest_writes_later(void *
     struct dma_world *f = dma_world_new(&dma_copy, 0);
     struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
     memset(gworld_guest_page(&f->world, GFN), 'a', PAGE_BYTES);
-    struct dma_io io;
+    DMA_IO(io);
     assert_int_equal(dma_copy.get(f->dma, &s, 1, false, &io), 0);
     memset(gworld_guest_page(&f->world, GFN), 'b', PAGE_BYTES);
     assert_int_equal(io.vec_count, 1);
@@ -178,7 +178,9 @@ static void test_copy_holds_nothing_and_fails_a_read_whose_grant_vanished(void *
     (void)state;
     struct dma_world *f = dma_world_new(&dma_copy, 0);
     struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
-    struct dma_io read, write, failed;
+    DMA_IO(read);
+    DMA_IO(write);
+    DMA_IO(failed);
     assert_int_equal(dma_copy.get(f->dma, &s, 1, false, &write), 0);
     assert_int_equal(dma_copy.get(f->dma, &s, 1, true, &read), 0);
     assert_int_equal(dma_copy.get(f->dma, &s, 1, true, &failed), 0);
@@ -198,7 +200,7 @@ static void test_copy_of_a_failed_read_does_not_reach_the_guest(void **state)
     (void)state;
     struct dma_world *f = dma_world_new(&dma_copy, 0);
     struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
-    struct dma_io io;
+    DMA_IO(io);
     assert_int_equal(dma_copy.get(f->dma, &s, 1, true, &io), 0);
     dma_device_fills(&io, 1);
     assert_int_equal(dma_copy.put(f->dma, &io, false), 0);
@@ -213,14 +215,14 @@ static void test_copy_registers_one_arena_and_gives_one_run(void **state)
     struct dma_world *f = dma_world_new(&dma_copy, 0);
     assert_int_equal(f->registrations, 1);
     assert_int_equal((uintptr_t)f->buffer[0].address % PAGE_BYTES, 0);
-    struct dma_segment s[DMA_SEGMENTS_MAX];
-    for (unsigned i = 0; i < DMA_SEGMENTS_MAX; i++)
+    struct dma_segment s[DMA_SEGMENTS_SMALL];
+    for (unsigned i = 0; i < DMA_SEGMENTS_SMALL; i++)
         s[i] = (struct dma_segment){gworld_grant(&f->world, GFN + (i * 5) % 16, false), 512, 1536};
-    struct dma_io io[REQUESTS_MAX];
+    DMA_IOS(io, REQUESTS_MAX);
     for (unsigned i = 0; i < REQUESTS_MAX; i++) {
-        assert_int_equal(dma_copy.get(f->dma, s, DMA_SEGMENTS_MAX, false, &io[i]), 0);
+        assert_int_equal(dma_copy.get(f->dma, s, DMA_SEGMENTS_SMALL, false, &io[i]), 0);
         assert_int_equal(io[i].vec_count, 1);
-        dma_device_checks(f, &io[i], DMA_SEGMENTS_MAX * 1536);
+        dma_device_checks(f, &io[i], DMA_SEGMENTS_SMALL * 1536);
     }
     assert_int_equal(f->registrations, 1);
     for (unsigned i = 0; i < REQUESTS_MAX; i++)

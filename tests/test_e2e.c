@@ -99,11 +99,65 @@ static int guest_rewrite(const char *domain_dir, void *arg)
         at += n;
     }
     GUEST_CHECK(dz_vbd_flush(disk) == 0);
+    GUEST_CHECK(info.discard && dz_vbd_discard(disk, job->bytes / 2, MIB) == 0);
+    memset(should, 0, MIB);
+    for (at = MIB; at < MIB + job->bytes / 2; at += MIB) {
+        GUEST_CHECK(dz_vbd_read(disk, buffer, MIB, at) == 0 && !memcmp(buffer, should, MIB));
+        world_pattern(buffer, MIB, at, job->seed_after);
+        GUEST_CHECK(dz_vbd_write(disk, buffer, MIB, at) == 0);
+    }
     for (at = 0; at < job->bytes; at += MIB) {
         GUEST_CHECK(dz_vbd_read(disk, buffer, MIB, at) == 0);
         world_pattern(should, MIB, at, job->seed_after);
         GUEST_CHECK(memcmp(buffer, should, MIB) == 0);
     }
+    dz_vbd_close(disk);
+    dz_domain_close(dom);
+    return 0;
+}
+
+/* The whole disk in requests of 1 MiB from the pool, all in flight, and beside them a full ring of small ones. */
+static int guest_rewrite_wide(const char *domain_dir, void *arg)
+{
+    enum { LARGE = 16, SMALL = 512 - LARGE };
+    const struct job *job = arg;
+    static struct dz_io io[LARGE + SMALL];
+    static unsigned char should[MIB];
+    struct dz_io *done[LARGE + SMALL];
+    const struct dz_vbd_options options = {.queue_depth = 512, .pool_bytes = LARGE * MIB + SMALL * 512};
+    struct dz_domain *dom;
+    struct dz_vbd *disk;
+    struct dz_vbd_info info;
+    GUEST_CHECK(job->bytes == LARGE * MIB);
+    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", &options, &disk) == 0);
+    dz_vbd_info(disk, &info);
+    GUEST_CHECK(info.queue_depth == 512 && info.request_bytes_max == MIB);
+    unsigned char *pool = dz_buffer_alloc(disk, options.pool_bytes);
+    GUEST_CHECK(pool);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < LARGE + SMALL; i++) {
+            bool large = i < LARGE;
+            io[i] = (struct dz_io){.op = large && !round ? DZ_WRITE : DZ_READ,
+                                   .buffer = large ? pool + i * MIB : pool + LARGE * MIB + (i - LARGE) * 512ull,
+                                   .length_bytes = large ? MIB : 512,
+                                   .offset_bytes = large ? i * MIB : (i - LARGE) * 4096ull};
+            if (io[i].op == DZ_WRITE)
+                world_pattern(io[i].buffer, MIB, io[i].offset_bytes, job->seed_after);
+            else
+                memset(io[i].buffer, 0, io[i].length_bytes);
+            GUEST_CHECK(dz_vbd_submit(disk, &io[i]) == 0);
+        }
+        for (int left = LARGE + SMALL, n; left > 0; left -= n)
+            GUEST_CHECK((n = dz_vbd_wait(disk, done, LARGE + SMALL, -1)) > 0);
+        for (unsigned i = 0; i < LARGE + SMALL; i++) {
+            world_pattern(should, io[i].length_bytes, io[i].offset_bytes, job->seed_after);
+            GUEST_CHECK(io[i].result == 0 && (!round || !memcmp(io[i].buffer, should, io[i].length_bytes)));
+        }
+    }
+    GUEST_CHECK(dz_vbd_flush(disk) == 0);
+    struct dz_vbd_stats stats;
+    dz_vbd_stats(disk, &stats);
+    GUEST_CHECK(stats.bytes_bounced == 0 && stats.errors == 0);
     dz_vbd_close(disk);
     dz_domain_close(dom);
     return 0;
@@ -180,6 +234,20 @@ static void test_the_copy_strategy_carries_the_same_data(void **state)
     rewrite_whole_disk("dma=copy");
 }
 
+static void test_deep_rings_and_requests_of_a_mebibyte_carry_the_same_data(void **state)
+{
+    static const char *const options[] = {"dma=pin", "dma=copy", "dma=pin,direct-io=1"};
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(options); i++) {
+        world_image(&world, "disk.img", 16 * MIB, 1);
+        unsigned domid = world_guest(&world, "vm", "disk.img", options[i]);
+        struct job job = {.bytes = 16 * MIB, .seed_after = 2 + i, .go_fd = -1};
+        assert_int_equal(world_wait(world_spawn(&world, domid, guest_rewrite_wide, &job)), 0);
+        destroy("vm");
+        assert_image("disk.img", 0, 16 * MIB, 2 + i);
+    }
+}
+
 static void test_a_region_of_a_file_is_a_disk_and_nothing_outside_it_is_touched(void **state)
 {
     (void)state;
@@ -238,8 +306,14 @@ static void test_a_connected_device_has_exactly_xens_keys(void **state)
     static const char *const back[] = {"bootable",
                                        "dev",
                                        "device-type",
+                                       "discard-alignment",
                                        "discard-enable",
+                                       "discard-granularity",
+                                       "discard-secure",
+                                       "feature-barrier",
+                                       "feature-discard",
                                        "feature-flush-cache",
+                                       "feature-max-indirect-segments",
                                        "frontend",
                                        "frontend-id",
                                        "info",
@@ -468,6 +542,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_a_guest_writes_is_in_the_image),
         cmocka_unit_test(test_the_copy_strategy_carries_the_same_data),
+        cmocka_unit_test(test_deep_rings_and_requests_of_a_mebibyte_carry_the_same_data),
         cmocka_unit_test(test_a_region_of_a_file_is_a_disk_and_nothing_outside_it_is_touched),
         cmocka_unit_test(test_a_connected_device_has_exactly_xens_keys),
         cmocka_unit_test(test_a_guest_killed_in_the_middle_of_io_leaves_nothing_behind),

@@ -136,6 +136,7 @@ static void test_configuration_is_what_xl_writes_and_reads_back(void **state)
     const struct keys_blk_config in = {.format = "raw",
                                        .path = "/srv/a: b.img",
                                        .direct_io = true,
+                                       .discard = true,
                                        .offset_bytes = 1 << 20,
                                        .size_bytes = 64 << 20,
                                        .dma = "copy",
@@ -149,14 +150,14 @@ static void test_configuration_is_what_xl_writes_and_reads_back(void **state)
     expect(f, f->back.dir, "bootable", "1");
     expect(f, f->back.dir, "removable", "0");
     expect(f, f->back.dir, "online", "1");
-    expect(f, f->back.dir, "discard-enable", "0");
+    expect(f, f->back.dir, "discard-enable", "1");
     struct keys_blk_config out;
     assert_int_equal(keys_blk_config_read(&f->back, &out, NULL), 0);
     assert_string_equal(out.format, "raw");
     assert_string_equal(out.path, in.path);
     assert_string_equal(out.dma, "copy");
     assert_true(out.offset_bytes == in.offset_bytes && out.size_bytes == in.size_bytes);
-    assert_true(out.direct_io && out.online && !out.readonly && !out.cdrom && !out.removable);
+    assert_true(out.discard && out.direct_io && out.online && !out.readonly && !out.cdrom && !out.removable);
 }
 
 static void test_configuration_of_xl_itself_is_understood(void **state)
@@ -173,6 +174,10 @@ static void test_configuration_of_xl_itself_is_understood(void **state)
     assert_string_equal(out.dma, "pin");
     assert_true(out.readonly && out.cdrom && out.removable && out.online && !out.direct_io);
     assert_true(out.offset_bytes == 0 && out.size_bytes == 0);
+    assert_true(out.discard); /* blkif.h: unless it says no */
+    put(f, f->back.dir, "discard-enable", "0");
+    assert_int_equal(keys_blk_config_read(&f->back, &out, NULL), 0);
+    assert_false(out.discard);
 }
 
 static void test_configuration_without_format_or_path_is_refused(void **state)
@@ -322,11 +327,18 @@ static void test_features_default_and_are_clamped(void **state)
     struct fixture *f = fresh(state);
     struct keys_blk_features out;
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
-    assert_true(out.max_ring_order == 0 && out.max_queues == 1);
-    const struct keys_blk_features in = {.max_ring_order = 4, .max_queues = 2};
+    assert_true(out.max_ring_order == 0 && out.max_queues == 1 && out.max_indirect_segments == 0);
+    const struct keys_blk_features in = {.max_ring_order = 4, .max_queues = 2, .max_indirect_segments = 256};
     assert_int_equal(keys_blk_features_write(&f->back, STORE_NO_TX, &in, NULL), 0);
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
-    assert_true(out.max_ring_order == 4 && out.max_queues == 2);
+    assert_true(out.max_ring_order == 4 && out.max_queues == 2 && out.max_indirect_segments == 256);
+    put(f, f->back.dir, "feature-max-indirect-segments", "4294967295");
+    assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
+    assert_int_equal(out.max_indirect_segments, KEYS_BLK_INDIRECT_MAX);
+    const struct keys_blk_features less = {.max_queues = 1};
+    assert_int_equal(keys_blk_features_write(&f->back, STORE_NO_TX, &less, NULL), 0); /* takes back what it offered */
+    assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
+    assert_int_equal(out.max_indirect_segments, 0);
     put(f, f->back.dir, "max-ring-page-order", "4294967295");
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
     assert_int_equal(out.max_ring_order, KEYS_BLK_RING_ORDER_MAX);
@@ -341,14 +353,24 @@ static void test_a_disk_reads_back(void **state)
                                      .sector_bytes = 4096,
                                      .physical_sector_bytes = 8192,
                                      .info = KEYS_BLK_INFO_READONLY | KEYS_BLK_INFO_CDROM,
-                                     .flush_cache = true};
+                                     .flush_cache = true,
+                                     .barrier = true,
+                                     .discard = true,
+                                     .discard_granularity_bytes = 65536,
+                                     .discard_alignment_bytes = 512};
     struct keys_blk_disk out;
     struct err e = {0};
     assert_int_equal(keys_blk_disk_read(&f->front, &out, &e), -ENOENT);
     assert_int_equal(keys_blk_disk_write(&f->back, STORE_NO_TX, &in, NULL), 0);
     assert_int_equal(keys_blk_disk_read(&f->front, &out, NULL), 0);
     assert_true(out.sectors == in.sectors && out.sector_bytes == 4096 && out.physical_sector_bytes == 8192);
-    assert_true(out.info == in.info && out.flush_cache);
+    assert_true(out.info == in.info && out.flush_cache && out.barrier);
+    assert_true(out.discard && out.discard_granularity_bytes == 65536 && out.discard_alignment_bytes == 512);
+    expect(f, f->back.dir, "discard-secure", "0");
+    const struct keys_blk_disk without = {.sectors = 8, .sector_bytes = 512, .physical_sector_bytes = 512};
+    assert_int_equal(keys_blk_disk_write(&f->back, STORE_NO_TX, &without, NULL), 0);
+    assert_int_equal(keys_blk_disk_read(&f->front, &out, NULL), 0);
+    assert_true(!out.discard && out.discard_granularity_bytes == 512 && out.discard_alignment_bytes == 0);
 }
 
 static void test_a_hostile_disk_is_refused(void **state)
@@ -368,6 +390,10 @@ static void test_a_hostile_disk_is_refused(void **state)
         {"physical-sector-size", "5000"},
         {"info", "4294967296"},
         {"feature-flush-cache", "maybe"},
+        {"feature-discard", "maybe"},
+        {"discard-granularity", "0"},
+        {"discard-granularity", "4294967296"},
+        {"discard-alignment", "-1"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         struct fixture *f = fresh(state);

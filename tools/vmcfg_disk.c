@@ -165,8 +165,12 @@ static int disk_check(const libxl_device_disk *d, bool format_given, const char 
 
 static int disk_take(const libxl_device_disk *d, const char *base_dir, struct vmcfg_disk *out, struct err *e)
 {
-    struct vmcfg_disk disk = {
-        .config = {.readonly = !d->readwrite, .cdrom = d->is_cdrom, .removable = d->removable, .online = true}};
+    bool discard = libxl_defbool_is_default(d->discard_enable) ? d->readwrite : libxl_defbool_val(d->discard_enable);
+    struct vmcfg_disk disk = {.config = {.readonly = !d->readwrite,
+                                         .cdrom = d->is_cdrom,
+                                         .removable = d->removable,
+                                         .discard = discard,
+                                         .online = true}};
     struct keys_blk_config *k = &disk.config;
     if (strlen(d->vdev) >= sizeof(disk.vdev) || keys_blk_devid(d->vdev, &disk.devid))
         return err_set(e, -EINVAL, "\"%.40s\" is no virtual device; xvda to xvdp with an optional partition number are",

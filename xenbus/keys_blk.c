@@ -53,9 +53,11 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
 {
     static const struct xb_key offset = {.name = "domzero/offset", .max = INT64_MAX};
     static const struct xb_key size = {.name = "domzero/size", .max = INT64_MAX};
+    static const struct xb_key discard = {.name = "discard-enable", .max = UINT32_MAX, .def = 1};
     struct store_client *c = back->store;
     const char *dir = back->dir;
     struct keys_blk_config k = {0};
+    uint64_t discards;
     char params[sizeof(k.format) + sizeof(k.path)], mode[8], device_type[16];
     int r = xb_key_read_string(c, STORE_NO_TX, dir, "params", NULL, params, sizeof(params), e);
     r = r ? r : split_params(dir, params, &k, e);
@@ -63,6 +65,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "device-type", "disk", device_type, sizeof(device_type), e);
     r = r ? r : read_bool(back, dir, "removable", &k.removable, e);
     r = r ? r : read_bool(back, dir, "online", &k.online, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &discard, &discards, e);
     r = r ? r : read_bool(back, dir, "domzero/direct-io", &k.direct_io, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &offset, &k.offset_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
@@ -73,6 +76,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
         return err_set(e, -ERANGE, "%s/domzero: offset %" PRIu64 " and size %" PRIu64 " end beyond any file", dir,
                        k.offset_bytes, k.size_bytes);
     k.readonly = mode[0] != 'w';
+    k.discard = discards != 0;
     k.cdrom = !strcmp(device_type, "cdrom");
     *out = k;
     return 0;
@@ -108,7 +112,7 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"device-type", config->cdrom ? "cdrom" : "disk"},
         {"bootable", "1"},
         {"removable", config->removable ? "1" : "0"},
-        {"discard-enable", "0"},
+        {"discard-enable", config->discard ? "1" : "0"},
         {"online", config->online ? "1" : "0"},
         {"domzero/offset", offset},
         {"domzero/size", size},
@@ -215,7 +219,10 @@ int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struc
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f, struct err *e)
 {
     int r = write_number(back, tx, "max-ring-page-order", f->max_ring_order, e);
-    return r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
+    r = r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
+    if (r || !f->max_indirect_segments)
+        return r ? r : remove_key(back, tx, "feature-max-indirect-segments", e);
+    return write_number(back, tx, "feature-max-indirect-segments", f->max_indirect_segments, e);
 }
 
 /* Offers beyond what the protocol or this project knows are no error: one need not take them. */
@@ -223,17 +230,37 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
 {
     static const struct xb_key order_key = {.name = "max-ring-page-order", .max = UINT32_MAX};
     static const struct xb_key queues_key = {.name = "multi-queue-max-queues", .min = 1, .max = UINT32_MAX, .def = 1};
-    uint64_t order, queues;
+    static const struct xb_key indirect_key = {.name = "feature-max-indirect-segments", .max = UINT32_MAX};
+    uint64_t order, queues, segments;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
+    r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &indirect_key, &segments, e);
     if (r)
         return r;
     f->max_ring_order = (uint32_t)MIN(order, (uint64_t)KEYS_BLK_RING_ORDER_MAX);
     f->max_queues = (uint32_t)MIN(queues, (uint64_t)QUEUES_MAX);
+    f->max_indirect_segments = (uint32_t)MIN(segments, (uint64_t)KEYS_BLK_INDIRECT_MAX);
     return 0;
 }
 
 /* ---- the disk ---- */
+
+/* Four keys, or none. */
+static int write_discard(const struct xb_device *back, store_tx tx, const struct keys_blk_disk *disk, struct err *e)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } keys[] = {{"feature-discard", 1},
+                {"discard-granularity", disk->discard_granularity_bytes},
+                {"discard-alignment", disk->discard_alignment_bytes},
+                {"discard-secure", 0}};
+    int r = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(keys) && r == 0; i++)
+        r = disk->discard ? write_number(back, tx, keys[i].name, keys[i].value, e)
+                          : remove_key(back, tx, keys[i].name, e);
+    return r;
+}
 
 int keys_blk_disk_write(const struct xb_device *back, store_tx tx, const struct keys_blk_disk *disk, struct err *e)
 {
@@ -241,7 +268,9 @@ int keys_blk_disk_write(const struct xb_device *back, store_tx tx, const struct 
     r = r ? r : write_number(back, tx, "sector-size", disk->sector_bytes, e);
     r = r ? r : write_number(back, tx, "physical-sector-size", disk->physical_sector_bytes, e);
     r = r ? r : write_number(back, tx, "info", disk->info, e);
-    return r ? r : write_number(back, tx, "feature-flush-cache", disk->flush_cache, e);
+    r = r ? r : write_number(back, tx, "feature-flush-cache", disk->flush_cache, e);
+    r = r ? r : write_number(back, tx, "feature-barrier", disk->barrier, e);
+    return r ? r : write_discard(back, tx, disk, e);
 }
 
 static bool power_of_two(uint64_t n)
@@ -273,7 +302,9 @@ int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk
     struct store_client *c = front->store;
     const char *dir = front->peer_dir;
     uint64_t sectors, sector, physical, info;
-    bool flush = false;
+    const struct xb_key alignment_key = {.name = "discard-alignment", .max = UINT32_MAX};
+    uint64_t granularity, alignment;
+    bool flush = false, barrier = false, discard = false;
     int r = xb_key_read(c, STORE_NO_TX, dir, &sectors_key, &sectors, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &sector_key, &sector, e);
     if (r)
@@ -283,6 +314,11 @@ int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk
     r = xb_key_read(c, STORE_NO_TX, dir, &physical_key, &physical, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &info_key, &info, e);
     r = r ? r : read_bool(front, dir, "feature-flush-cache", &flush, e);
+    const struct xb_key granularity_key = {.name = "discard-granularity", .min = 1, .max = UINT32_MAX, .def = sector};
+    r = r ? r : read_bool(front, dir, "feature-barrier", &barrier, e);
+    r = r ? r : read_bool(front, dir, "feature-discard", &discard, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &granularity_key, &granularity, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &alignment_key, &alignment, e);
     r = r ? r : disk_check(dir, sectors, sector, physical, e);
     if (r)
         return r;
@@ -292,6 +328,10 @@ int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk
         .physical_sector_bytes = (uint32_t)physical,
         .info = (uint32_t)info & (KEYS_BLK_INFO_CDROM | KEYS_BLK_INFO_REMOVABLE | KEYS_BLK_INFO_READONLY),
         .flush_cache = flush,
+        .barrier = barrier,
+        .discard = discard,
+        .discard_granularity_bytes = (uint32_t)granularity,
+        .discard_alignment_bytes = (uint32_t)alignment,
     };
     return 0;
 }

@@ -6,8 +6,11 @@
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
  *                                discard-enable, domzero/{offset,size,direct-io,dma}
- *   backend → its dir            max-ring-page-order, multi-queue-max-queues; then, with state 4, sectors, sector-size,
- *                                physical-sector-size, info, feature-flush-cache
+ *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments; then, with
+ *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
+ *                                feature-barrier,
+ *                                and where it discards feature-discard, discard-granularity, discard-alignment,
+ *                                discard-secure (0)
  *   frontend → its dir           with state 3: ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol,
  *                                feature-persistent
  *
@@ -22,6 +25,8 @@
 #define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
 
+#define KEYS_BLK_INDIRECT_MAX 4096u /* segments: 8 pages of 512 */
+
 #define KEYS_BLK_INFO_CDROM     1u /* VDISK_CDROM, _REMOVABLE, _READONLY of blkif.h's `info` */
 #define KEYS_BLK_INFO_REMOVABLE 2u
 #define KEYS_BLK_INFO_READONLY  4u
@@ -32,6 +37,7 @@ struct keys_blk_config {
     char path[512];  /* behind it; absolute */
     bool readonly;   /* mode is not "w" */
     bool cdrom, removable;
+    bool discard;          /* the guest may punch holes into it; on where nobody said anything */
     bool direct_io;        /* O_DIRECT instead of the page cache */
     uint64_t offset_bytes; /* where the disk begins in the file */
     uint64_t size_bytes;   /* its size; 0: to the end of the file */
@@ -59,6 +65,7 @@ int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struc
 /* What the backend announces before it is connected … */
 struct keys_blk_features {
     uint32_t max_ring_order, max_queues; /* 0 and 1 in a backend without them */
+    uint32_t max_indirect_segments;      /* 0: no indirect requests */
 };
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f,
                             struct err *e);
@@ -69,7 +76,9 @@ struct keys_blk_disk {
     uint64_t sectors; /* 512-byte units */
     uint32_t sector_bytes, physical_sector_bytes;
     uint32_t info; /* KEYS_BLK_INFO_* */
-    bool flush_cache;
+    bool flush_cache, barrier;
+    bool discard;
+    uint32_t discard_granularity_bytes, discard_alignment_bytes; /* read: sector size and 0 where not said */
 };
 int keys_blk_disk_write(const struct xb_device *back, store_tx tx, const struct keys_blk_disk *disk, struct err *e);
 int keys_blk_disk_read(const struct xb_device *front, struct keys_blk_disk *disk, struct err *e);

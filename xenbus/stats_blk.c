@@ -18,8 +18,10 @@ const unsigned stats_blk_row_count = ARRAY_SIZE(stats_blk_rows);
 
 const char *stats_blk_op_name(enum stats_blk_op op)
 {
-    static const char *const names[STATS_BLK_OPS] = {
-        [STATS_BLK_READ] = "read", [STATS_BLK_WRITE] = "write", [STATS_BLK_FLUSH] = "flush"};
+    static const char *const names[STATS_BLK_OPS] = {[STATS_BLK_READ] = "read",
+                                                     [STATS_BLK_WRITE] = "write",
+                                                     [STATS_BLK_FLUSH] = "flush",
+                                                     [STATS_BLK_DISCARD] = "discard"};
     assert(op < STATS_BLK_OPS);
     return names[op];
 }

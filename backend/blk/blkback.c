@@ -136,6 +136,16 @@ static void peer_event(struct blkback *b, const char *token)
         blkdev_peer_event(d);
 }
 
+/* A device that was removed is gone; but its directory may have been made anew since its end was seen, and the events
+ * of that taken along with it. */
+static void device_replace(struct blkback *b, struct blkdev *d)
+{
+    uint16_t front_domid = d->xb.front_domid;
+    uint32_t devid = d->xb.devid;
+    device_forget(b, d);
+    device_find(b, front_domid, devid);
+}
+
 static void devices_react(struct blkback *b)
 {
     struct blkdev *d, *next;
@@ -147,7 +157,7 @@ static void devices_react(struct blkback *b)
         }
         locked |= d->locked;
         if (blkdev_finished(d))
-            device_forget(b, d);
+            device_replace(b, d);
     }
     loop_timer_set(&b->lock_tick, locked ? BLKBACK_LOCK_TICK_MS : 0, 0);
 }

@@ -62,7 +62,8 @@ static void device_fault(struct blkdev *d, int code, const char *sentence)
 
 static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
-    const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER, .max_queues = 1};
+    const struct keys_blk_features features = {
+        .max_ring_order = BLKDEV_RING_ORDER, .max_queues = 1, .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX};
     (void)arg;
     int rc = xb_device_confirm_peer(xb, tx, e);
     if (!rc)
@@ -122,6 +123,11 @@ static bool step_take_over(struct blkdev *d)
     return stepped;
 }
 
+static bool device_discards(const struct blkdev *d)
+{
+    return d->config.discard && d->image->discard;
+}
+
 static void queue_config(const struct blkdev *d, const struct keys_blk_front *front, struct blkqueue_config *out)
 {
     const struct image *image = d->image;
@@ -135,7 +141,10 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
         .limits = {.capacity_sectors = image->size_bytes / SECTOR_BYTES,
                    .sector_bytes = image->sector_bytes,
                    .read_only = image->readonly,
-                   .flush = true},
+                   .flush = true,
+                   .barrier = true,
+                   .discard = device_discards(d),
+                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
     memcpy(out->ring_ref, front->ring_ref, sizeof(out->ring_ref));
 }
@@ -223,10 +232,11 @@ void blkdev_own_event(struct blkdev *d)
     _cleanup_free_ char *text = NULL;
     int rc = store_read(d->xb.store, STORE_NO_TX, &text, NULL, "%s/state", d->xb.dir);
     d->dirty = true;
-    if (rc == -ENOENT)
+    xb_state state = rc ? XenbusStateUnknown : xb_state_parse(text);
+    /* Initialising is what a toolstack writes and we never do: the directory was made anew since we last looked. */
+    if (rc == -ENOENT || (state == XenbusStateInitialising && d->xb.state != state))
         d->removed = true;
-    else if (!rc && xb_state_parse(text) == XenbusStateClosing &&
-             xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateClosing))
+    else if (state == XenbusStateClosing && xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateClosing))
         d->xb.state = XenbusStateClosing;
 }
 
@@ -248,6 +258,7 @@ void blkdev_retry(struct blkdev *d)
 static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
     const struct blkdev *d = arg;
+    const uint32_t granularity = d->image->discard_granularity_bytes;
     const struct keys_blk_disk disk = {
         .sectors = d->image->size_bytes / SECTOR_BYTES,
         .sector_bytes = d->image->sector_bytes,
@@ -255,6 +266,10 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
         .info = (d->config.cdrom ? KEYS_BLK_INFO_CDROM : 0) | (d->config.removable ? KEYS_BLK_INFO_REMOVABLE : 0) |
                 (d->image->readonly ? KEYS_BLK_INFO_READONLY : 0),
         .flush_cache = true,
+        .barrier = true,
+        .discard = device_discards(d),
+        .discard_granularity_bytes = granularity,
+        .discard_alignment_bytes = (uint32_t)((granularity - d->image->base_bytes % granularity) % granularity),
     };
     int rc = xb_device_confirm_peer(xb, tx, e); /* or the queue serves rings that were replaced meanwhile */
     if (!rc)

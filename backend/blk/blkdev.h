@@ -27,7 +27,7 @@
 #include "xenbus/keys_blk.h"
 
 #define BLKDEV_LOCK_WAIT_NS (10 * CLOCK_NS_PER_S)
-#define BLKDEV_RING_ORDER   0  /* offered */
+#define BLKDEV_RING_ORDER   4  /* offered: 512 requests */
 #define BLKDEV_STEPS_MAX    16 /* state changes at a time; the longest way of the table is 4 → 5 → 6 → 2 */
 
 enum blkdev_phase { BLKDEV_IDLE, BLKDEV_ATTACHING, BLKDEV_ATTACHED, BLKDEV_DETACHING };

@@ -20,14 +20,12 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     q->config = *config;
     q->request_count = config_entries(config);
     assert(q->request_count > 0);
-    q->requests = calloc(q->request_count, sizeof(*q->requests));
-    q->free = calloc(q->request_count, sizeof(*q->free));
-    if (!q->requests || !q->free) {
+    uint32_t large = config->limits.indirect_segments_max > DMA_SEGMENTS_SMALL ? BLKQUEUE_LARGE_MAX : 0;
+    if (blkpool_init(&q->small, q->request_count, DMA_SEGMENTS_SMALL) ||
+        blkpool_init(&q->large, large, DMA_SEGMENTS_MAX)) {
         blkqueue_free(q);
         return err_set(e, -ENOMEM, "out of memory for %u requests", q->request_count);
     }
-    for (uint32_t i = 0; i < q->request_count; i++)
-        q->free[q->free_count++] = q->request_count - 1 - i;
     q->channel = EVTCHN_NONE;
     q->file_index = -1;
     list_init(&q->active_link);
@@ -44,8 +42,8 @@ void blkqueue_free(struct blkqueue *q)
     if (!q)
         return;
     assert(q->state == BLKQUEUE_NEW || q->state == BLKQUEUE_RELEASED);
-    free(q->requests);
-    free(q->free);
+    blkpool_deinit(&q->small);
+    blkpool_deinit(&q->large);
     free(q);
 }
 
@@ -132,30 +130,108 @@ void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int
         list_append(&q->reactor->dirty, &q->dirty_link);
 }
 
+static void request_refuse(struct blkqueue *q, const struct blkreq *req, int code)
+{
+    blkcounter_add(&q->stats.bad_requests[code], 1);
+    blkqueue_answer(q, req->id, req->operation_raw,
+                    code == BLKREQ_E_OPERATION ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR);
+}
+
+/* Copies the segments out of the guest's pages, once: 0, GRANT_E_* or -errno. */
+static int indirect_fetch(struct blkqueue *q, const struct blkreq *req)
+{
+    unsigned char *to = (unsigned char *)q->reactor->indirect;
+    size_t left = req->segment_count * sizeof(q->reactor->indirect[0]);
+    for (unsigned i = 0; i < req->indirect_pages; i++) {
+        uint32_t bytes = (uint32_t)MIN(left, (size_t)PAGE_BYTES);
+        int code = gntmap_copy(q->map, req->indirect_gref[i], 0, to, bytes, false);
+        if (code)
+            return code;
+        to += bytes;
+        left -= bytes;
+    }
+    return 0;
+}
+
+static void indirect_begin(struct blkqueue *q, struct blkreq *req)
+{
+    int code = indirect_fetch(q, req);
+    if (code) {
+        blkrequest_count_get(q, code);
+        blkqueue_answer(q, req->id, req->operation_raw, BLKIF_RSP_ERROR);
+        return;
+    }
+    code = blkreq_check_indirect(req, q->reactor->indirect, &q->config.limits, q->reactor->segment);
+    if (code)
+        request_refuse(q, req, code);
+    else
+        blkrequest_start(q, req, q->reactor->segment);
+}
+
+static bool all_idle(const struct blkqueue *q)
+{
+    return blkpool_idle(&q->small) && blkpool_idle(&q->large);
+}
+
+static bool request_may_begin(const struct blkqueue *q, const struct blkreq *req)
+{
+    return blkrequest_is_barrier(req) ? all_idle(q) : !blkrequest_is_large(req) || q->large.free_count;
+}
+
+static void request_begin(struct blkqueue *q, struct blkreq *req)
+{
+    q->barrier = blkrequest_is_barrier(req);
+    if (req->indirect_pages)
+        indirect_begin(q, req);
+    else
+        blkrequest_start(q, req, req->segment);
+}
+
 static void request_take(struct blkqueue *q)
 {
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
     struct blkreq req;
     ring_back_take(&q->ring, slot, q->config.protocol->request_bytes);
     int code = q->config.protocol->decode(slot, &q->config.limits, &req);
-    if (!code) {
-        blkrequest_start(q, &req);
-        return;
+    if (code) {
+        request_refuse(q, &req, code);
+    } else if (!request_may_begin(q, &req)) {
+        q->waiting = req;
+        q->parked = true;
+    } else {
+        request_begin(q, &req);
     }
-    blkcounter_add(&q->stats.bad_requests[code], 1);
-    blkqueue_answer(q, req.id, req.operation_raw, code == BLKREQ_E_OPERATION ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR);
+}
+
+void blkqueue_unpark(struct blkqueue *q)
+{
+    if (!q->parked && !q->barrier)
+        return;
+    if (q->barrier && !all_idle(q))
+        return;
+    q->barrier = false;
+    if (q->parked && request_may_begin(q, &q->waiting)) {
+        q->parked = false;
+        request_begin(q, &q->waiting);
+    }
+    if (!q->parked)
+        blkqueue_activate(q);
 }
 
 unsigned blkqueue_take(struct blkqueue *q)
 {
-    uint32_t waiting;
+    uint32_t waiting, n = 0;
     assert(q->state == BLKQUEUE_RUNNING);
+    if (q->parked || q->barrier) {
+        list_remove(&q->active_link);
+        return 0;
+    }
     if (ring_back_pending(&q->ring, &waiting)) {
         blkqueue_break(q, BLKQUEUE_F_OVERRUN);
         return 0;
     }
-    unsigned n = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
-    for (unsigned i = 0; i < n; i++)
+    uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
+    for (; n < budget && !q->parked && !q->barrier; n++)
         request_take(q);
     if (n) {
         blkcounter_add(&q->stats.requests, n);
@@ -169,7 +245,7 @@ unsigned blkqueue_take(struct blkqueue *q)
 
 bool blkqueue_waiting(const struct blkqueue *q)
 {
-    uint32_t waiting;
+    uint32_t waiting = 0;
     return ring_back_pending(&q->ring, &waiting) || waiting;
 }
 

@@ -9,7 +9,12 @@
  * Life: the control thread makes a queue, posts it to the reactor (engine.h), and gets it back, detached, to free it.
  * In between it belongs to the reactor; the control thread reads `stats` and nothing else. Everything a request needs
  * is allocated in blkqueue_new(): as many requests as the ring has entries, and the ring check of ring.h makes sure
- * that there are never more.
+ * that there are never more. Of requests with more segments than fit a slot there are only BLKQUEUE_LARGE_MAX: one that
+ * finds none is parked, decoded, and nothing more is taken from this ring until one is free. So a guest with large
+ * requests has at most 8 MiB of them under way, and its neighbours their turn.
+ *
+ * An indirect request's segments lie in a page of the guest's: it is copied into the reactor's memory, once, and what
+ * is checked and used is the copy.
  *
  * What the guest can do: a request that is wrong gets its error response, and is counted. A ring index that lies, or
  * more than BLKQUEUE_MISSES_MAX references that the hypervisor does not know (each costs dom0 a round trip), is a
@@ -20,20 +25,24 @@
  * Order: requests run at the same time and in no order, as the protocol allows. A flush covers the writes that were
  * answered before it was taken, because these are with the kernel by then: fdatasync() does the rest. One of these runs
  * at a time for a queue; flushes that come meanwhile share the next, so a guest that floods flushes keeps one worker of
- * the kernel busy and not all. A flush with data syncs first and then writes.
+ * the kernel busy and not all. A flush with data syncs first and then writes. Discards are
+ * done one after the other for the same reason. A barrier is parked until all requests before it have ended, then it
+ * syncs, writes, syncs again, and only after that is the next request taken: nothing passes it in either direction.
  */
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
 
+#include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/image.h"
 #include "backend/blk/mailbox.h"
 #include "backend/blk/uring.h"
 #include "grant/dma.h"
+#include "grant/window.h"
 #include "platform/platform.h"
 #include "ring/ring.h"
 
-#define BLKQUEUE_RING_PAGES_MAX 16 /* of the protocol; pages must be adjacent. What is offered: blkdev.c */
+#define BLKQUEUE_RING_PAGES_MAX 16 /* of the protocol, in any places. What is offered: blkdev.h */
 #define BLKQUEUE_BUDGET         64 /* requests a queue may start in one pass of all queues: unmeasured */
 /* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores
  * with 32 in flight: 16 serve 4 % more than 64; where the guest sleeps they serve less. */
@@ -44,7 +53,7 @@
 #define BLKQUEUE_PAUSE_NS       1000000 /* … cost the guest this much latency */
 #define BLKQUEUE_RETRIES_MAX    16      /* of an I/O that the kernel interrupts without any progress */
 #define BLKQUEUE_SLOT_BYTES_MAX sizeof(union blkif_sring_entry)
-#define BLKQUEUE_IOVECS_MAX     (DMA_SEGMENTS_MAX + IMAGE_EXTENTS_MAX)
+#define BLKQUEUE_LARGE_MAX      8 /* requests of more than a slot's segments: 8 MiB, more than keeps a disk busy */
 
 struct blkdev;
 struct blkqueue;
@@ -61,6 +70,9 @@ struct reactor {
     uint32_t in_flight_threaded; /* of these: those that another thread may have to do, io-wq's */
     unsigned draining;           /* queues on their way out */
     uint64_t now_ns;             /* the clock, as of this pass (engine.h) */
+    /* An indirect request between its guest's pages and its start, within one call: the copy, and what was checked. */
+    struct blkif_request_segment indirect[BLKREQ_INDIRECT_SEGMENTS_MAX];
+    struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
 };
 
 struct blkqueue_config {
@@ -94,9 +106,11 @@ struct blkqueue {
     struct reactor *reactor;
 
     struct ring_back ring;
-    struct blk_request *requests; /* ring.entries of them */
-    uint32_t *free;               /* a stack of indices */
-    uint32_t free_count, request_count;
+    uint32_t request_count; /* ring.entries */
+    struct blkpool small, large;
+    bool parked;  /* taken from the ring, and has to wait: `waiting` */
+    bool barrier; /* one is under way: nothing else is */
+    struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
     unsigned false_arms;
@@ -105,6 +119,10 @@ struct blkqueue {
     struct uring_op sync_op;
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
+
+    struct uring_op discard_op;
+    struct blk_request *discard_running;
+    struct blk_request *discard_waiting, *discard_last; /* a queue by next; _last: valid where _waiting is not NULL */
 
     struct dma *dma;
     struct gntmap *map;
@@ -115,7 +133,8 @@ struct blkqueue {
 
     struct gntmap_page page[BLKQUEUE_RING_PAGES_MAX];
     unsigned pages_mapped;
-    uint32_t instance; /* the guest's process that the ring belongs to */
+    struct grant_window window; /* over these pages: the ring */
+    uint32_t instance;          /* the guest's process that the ring belongs to */
 
     struct evtchn channel;
     struct uring_op event_op, pause_op;
@@ -151,6 +170,8 @@ void blkqueue_refresh(struct blkqueue *q);
 /* ---- reactor: the data path (blkqueue.c, blkrequest.c) ---- */
 /* Takes what its budget allows: the number of requests. */
 unsigned blkqueue_take(struct blkqueue *q);
+/* A request has ended: starts what is parked if that was what it waited for, also while the queue drains. */
+void blkqueue_unpark(struct blkqueue *q);
 /* Is there anything in the ring? Reads one word. */
 bool blkqueue_waiting(const struct blkqueue *q);
 void blkqueue_publish(struct blkqueue *q);

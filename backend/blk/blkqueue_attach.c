@@ -22,11 +22,11 @@ static int queue_map_ring(struct blkqueue *q, struct err *e)
     if (r)
         return queue_grant_error(q, r, q->config.ring_ref[failed], e);
     q->pages_mapped = n;
-    for (unsigned i = 1; i < n; i++)
-        if (q->page[i].address != q->page[0].address + (size_t)i * PAGE_BYTES)
-            return err_set(e, SRING_E_OVERRUN, "the %u ring pages do not lie side by side: use ring-page-order 0", n);
+    r = grant_window_open(&q->window, q->page, n, e);
+    if (r)
+        return err_prefix(e, r, "ring");
     q->instance = q->page[0].extent->instance;
-    ring_back_init(&q->ring, q->page[0].address, (size_t)n * PAGE_BYTES, q->config.protocol->slot_bytes, 0);
+    ring_back_init(&q->ring, q->window.address, q->window.bytes, q->config.protocol->slot_bytes, 0);
     assert(q->ring.ring.entries == q->request_count);
     uint32_t waiting;
     if (ring_back_pending(&q->ring, &waiting))
@@ -48,24 +48,33 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
         rc = platform_evtchn_bind_interdomain(r->platform, c->front_domid, c->port, &q->channel, e);
     if (rc)
         return rc;
-    struct dma_setup setup = {
-        .map = q->map, .frames = q->frames, .host = &r->uring.host, .requests_max = q->request_count};
+    struct dma_setup setup = {.map = q->map,
+                              .frames = q->frames,
+                              .host = &r->uring.host,
+                              .requests_max = q->small.count,
+                              .large_max = q->large.count};
     rc = c->dma->setup(&setup, &q->dma, e);
     if (!rc)
         q->file_index = uring_file_register(&r->uring, c->image->fd);
     return rc;
 }
 
+static bool queue_idle(const struct blkqueue *q)
+{
+    return blkpool_idle(&q->small) && blkpool_idle(&q->large) && !q->parked;
+}
+
 static void queue_give_back(struct blkqueue *q)
 {
     struct reactor *r = q->reactor;
-    assert(q->free_count == q->request_count && !q->event_posted);
+    assert(queue_idle(q) && !q->event_posted);
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
     if (q->dma)
         q->config.dma->teardown(take_ptr(q->dma));
     if (q->channel.wait_fd >= 0)
         platform_evtchn_close(r->platform, &q->channel);
+    grant_window_close(&q->window);
     while (q->pages_mapped > 0)
         gntmap_unmap(q->map, &q->page[--q->pages_mapped]);
     if (q->map)
@@ -105,6 +114,7 @@ void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
     q->fault = fault;
     blkcounter_add(&q->stats.faults[fault], 1);
     q->broken = true;
+    q->parked = false; /* nobody is there to be answered */
     queue_stop(q, BLKQUEUE_BROKEN);
     mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_FAULTED);
 }
@@ -121,8 +131,7 @@ void blkqueue_detach(struct blkqueue *q)
 
 bool blkqueue_drained(const struct blkqueue *q)
 {
-    return q->state == BLKQUEUE_DRAINING && q->free_count == q->request_count && !q->event_posted &&
-           list_empty(&q->dirty_link);
+    return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && list_empty(&q->dirty_link);
 }
 
 void blkqueue_release(struct blkqueue *q)

@@ -2,9 +2,11 @@
 #include "backend/blk/blkrequest.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <string.h>
 
 static void piece_submit(struct blk_piece *p);
+static void request_sync(struct blk_request *r);
 
 /* What a buffered file cannot do at once, and every sync, is done by threads of io_uring. */
 static void flight_begin(struct blkqueue *q, bool threaded)
@@ -22,7 +24,8 @@ static void flight_end(struct blkqueue *q, bool threaded)
 static void request_free(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
-    q->free[q->free_count++] = (uint32_t)(r - q->requests);
+    blkpool_put(r->pool, r);
+    blkqueue_unpark(q);
 }
 
 static void request_end(struct blk_request *r)
@@ -40,8 +43,22 @@ static void request_end(struct blk_request *r)
         blkcounter_set(&q->stats.last_io_errno, (uint64_t)r->error);
     }
     blklatency_add(&q->stats.latency[r->kind], q->reactor->now_ns - r->taken_ns);
-    blkqueue_answer(q, r->id, r->operation_raw, r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY);
+    int16_t status = r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY;
+    if (r->error == EOPNOTSUPP && r->operation_raw == BLKIF_OP_DISCARD)
+        status = BLKIF_RSP_EOPNOTSUPP; /* the frontend sends no more of them */
+    blkqueue_answer(q, r->id, r->operation_raw, status);
     request_free(r);
+}
+
+/* All pieces have ended. */
+static void request_data_end(struct blk_request *r)
+{
+    if (!r->sync_last || r->error) {
+        request_end(r);
+        return;
+    }
+    r->sync_last = false;
+    request_sync(r);
 }
 
 static void piece_end(struct blk_piece *p, int error)
@@ -50,7 +67,7 @@ static void piece_end(struct blk_piece *p, int error)
     if (!r->error)
         r->error = error;
     if (--r->parts == 0)
-        request_end(r);
+        request_data_end(r);
 }
 
 /* Drops what the kernel has done from the front of the piece's vector. */
@@ -134,7 +151,7 @@ static void piece_cut(struct blk_piece *p, struct vec_cursor *at, uint64_t lengt
     p->iov_first = at->iov_count;
     p->buffer_index = r->dma.vec[at->vec].buffer_index;
     while (length_bytes) {
-        assert(at->vec < r->dma.vec_count && at->iov_count < BLKQUEUE_IOVECS_MAX);
+        assert(at->vec < r->dma.vec_count && at->iov_count < r->dma.segments_max + IMAGE_EXTENTS_MAX);
         const struct dma_vec *v = &r->dma.vec[at->vec];
         uint32_t n = (uint32_t)MIN(length_bytes, v->length_bytes - at->used_bytes);
         r->iov[at->iov_count++] = (struct iovec){v->address + at->used_bytes, n};
@@ -211,10 +228,12 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
         struct blk_request *next = r->next;
         if (result < 0)
             r->error = -result;
-        if (r->has_data && !r->error)
+        if (r->data_next && !r->error) {
+            r->data_next = false;
             request_transfer(r);
-        else
+        } else {
             request_end(r);
+        }
         r = next;
     }
 }
@@ -228,13 +247,68 @@ static void request_sync(struct blk_request *r)
         sync_start(q);
 }
 
+void blkrequest_count_get(struct blkqueue *q, int code)
+{
+    if (code > 0)
+        blkcounter_add(&q->stats.bad_grants[code], 1);
+    if (code < 0) {
+        blkcounter_add(&q->stats.io_errors, 1);
+        blkcounter_set(&q->stats.last_io_errno, (uint64_t)-code);
+    }
+}
+
+static void discard_done(struct uring_op *op, int result, uint32_t cqe_flags);
+
+/* Begins the oldest discard that waits. */
+static void discard_start(struct blkqueue *q)
+{
+    struct blk_request *r = q->discard_running = q->discard_waiting;
+    if (!r)
+        return;
+    q->discard_waiting = r->next;
+    const struct image *image = q->config.image;
+    struct image_extent extent[IMAGE_EXTENTS_MAX];
+    int n = image->format->map(image, r->offset_bytes, r->length_bytes, true, extent);
+    assert(n == 1 && extent[0].kind == IMAGE_DATA); /* or the image would not offer discards */
+    q->discard_op.fn = discard_done;
+    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->discard_op);
+    io_uring_prep_fallocate(sqe, extent[0].fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, extent[0].offset_bytes,
+                            extent[0].length_bytes);
+    sqe_set_file(sqe, q, extent[0].fd);
+    flight_begin(q, true);
+}
+
+static void discard_done(struct uring_op *op, int result, uint32_t cqe_flags)
+{
+    (void)cqe_flags;
+    struct blkqueue *q = container_of(op, struct blkqueue, discard_op);
+    struct blk_request *r = q->discard_running;
+    flight_end(q, true);
+    r->error = result < 0 ? -result : 0;
+    discard_start(q);
+    request_end(r);
+}
+
+static void request_discard(struct blk_request *r)
+{
+    struct blkqueue *q = r->queue;
+    r->next = NULL;
+    if (q->discard_waiting)
+        q->discard_last->next = r;
+    else
+        q->discard_waiting = r;
+    q->discard_last = r;
+    if (!q->discard_running)
+        discard_start(q);
+}
+
 /* 0, or the request is to be refused: the reason is counted. */
-static int request_get(struct blk_request *r, const struct blkreq *req)
+static int request_get(struct blk_request *r, const struct blkreq *req, const struct blkreq_segment *from)
 {
     struct blkqueue *q = r->queue;
     struct dma_segment segment[DMA_SEGMENTS_MAX];
     for (unsigned i = 0; i < req->segment_count; i++) {
-        const struct blkreq_segment *s = &req->segment[i];
+        const struct blkreq_segment *s = &from[i];
         segment[i] = (struct dma_segment){
             .gref = s->gref,
             .offset_bytes = (uint16_t)(s->first_sector * SECTOR_BYTES),
@@ -242,12 +316,7 @@ static int request_get(struct blk_request *r, const struct blkreq *req)
         };
     }
     int code = q->config.dma->get(q->dma, segment, req->segment_count, !r->write, &r->dma);
-    if (code > 0)
-        blkcounter_add(&q->stats.bad_grants[code], 1);
-    if (code < 0) {
-        blkcounter_add(&q->stats.io_errors, 1);
-        blkcounter_set(&q->stats.last_io_errno, (uint64_t)-code);
-    }
+    blkrequest_count_get(q, code);
     if (!code) {
         blkcounter_add(&q->stats.grants_mapped, req->segment_count);
         if (r->dma.vec_count < req->segment_count)
@@ -265,9 +334,14 @@ static enum stats_blk_op request_count(struct blkqueue *q, const struct blkreq *
         blkcounter_add(&q->stats.sectors_read, req->sector_count);
         return STATS_BLK_READ;
     case BLKIF_OP_FLUSH_DISKCACHE:
+    case BLKIF_OP_WRITE_BARRIER:
         blkcounter_add(&q->stats.flushes, 1);
         blkcounter_add(&q->stats.sectors_written, req->sector_count);
         return STATS_BLK_FLUSH;
+    case BLKIF_OP_DISCARD:
+        blkcounter_add(&q->stats.discards, 1);
+        blkcounter_add(&q->stats.sectors_discarded, req->sector_count);
+        return STATS_BLK_DISCARD;
     default:
         blkcounter_add(&q->stats.writes, 1);
         blkcounter_add(&q->stats.sectors_written, req->sector_count);
@@ -275,10 +349,10 @@ static enum stats_blk_op request_count(struct blkqueue *q, const struct blkreq *
     }
 }
 
-void blkrequest_start(struct blkqueue *q, const struct blkreq *req)
+void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment)
 {
-    assert(q->free_count > 0); /* ring_back_pending() bounds what is unanswered by the ring's entries */
-    struct blk_request *r = &q->requests[q->free[--q->free_count]];
+    /* A small one is free: ring_back_pending() bounds what is unanswered by the ring's entries. */
+    struct blk_request *r = blkpool_get(blkrequest_is_large(req) ? &q->large : &q->small);
     r->kind = request_count(q, req);
     r->taken_ns = q->reactor->now_ns;
     r->queue = q;
@@ -289,14 +363,18 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req)
     r->error = 0;
     r->offset_bytes = req->sector * SECTOR_BYTES;
     r->length_bytes = req->sector_count * SECTOR_BYTES;
-    if (req->segment_count && request_get(r, req)) {
+    if (req->segment_count && request_get(r, req, segment)) {
         blkqueue_answer(q, r->id, r->operation_raw, BLKIF_RSP_ERROR);
         request_free(r);
         return;
     }
     r->has_data = req->segment_count > 0;
-    if (req->operation == BLKIF_OP_FLUSH_DISKCACHE)
+    r->data_next = r->has_data && (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req));
+    r->sync_last = r->has_data && blkrequest_is_barrier(req);
+    if (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req))
         request_sync(r);
+    else if (req->operation == BLKIF_OP_DISCARD)
+        request_discard(r);
     else
         request_transfer(r);
 }

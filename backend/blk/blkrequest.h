@@ -26,23 +26,35 @@ struct blk_piece {
 
 struct blk_request {
     struct blkqueue *queue;
+    struct blkpool *pool;     /* that it comes from */
     struct blk_request *next; /* in a list of flushes */
     uint64_t id;
     uint8_t operation_raw;
     bool write, has_data;
     enum stats_blk_op kind;
     uint64_t taken_ns;
-    int error;      /* the first, as a positive errno */
-    unsigned parts; /* pieces that have not ended */
-    uint64_t offset_bytes;
-    uint32_t length_bytes;
+    bool data_next, sync_last; /* what follows: the data after a sync, a sync after the data */
+    int error;                 /* the first, as a positive errno */
+    unsigned parts;            /* pieces that have not ended */
+    uint64_t offset_bytes, length_bytes;
     struct dma_io dma;
-    struct iovec iov[BLKQUEUE_IOVECS_MAX];
+    struct iovec *iov; /* dma.segments_max + IMAGE_EXTENTS_MAX of them: each piece may split one */
     struct blk_piece piece[IMAGE_EXTENTS_MAX];
 };
 
-/* Starts what was decoded from the ring; it is answered now or when its I/O ends. */
-void blkrequest_start(struct blkqueue *q, const struct blkreq *req);
+/* Starts what was decoded from the ring, `segment` being its segments; it is answered now or when its I/O ends. */
+void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment);
+/* Counts why a request's memory could not be had: GRANT_E_* or -errno; 0 is fine. */
+void blkrequest_count_get(struct blkqueue *q, int code);
+static inline bool blkrequest_is_barrier(const struct blkreq *req)
+{
+    return req->operation == BLKIF_OP_WRITE_BARRIER;
+}
+/* Does it need one of the large requests? */
+static inline bool blkrequest_is_large(const struct blkreq *req)
+{
+    return req->segment_count > DMA_SEGMENTS_SMALL;
+}
 /* Writes a response into the ring, to be published with the pass. */
 void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int16_t status);
 

@@ -91,6 +91,8 @@ static void platform_ready(struct uring_op *op, int result, uint32_t cqe_flags)
 {
     struct engine *g = container_of(op, struct engine, platform_op);
     (void)result;
+    if (g->lost) /* said once: the control thread reads the sentence */
+        return;
     int r = platform_step(g->reactor.platform);
     if (r < 0) {
         g->lost = true;

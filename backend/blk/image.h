@@ -38,8 +38,12 @@ struct image {
     uint32_t sector_bytes; /* logical, what guests must align to: 512, or the device's with O_DIRECT */
     uint32_t physical_sector_bytes;
     bool readonly;
-    bool direct_io; /* no page cache: completions need no other thread */
-    int fd;         /* the file; the format's own state sits behind this struct */
+    /* Holes may be punched where map() says that a write would go, which is one extent for any span. Storage that
+     * cannot after all answers -EOPNOTSUPP. */
+    bool discard;
+    uint32_t discard_granularity_bytes; /* smaller or unaligned parts of a discard may be left as they are, or zeroed */
+    bool direct_io;                     /* no page cache: completions need no other thread */
+    int fd;                             /* the file; the format's own state sits behind this struct */
     uint64_t base_bytes;
 };
 

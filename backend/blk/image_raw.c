@@ -5,6 +5,9 @@
  * It is opened with the flag all the same, so that a FIFO cannot stop the control thread, and cleared once the file is
  * known to be what it should be.
  *
+ * A discard punches a hole. Whether a file's file system can do that is tried once, behind the file's end, where it
+ * changes nothing. A block device only says so when it is asked in earnest.
+ *
  * Closing takes the lock off by hand and not by the last close: a fixed-file slot of an io_uring gives its reference
  * back later. A killed process never comes here, and its lock stays until its last I/O is done; that is wanted.
  */
@@ -24,6 +27,7 @@ struct raw_file {
     uint64_t size_bytes;
     uint32_t align_bytes; /* what offsets, sizes and memory must be multiples of */
     uint32_t physical_bytes;
+    bool discard;
 };
 
 static int raw_open_error(const struct image_config *c, int error, struct err *e)
@@ -70,6 +74,7 @@ static int raw_measure_device(struct raw_file *f, const char *path, bool direct_
         physical = (unsigned)logical;
     f->align_bytes = direct_io ? raw_sector_round(MAX((uint32_t)logical, raw_direct_align(f->fd))) : 512;
     f->physical_bytes = raw_sector_round(physical);
+    f->discard = true;
     return 0;
 }
 
@@ -86,6 +91,7 @@ static int raw_measure(struct raw_file *f, const struct image_config *c, struct 
         return err_set(e, -EINVAL, "%s is neither a regular file nor a block device: name one", c->path);
     f->size_bytes = (uint64_t)st.st_size;
     f->physical_bytes = raw_sector_round((uint64_t)st.st_blksize);
+    f->discard = !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, st.st_size, (off_t)PAGE_BYTES);
     if (c->direct_io) {
         uint32_t align = raw_direct_align(f->fd);
         f->align_bytes = raw_sector_round(align ? align : (uint64_t)st.st_blksize);
@@ -173,6 +179,8 @@ static int raw_open(const struct image_config *c, struct image **out, struct err
         .sector_bytes = f.align_bytes,
         .physical_sector_bytes = MAX(f.physical_bytes, f.align_bytes),
         .readonly = c->readonly,
+        .discard = f.discard && !c->readonly,
+        .discard_granularity_bytes = MAX(f.physical_bytes, f.align_bytes),
         .direct_io = c->direct_io,
         .fd = take_fd(&fd),
         .base_bytes = c->offset_bytes,

@@ -44,18 +44,22 @@ DZ_API void dz_domain_close(struct dz_domain *dom);
 DZ_API unsigned dz_domain_id(const struct dz_domain *dom);
 
 struct dz_vbd_options {
-    uint32_t pool_bytes; /* shared memory for data; 0: 4 MiB */
-    uint32_t spin_us;    /* how long a wait polls before it sleeps; 0: sleeps at once. UINT32_MAX: polls for ever
-                            (benchmarks) */
-    uint32_t timeout_ms; /* how long open waits for the backend; 0: 10,000 */
+    uint32_t pool_bytes;  /* shared memory for data; 0: 4 MiB */
+    uint32_t spin_us;     /* how long a wait polls before it sleeps; 0: sleeps at once. UINT32_MAX: polls for ever
+                             (benchmarks) */
+    uint32_t timeout_ms;  /* how long open waits for the backend; 0: 10,000 */
+    uint32_t queue_depth; /* requests in flight that are wanted; 0: 32. Rounded up to what a ring of 1, 2, 4, 8 or 16
+                             pages takes, 32 to 512, as far as the backend offers it: dz_vbd_info says what it became */
 };
 
 struct dz_vbd_info {
     uint64_t size_bytes;
     uint32_t sector_bytes, physical_sector_bytes;
-    bool readonly, flush;       /* flush: dz_vbd_flush() reaches the backend */
-    uint32_t queue_depth;       /* requests that can be in flight */
-    uint32_t request_bytes_max; /* longest dz_io: 44 KiB without indirect descriptors */
+    bool readonly, flush;               /* flush: dz_vbd_flush() reaches the backend */
+    uint32_t queue_depth;               /* requests that can be in flight */
+    bool discard;                       /* dz_vbd_discard() is served */
+    uint32_t discard_granularity_bytes; /* smaller parts of a discard may be left as they are */
+    uint32_t request_bytes_max;         /* longest dz_io: 1 MiB, or 44 KiB where the backend has no indirect requests */
 };
 
 /* Opens disk `vdev` ("xvda", or its number) and waits until it is connected. `options` NULL: defaults.
@@ -70,19 +74,22 @@ DZ_API void dz_vbd_info(const struct dz_vbd *disk, struct dz_vbd_info *out);
 DZ_API int dz_vbd_read(struct dz_vbd *disk, void *buffer, size_t length_bytes, uint64_t offset_bytes);
 DZ_API int dz_vbd_write(struct dz_vbd *disk, const void *buffer, size_t length_bytes, uint64_t offset_bytes);
 DZ_API int dz_vbd_flush(struct dz_vbd *disk);
+/* Gives the storage of that range back. What is read there afterwards is not defined by the protocol; domzero's own
+ * backend reads zeroes. -EOPNOTSUPP where the disk does not discard. */
+DZ_API int dz_vbd_discard(struct dz_vbd *disk, uint64_t length_bytes, uint64_t offset_bytes);
 
 /* ---- buffers of the pool: page aligned, granted, no copy; NULL where the pool is full ---- */
 DZ_API void *dz_buffer_alloc(struct dz_vbd *disk, size_t bytes);
 DZ_API void dz_buffer_free(struct dz_vbd *disk, void *buffer, size_t bytes);
 
 /* ---- many at a time ---- */
-enum dz_op { DZ_READ, DZ_WRITE, DZ_FLUSH };
+enum dz_op { DZ_READ, DZ_WRITE, DZ_FLUSH, DZ_DISCARD };
 
 /* One request. The caller owns it and keeps it and its buffer until it comes back from dz_vbd_reap(). */
 struct dz_io {
     enum dz_op op;
-    void *buffer;          /* of the pool, or any memory */
-    uint32_t length_bytes; /* at most request_bytes_max; 0 for a flush */
+    void *buffer;          /* of the pool, or any memory; ignored by a flush and a discard */
+    uint32_t length_bytes; /* at most request_bytes_max; 0 for a flush; anything for a discard */
     uint64_t offset_bytes;
     void *user;           /* the caller's */
     int result;           /* set when it comes back: 0 or -errno (-EIO: the backend said no; -EOPNOTSUPP) */
