@@ -64,8 +64,8 @@ static void connection_ready(struct loop_source *s, uint32_t epoll_events)
             instance_doom(i, NULL);
         return;
     }
-    for (int turn = 0; turn < MESSAGES_A_TURN && h->budget_left; turn++) {
-        h->budget_left--;
+    for (int turn = 0; turn < MESSAGES_A_TURN; turn++) {
+        h->budget_left -= h->budget_left > 0; /* a round that has begun is gone through: each has its turn */
         h->served++;
         if (!serve_one(i))
             return;

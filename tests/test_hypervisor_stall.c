@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "hypervisor/domain.h"
 #include "tests/hvkit.h"
 
 #define PATIENCE_MS 10000
@@ -90,10 +91,95 @@ static void test_a_guest_that_locks_its_memory_stops_nobody(void **state)
     close(neighbour);
 }
 
+/* ---- a flood: in steps that this process makes, so that who is ready when is no accident ---- */
+
+#define FLOOD_DOMAINS   4
+#define FLOOD_PROCESSES 16 /* of a domain: its limit */
+#define FLOOD_AHEAD     8  /* questions that always wait, of each */
+#define VICTIM          20 /* which of the connections: neither among the first nor the last of a round */
+#define STEPS_MAX       1000
+
+struct flooded {
+    struct hypervisor *server;
+    struct fixture f; /* only for its run directory */
+    int fd[FLOOD_DOMAINS * FLOOD_PROCESSES];
+};
+
+/* A connection, greeted, by a server that is stepped here. */
+static int stepped_connect(struct flooded *x, uint16_t domid)
+{
+    char path[128];
+    struct hv_request r = {.op = HV_HELLO, .value = HV_VERSION};
+    struct hv_reply reply;
+    int fd = unixsock_connect(hvworld_socket(&x->f.w, domid, path), SOCK_SEQPACKET, NULL);
+    assert_true(fd >= 0);
+    assert_int_equal(unixsock_send(fd, &r, sizeof(r), NULL, 0, 0), 0);
+    while (unixsock_recv(fd, &reply, sizeof(reply), NULL, NULL, MSG_DONTWAIT) == -EAGAIN)
+        assert_true(hypervisor_step(x->server, 64) >= 0);
+    return fd;
+}
+
+static void flooded_open(struct flooded *x)
+{
+    uint16_t domid = 0;
+    strcpy(x->f.w.run_dir, "/tmp/hvworld.XXXXXX");
+    assert_non_null(mkdtemp(x->f.w.run_dir));
+    assert_int_equal(hypervisor_new(x->f.w.run_dir, &x->server, NULL), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(x->fd); i++) {
+        if (i % FLOOD_PROCESSES == 0) {
+            char name[] = {(char)('a' + i / FLOOD_PROCESSES), 0};
+            struct domain *d;
+            assert_int_equal(domain_create(x->server, name, x->server->domains[0]->source.fn, &d, NULL), 0);
+            domid = d->domid;
+        }
+        x->fd[i] = stepped_connect(x, domid);
+    }
+}
+
+static void question(int fd, uint32_t seq)
+{
+    struct hv_request r = {.op = HV_PORT_STATUS, .value = 1, .seq = seq};
+    assert_int_equal(unixsock_send(fd, &r, sizeof(r), NULL, 0, 0), 0);
+}
+
+/* Takes the answers; each but the victim's is followed by a new question. True: one was the victim's. */
+static bool answers(struct flooded *x)
+{
+    struct hv_reply reply;
+    bool victims = false;
+    for (unsigned i = 0; i < ARRAY_SIZE(x->fd); i++)
+        while (unixsock_recv(x->fd[i], &reply, sizeof(reply), NULL, NULL, MSG_DONTWAIT) > 0) {
+            if (i == VICTIM)
+                victims = true;
+            else
+                question(x->fd[i], 1);
+        }
+    return victims;
+}
+
+static void test_a_flood_starves_nobody(void **state)
+{
+    (void)state;
+    static struct flooded x;
+    flooded_open(&x);
+    for (unsigned i = 0; i < ARRAY_SIZE(x.fd); i++)
+        for (unsigned n = 0; n < (i == VICTIM ? 1 : FLOOD_AHEAD); n++)
+            question(x.fd[i], 1);
+    unsigned steps = 0;
+    for (; steps < STEPS_MAX && !answers(&x); steps++)
+        assert_true(hypervisor_step(x.server, 64) >= 0);
+    assert_true(steps < STEPS_MAX);
+    for (unsigned i = 0; i < ARRAY_SIZE(x.fd); i++)
+        close(x.fd[i]);
+    hypervisor_free(x.server);
+    assert_int_equal(rmdir(x.f.w.run_dir), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WORLD_TEST(test_a_guest_that_locks_its_memory_stops_nobody),
+        cmocka_unit_test(test_a_flood_starves_nobody),
     };
     return cmocka_run_group_tests_name("hypervisor: stall", tests, NULL, NULL);
 }
