@@ -6,6 +6,13 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "base/burial.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+#define FDS_A_MESSAGE_MAX 253 /* SCM_MAX_FD of the kernel, which no header tells */
+
 static int address_fill(struct sockaddr_un *a, const char *path, struct err *e)
 {
     *a = (struct sockaddr_un){.sun_family = AF_UNIX};
@@ -33,6 +40,8 @@ int unixsock_listen(const char *path, int type, mode_t mode, struct err *e)
     umask(old);
     if (r < 0)
         return err_set(e, r, "cannot make the socket %s: %s", path, strerror(-r));
+    int off = 0;
+    setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off)); /* inherited by what it accepts */
     if (listen(fd, SOMAXCONN) < 0)
         return err_set(e, -errno, "cannot listen on %s: %s", path, strerror(errno));
     return take_fd(&fd);
@@ -66,16 +75,6 @@ int unixsock_accept(int listen_fd, uid_t *peer_uid, pid_t *peer_pid)
     if (peer_pid)
         *peer_pid = cred.pid;
     return take_fd(&fd);
-}
-
-#ifndef SO_PASSRIGHTS
-#define SO_PASSRIGHTS 83
-#endif
-
-void unixsock_refuse_fds(int fd)
-{
-    int off = 0;
-    setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
 }
 
 int unixsock_send(int fd, const void *data, size_t length, const int *fds, unsigned fd_count, int flags)
@@ -148,4 +147,71 @@ ssize_t unixsock_recv(int fd, void *data, size_t size, int *fds, unsigned *fd_co
         return -EMSGSIZE;
     }
     return n;
+}
+
+/* ---- a server of hostile peers ---- */
+
+static bool fds_may_come(int fd)
+{
+    int pass = 1;
+    socklen_t length = sizeof(pass);
+    return getsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &pass, &length) < 0 || pass;
+}
+
+/* *came: there was a message, an empty one or none but descriptors included. Known where SO_PASSCRED is set. */
+static ssize_t recv_bury(int fd, void *data, size_t size, int flags, bool *came)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * FDS_A_MESSAGE_MAX) + CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    struct iovec iov = {.iov_base = data, .iov_len = size};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
+    ssize_t n;
+    do
+        n = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    *came = n > 0 || (n == 0 && msg.msg_controllen > 0);
+    if (n < 0)
+        return -errno;
+    int fds[FDS_A_MESSAGE_MAX];
+    unsigned fd_count = FDS_A_MESSAGE_MAX;
+    fds_collect(&msg, fds, &fd_count);
+    fds_bury(fds, fd_count);
+    return fd_count ? -EPERM : msg.msg_flags & MSG_TRUNC ? -EMSGSIZE : n;
+}
+
+ssize_t unixsock_recv_plain(int fd, void *data, size_t size, int flags)
+{
+    bool came;
+    return recv_bury(fd, data, size, flags, &came);
+}
+
+void unixsock_close_served(int *fd)
+{
+    char ignored[4096];
+    int type = 0, on = 1;
+    socklen_t length = sizeof(type);
+    bool came = *fd >= 0 && fds_may_come(*fd);
+    if (came) {
+        shutdown(*fd, SHUT_RD); /* nothing more comes in: this ends */
+        getsockopt(*fd, SOL_SOCKET, SO_TYPE, &type, &length);
+    }
+    if (type == SOCK_SEQPACKET) /* tells an empty message from the end; a stream has no empty ones */
+        setsockopt(*fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+    while (came)
+        (void)recv_bury(*fd, ignored, sizeof(ignored), MSG_DONTWAIT, &came);
+    fd_closep(fd);
+}
+
+void unixsock_close_listener(int *fd)
+{
+    int unaccepted;
+    if (*fd >= 0 && fds_may_come(*fd)) {
+        shutdown(*fd, SHUT_RD); /* nobody connects any more */
+        while ((unaccepted = accept4(*fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+            unixsock_close_served(&unaccepted);
+    }
+    fd_closep(fd);
 }

@@ -21,9 +21,18 @@ int unixsock_connect(const char *path, int type, struct err *e);
 /* A non-blocking, close-on-exec connection and who is at its far end; -EAGAIN where none waits. */
 int unixsock_accept(int listen_fd, uid_t *peer_uid, pid_t *peer_pid);
 
-/* Where the kernel can (Linux 6.16), sends of descriptors to `fd`, or to what it accepts, fail with EPERM. Best effort:
- * unixsock_recv() without `fds` drops them anyway. */
-void unixsock_refuse_fds(int fd);
+/* ---- a server of hostile peers, which wants no descriptors ----
+ *
+ * Where the kernel can (Linux 6.16) unixsock_listen() has it refuse them: a send of descriptors to what is accepted
+ * fails with EPERM. Before, they arrive and are dropped, by whoever reads or closes the socket, which a peer can make
+ * last for hours (base/burial.h). So everything that such a server reads or closes goes through these three. */
+
+/* As recv(2) of a message or of a stream's bytes: their number, or -errno; -EMSGSIZE where a message was longer, -EPERM
+ * where descriptors came along: they are gone, and the connection should be. */
+ssize_t unixsock_recv_plain(int fd, void *data, size_t size, int flags);
+/* Closes a connection, with what is unread in it; or a listening socket, with what nobody has accepted. */
+void unixsock_close_served(int *fd);
+void unixsock_close_listener(int *fd);
 
 /* One datagram with descriptors. Sends never raise SIGPIPE. `flags` as of sendmsg (MSG_DONTWAIT …). 0 or -errno. */
 int unixsock_send(int fd, const void *data, size_t length, const int *fds, unsigned fd_count, int flags);

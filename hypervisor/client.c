@@ -2,6 +2,7 @@
 #include "hypervisor/client.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -301,8 +302,9 @@ int hvclient_extent_alloc(struct hvclient *c, uint16_t grantee, uint32_t frame_c
     return ask_extent(c, r, out, fd, e);
 }
 
-int hvclient_extent_seal(struct hvclient *c, uint32_t id, struct err *e)
+int hvclient_extent_seal(struct hvclient *c, uint32_t id, int fd, struct err *e)
 {
+    (void)fcntl(fd, F_ADD_SEALS, HV_SEALS_READONLY); /* where it fails the hypervisor role says so */
     return ask_plain(c, (struct hv_request){.op = HV_EXTENT_SEAL, .value = id}, NULL, NULL, 0, e);
 }
 

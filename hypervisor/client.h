@@ -38,7 +38,8 @@ int hvclient_domain_watch(struct hvclient *c, struct err *e);
 
 int hvclient_extent_alloc(struct hvclient *c, uint16_t grantee, uint32_t frame_count, bool readonly,
                           struct hv_extent *out, int *fd, struct err *e);
-int hvclient_extent_seal(struct hvclient *c, uint32_t id, struct err *e);
+/* Once a read-only extent is mapped: adds the seals through `fd`, its descriptor, and has them seen. */
+int hvclient_extent_seal(struct hvclient *c, uint32_t id, int fd, struct err *e);
 int hvclient_extent_free(struct hvclient *c, uint32_t id, struct err *e);
 int hvclient_extent_map(struct hvclient *c, uint16_t owner, uint32_t gfn, struct hv_extent *out, int *fd,
                         struct err *e);

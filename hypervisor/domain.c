@@ -44,7 +44,6 @@ static int socket_make(struct domain *d, loop_fn *accepted, struct err *e)
     d->listen_fd = unixsock_listen(path, SOCK_SEQPACKET, 0600, e);
     if (d->listen_fd < 0)
         return d->listen_fd;
-    unixsock_refuse_fds(d->listen_fd);
     return loop_add(&d->h->loop, &d->source, d->listen_fd, EPOLLIN, accepted);
 }
 
@@ -53,7 +52,7 @@ static void socket_remove(struct domain *d)
     static const char *const names[] = {"hypervisor.sock", "xenstored.sock"};
     char path[DOMAIN_PATH_BYTES];
     loop_remove(&d->h->loop, &d->source);
-    fd_closep(&d->listen_fd);
+    unixsock_close_listener(&d->listen_fd);
     domain_unuse(d, HV_LIMIT_DESCRIPTORS, 1);
     for (unsigned i = 0; i < (d->domid ? 2 : 1); i++)
         if (socket_path(d, path, names[i]) == 0)

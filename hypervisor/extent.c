@@ -202,9 +202,11 @@ int extent_seal(struct instance *i, uint32_t id)
     int r = find_own(i, id, &x);
     if (r < 0 || x->shared)
         return r;
-    /* Fails where the owner set F_SEAL_SEAL itself: then nobody ever gets it. */
-    if (fcntl(x->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+    int seals = fcntl(x->fd, F_GET_SEALS);
+    if (seals < 0)
         return -errno;
+    if ((seals & HV_SEALS_READONLY) != HV_SEALS_READONLY)
+        return -EPERM;
     x->shared = true;
     return 0;
 }

@@ -7,9 +7,13 @@
  * invisible to new mappings, until the last hold ends.
  *
  * Seals: shrinking and growing always, so no access of a grantee can fault. A read-write one gets F_SEAL_SEAL too, so
- * nobody adds to them. A read-only one gets F_SEAL_FUTURE_WRITE and F_SEAL_SEAL when its owner has mapped it
- * (extent_seal()), and no grantee gets it before: a descriptor opened read-only would not do, since it can be
+ * nobody adds to them. A read-only one gets HV_SEALS_READONLY (proto.h) from its owner, who has mapped it before,
+ * and no grantee gets it until extent_seal() has seen them: a descriptor opened read-only would not do, since it can be
  * reopened for writing through /proc.
+ *
+ * What left is never sealed, truncated or written here again: each of these takes the inode's lock, and an owner that
+ * writes into the memfd from a page whose fault it never resolves holds that lock for ever. Reading the seals takes
+ * none.
  *
  * Every descriptor that leaves is opened anew: no open file description is shared, and the server's own one, open for
  * writing, keeps a peer from taking a lease that would make the server's next open wait.

@@ -109,7 +109,7 @@ void instance_free(struct instance *i)
     struct message *m, *tmp;
     list_foreach_safe (m, tmp, &i->queue, link)
         message_free(m);
-    close(i->fd);
+    unixsock_close_served(&i->fd);
     free(i);
     domain_unuse(d, HV_LIMIT_INSTANCES, 1);
     domain_unuse(d, HV_LIMIT_DESCRIPTORS, 1);

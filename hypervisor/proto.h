@@ -28,6 +28,9 @@
 #define HV_DOMID_NONE 0x7ff4u /* DOMID_INVALID of <xen/xen.h> */
 #define HV_FDS_MAX    2       /* beside one reply */
 
+/* Of memory that its grantee may only read: F_SEAL_SEAL | F_SEAL_FUTURE_WRITE of <linux/fcntl.h>. */
+#define HV_SEALS_READONLY (0x0001 | 0x0010)
+
 /* What each request uses of domid, flag, value, and what its reply carries (body member; descriptors). */
 enum hv_op {
     HV_HELLO = 1,       /* value: HV_VERSION           hello */
@@ -36,7 +39,7 @@ enum hv_op {
     HV_DOMAIN_NEXT,     /* domid: the first one looked at   domain; its domid is HV_DOMID_NONE where there is none */
     HV_DOMAIN_WATCH,    /* - */
     HV_EXTENT_ALLOC,    /* domid: grantee, flag: read-only, value: frames      extent; memfd */
-    HV_EXTENT_SEAL,     /* value: id; once the owner mapped a read-only one */
+    HV_EXTENT_SEAL,     /* value: id; the owner mapped a read-only one and added HV_SEALS_READONLY. Else -EPERM */
     HV_EXTENT_FREE,     /* value: id */
     HV_EXTENT_MAP,      /* domid: owner, value: gfn    extent; memfd */
     HV_EXTENT_PUT,      /* domid: owner, value: id */

@@ -14,8 +14,10 @@
 #include "hypervisor/dispatch.h"
 #include "hypervisor/instance.h"
 
-#define DESCRIPTORS_OWN  64 /* stdio, epoll, and what an operation opens in passing */
-#define MESSAGES_A_TURN  4  /* of one connection, before the others have theirs: unmeasured */
+/* Stdio, epoll, what an operation opens in passing, and what a peer may pass to us in one message: where there is no
+ * room for that the kernel closes it, in our name (base/burial.h). */
+#define DESCRIPTORS_OWN  (64 + 256)
+#define MESSAGES_A_TURN  4 /* of one connection, before the others have theirs: unmeasured */
 #define RUN_DIR_PATH_MAX 512
 
 const struct hypervisor_limits hypervisor_limits_default = {
@@ -32,7 +34,7 @@ static loop_fn accepted;
 static bool serve_one(struct instance *i)
 {
     struct hv_request_create request;
-    ssize_t n = unixsock_recv(i->fd, &request, sizeof(request), NULL, NULL, MSG_DONTWAIT);
+    ssize_t n = unixsock_recv_plain(i->fd, &request, sizeof(request), MSG_DONTWAIT);
     if (n == -EAGAIN)
         return false;
     if (n == 0 || n == -ECONNRESET) {
@@ -40,6 +42,7 @@ static bool serve_one(struct instance *i)
         return false;
     }
     const char *why = n == -EMSGSIZE ? "longer than a request"
+                      : n == -EPERM  ? "passes descriptors"
                       : n < 0        ? strerror((int)-n)
                                      : hv_request_check(&request, (size_t)n);
     if (!why && !i->greeted != (request.head.op == HV_HELLO))
@@ -61,8 +64,8 @@ static void connection_ready(struct loop_source *s, uint32_t epoll_events)
             instance_doom(i, NULL);
         return;
     }
-    for (int turn = 0; turn < MESSAGES_A_TURN && h->budget_left; turn++) {
-        h->budget_left--;
+    for (int turn = 0; turn < MESSAGES_A_TURN; turn++) {
+        h->budget_left -= h->budget_left > 0; /* a round that has begun is gone through: each has its turn */
         h->served++;
         if (!serve_one(i))
             return;
@@ -81,7 +84,7 @@ static void accepted(struct loop_source *s, uint32_t epoll_events)
     (void)epoll_events;
     struct domain *d = container_of(s, struct domain, source);
     uid_t uid = (uid_t)-1;
-    _cleanup_close_ int fd = unixsock_accept(d->listen_fd, &uid, NULL);
+    _cleanup_(unixsock_close_served) int fd = unixsock_accept(d->listen_fd, &uid, NULL);
     if (fd < 0)
         return; /* gone meanwhile; of the descriptors some are kept back, DESCRIPTORS_OWN */
     if (uid != geteuid() && uid != 0) {

@@ -38,6 +38,7 @@ struct hypervisor;
 int hypervisor_new(const char *run_dir, struct hypervisor **out, struct err *e);
 void hypervisor_free(struct hypervisor *h); /* closes everything, removes its sockets and dom/ directories */
 int hypervisor_fd(const struct hypervisor *h);
-int hypervisor_step(struct hypervisor *h, unsigned budget); /* messages served, or -errno */
+/* Messages served, or -errno. Ends with the round of the ready connections in which the budget was used up. */
+int hypervisor_step(struct hypervisor *h, unsigned budget);
 
 #endif

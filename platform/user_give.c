@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "platform/user.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -88,12 +89,13 @@ int user_extent_alloc(struct platform *p, uint16_t grantee, uint32_t frame_count
     int fd, r = hvclient_extent_alloc(u->hv, grantee, frame_count, readonly, &x, &fd, e);
     if (r < 0)
         return r;
+    _cleanup_close_ int seal_fd = readonly ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
     void *address = user_mmap(fd, frame_count, false);
     r = address ? populate(address, frame_count) : -errno;
     if (r < 0)
         err_set(e, r, "cannot map an extent of %u frames: %s", frame_count, strerror(-r));
     if (r == 0 && readonly)
-        r = hvclient_extent_seal(u->hv, x.id, e);
+        r = hvclient_extent_seal(u->hv, x.id, seal_fd, e);
     if (r == 0)
         r = page_keep(u, address, frame_count, x.id);
     if (r < 0) {

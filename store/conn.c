@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/unixsock.h"
+
 struct store_conn_packet {
     struct list link;
     size_t length, sent;
@@ -15,7 +17,7 @@ struct store_conn *store_conn_new(int fd, struct store_engine *g, unsigned domid
 {
     struct store_conn *c = malloc(sizeof(*c));
     if (!c) {
-        close(fd);
+        unixsock_close_served(&fd);
         return NULL;
     }
     memset(c, 0, offsetof(struct store_conn, in));
@@ -24,7 +26,7 @@ struct store_conn *store_conn_new(int fd, struct store_engine *g, unsigned domid
     list_init(&c->unsent);
     if (store_session_init(&c->session, g, domid) == 0)
         return c;
-    close(fd);
+    unixsock_close_served(&fd);
     free(c);
     return NULL;
 }
@@ -37,8 +39,7 @@ void store_conn_close(struct store_conn *c)
     list_foreach_safe (packet, next, &c->unsent, link)
         free(packet);
     list_init(&c->unsent);
-    close(c->fd);
-    c->fd = -1;
+    unixsock_close_served(&c->fd);
 }
 
 void store_conn_free(struct store_conn *c)
@@ -115,13 +116,11 @@ void store_conn_flush(struct store_conn *c)
 static int fill(struct store_conn *c, size_t target)
 {
     while (c->have < target) {
-        ssize_t n = recv(c->fd, (char *)&c->in + c->have, target - c->have, MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        ssize_t n = unixsock_recv_plain(c->fd, (char *)&c->in + c->have, target - c->have, MSG_DONTWAIT);
+        if (n == -EAGAIN)
             return 0;
         if (n <= 0) {
-            c->broken = n < 0 ? -errno : -EPIPE;
+            c->broken = n < 0 ? (int)n : -EPIPE;
             return 0;
         }
         c->have += (size_t)n;

@@ -170,7 +170,7 @@ static void listener_ready(struct loop_source *source, uint32_t events)
     if (fd < 0)
         return;
     if (!caller_allowed(s, l->domid, uid)) {
-        close(fd);
+        unixsock_close_served(&fd);
         return;
     }
     struct store_conn *c = store_conn_new(fd, &s->engine, l->domid);
@@ -203,7 +203,7 @@ static void listener_free(struct listener *l)
 {
     loop_remove(&l->server->loop, &l->source);
     unlink(l->path);
-    close(l->fd);
+    unixsock_close_listener(&l->fd);
     list_remove(&l->link);
     free(l);
 }

@@ -135,7 +135,9 @@ static void test_lesson_266_readonly_holds_against_mmap_mprotect_proc_and_holes(
     char *own = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_true(own != MAP_FAILED);
     assert_int_equal(hvclient_extent_map(f->dom0, a, x.base_gfn, &y, &fd0, NULL), -ENOENT); /* not sealed yet */
-    assert_int_equal(hvclient_extent_seal(guest, x.id, NULL), 0);
+    assert_int_equal(hvclient_extent_seal(guest, x.id, -1, NULL), -EPERM);                  /* saying so is not enough */
+    assert_int_equal(hvclient_extent_map(f->dom0, a, x.base_gfn, &y, &fd0, NULL), -ENOENT);
+    assert_int_equal(hvclient_extent_seal(guest, x.id, fd, NULL), 0);
     assert_int_equal(hvclient_extent_map(f->dom0, a, x.base_gfn, &y, &fd0, NULL), 0);
     assert_int_equal(y.readonly, 1);
     int again = reopen(fd0, O_RDWR);
@@ -169,7 +171,7 @@ static void test_an_owner_that_seals_behind_our_back_shares_with_nobody(void **s
     int fd, fd0;
     assert_int_equal(hvclient_extent_alloc(guest, 0, 1, true, &x, &fd, NULL), 0);
     assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL), 0);
-    assert_int_equal(hvclient_extent_seal(guest, x.id, NULL), -EPERM);
+    assert_int_equal(hvclient_extent_seal(guest, x.id, fd, NULL), -EPERM);
     assert_int_equal(hvclient_extent_map(f->dom0, a, x.base_gfn, &y, &fd0, NULL), -ENOENT);
     close(fd);
     hvclient_close(guest);
@@ -242,7 +244,7 @@ static void refuse_all(struct fixture *f, struct hvclient *c, uint16_t owner, co
     assert_int_equal(hvclient_extent_map(c, owner, x->base_gfn, &out, fds, NULL), -ENOENT);
     assert_int_equal(hvclient_extent_put(c, owner, x->id, NULL), -ENOENT);
     assert_int_equal(hvclient_extent_free(c, x->id, NULL), -ENOENT);
-    assert_int_equal(hvclient_extent_seal(c, x->id, NULL), -ENOENT);
+    assert_int_equal(hvclient_extent_seal(c, x->id, -1, NULL), -ENOENT);
     assert_int_equal(hvclient_grant_frame_map(c, owner, frame->id, &out, fds, NULL), -ENOENT);
     assert_int_equal(hvclient_grant_frame_put(c, owner, frame->id, NULL), -ENOENT);
     assert_int_equal(hvclient_port_bind(c, owner, port, &p, fds, NULL), -ENOENT);
@@ -317,7 +319,7 @@ static void test_another_process_of_the_same_domain_cannot_free_or_close(void **
     assert_int_equal(hvclient_port_alloc(one, 0, &port, fds, NULL), 0);
     close(fds[0]), close(fds[1]);
     assert_int_equal(hvclient_extent_free(two, x.id, NULL), -EACCES);
-    assert_int_equal(hvclient_extent_seal(two, x.id, NULL), -EACCES);
+    assert_int_equal(hvclient_extent_seal(two, x.id, -1, NULL), -EACCES);
     assert_int_equal(hvclient_port_close(two, port.port, NULL), -EACCES);
     assert_int_equal(hvclient_port_status(two, port.port, &seen, NULL), 0); /* but see whose it is */
     assert_int_equal(seen.instance, hvclient_instance(one));

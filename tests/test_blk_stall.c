@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* A guest that wants the reactor's time, or its attention to fail: floods of events, memory that is dear to register,
+ * waiters on its channel. Its neighbour is served, and what was given back is let go of. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+
+#include "tests/blk_scene.h"
+
+#define EXTENTS 176 /* 16 requests of 11 segments; a domain may have 256 */
+
+/* A request that reads one sector into each of 11 pages, by their references. */
+static void read_into(struct blkguest *g, const uint32_t gref[BLKREQ_SEGMENTS_MAX])
+{
+    struct blkreq r = {.operation = BLKIF_OP_READ, .segment_count = BLKREQ_SEGMENTS_MAX, .id = g->next_id++};
+    uint64_t id;
+    for (unsigned i = 0; i < BLKREQ_SEGMENTS_MAX; i++)
+        r.segment[i] = (struct blkreq_segment){.gref = gref[i]};
+    blkguest_put_raw(g, &r);
+    blkguest_kick(g);
+    assert_int_equal(blkguest_take(g, &id), BLKIF_RSP_OKAY);
+}
+
+/* More events wait than the reactor handles at a time: none is left for the next wake-up, which may never come. */
+static void test_memory_given_back_in_one_go_is_let_go_of(void **state)
+{
+    struct scene s;
+    struct platform_extent x[EXTENTS];
+    uint32_t gref[EXTENTS];
+    (void)state;
+    scene_start(&s, "pin");
+    struct blkguest *g = &s.guest;
+    uint32_t held = blkworld_held(&s.world, s.domid);
+    for (unsigned i = 0; i < EXTENTS; i++) {
+        assert_int_equal(platform_extent_alloc(g->platform, 0, 1, false, &x[i], NULL), 0);
+        assert_int_equal(gnttab_grant(platform_gnttab(g->platform), 0, x[i].base_gfn, false, &gref[i], NULL), 0);
+    }
+    for (unsigned i = 0; i < EXTENTS; i += BLKREQ_SEGMENTS_MAX)
+        read_into(g, &gref[i]);
+    assert_true(blkworld_held(&s.world, s.domid) >= EXTENTS);
+    kill(s.world.role, SIGSTOP);
+    for (unsigned i = 0; i < EXTENTS; i++) {
+        assert_int_equal(gnttab_end(platform_gnttab(g->platform), gref[i]), 0);
+        platform_extent_free(g->platform, &x[i]);
+    }
+    kill(s.world.role, SIGCONT);
+    blkworld_wait_held(&s.world, s.domid, held);
+    scene_stop(&s);
+}
+
+int main(int argc, char **argv)
+{
+    blkworld_child(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory_given_back_in_one_go_is_let_go_of),
+    };
+    return cmocka_run_group_tests_name("blk_stall", tests, NULL, NULL);
+}
