@@ -6,6 +6,7 @@
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
+NBDKIT_PLUGINS ?= $(PREFIX)/lib/nbdkit/plugins
 CC      ?= gcc
 AR      ?= ar
 OPT     ?= -O2 -g
@@ -30,14 +31,22 @@ HARNESS  := $(filter-out tests/test_%.c tests/peer_%.c,$(wildcard tests/*.c))
 PEERS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/peer_*.c)))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard examples/*.c)))
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
+# What is built for other programs needs their headers: built where those are, and never with sanitizers, as the
+# programs that load them have none.
+FIO_SOURCE := $(BUILD)/fio-src/tree
+PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BUILD)/nbdkit-domzero-plugin.so) \
+    $(if $(wildcard $(FIO_SOURCE)/config-host.h),$(BUILD)/fio-domzero.so))
+PEER_TESTS := nbdkit fio
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo check check-asan check-tsan check-valgrind bench tidy format help install clean programs tests
+.PHONY: all deps demo plugins check check-peers check-asan check-tsan check-valgrind bench tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps programs
 programs: $(PROGRAMS) $(LIBDZ) $(EXAMPLES)
-tests: programs $(TESTS) $(PEERS)
+tests: programs $(TESTS) $(PEERS) $(PLUGINS)
+plugin-files: programs $(PLUGINS)
+	@echo 'plugins: $(or $(strip $(PLUGINS)),none, as nbdkit-plugin.h and the source of fio are not here)'
 
 deps:
 	@scripts/deps.sh build
@@ -57,7 +66,7 @@ $(BUILD)/domzerod: $(BUILD)/backend/domzerod.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS)
 
 $(BUILD)/domzero: $(BUILD)/tools/domzero.o $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS) -lxlutil -lxenlight
+	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS) -lxlutil -lxenlight -lncurses -ltinfo
 
 # The guest library. One relocatable object whose hidden names are made local, so that neither the static nor the
 # shared library shows a program anything but dz_*.
@@ -76,6 +85,14 @@ $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libdomzero.a $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/libdomzero.a $(GROUP) $(LDLIBS)
 
+# Plugins see the installed headers only, and carry the library in them.
+PLUGIN_LINK = $(CC) -Iinclude -D_GNU_SOURCE $(CFLAGS) -MMD -MP $(LDFLAGS) -shared -Wl,--exclude-libs,ALL
+$(BUILD)/nbdkit-domzero-plugin.so: plugins/nbdkit-domzero.c $(BUILD)/libdomzero.a
+	$(PLUGIN_LINK) -o $@ $< $(BUILD)/libdomzero.a -lxenstore -lz
+# fio's headers are not as strict as we are with ourselves; config-host.h belongs before everything.
+$(BUILD)/fio-domzero.so: plugins/fio-domzero.c $(BUILD)/libdomzero.a $(FIO_SOURCE)/config-host.h
+	$(PLUGIN_LINK) -isystem $(FIO_SOURCE) -include $(FIO_SOURCE)/config-host.h -o $@ $< $(BUILD)/libdomzero.a -lxenstore -lz
+
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS) -lm
@@ -86,6 +103,11 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
 
 $(BUILD)/tests/test_cfg: LDLIBS += -lxlutil -lxenlight
 
+plugins:
+	@scripts/deps.sh build plugins
+	@scripts/fio-source.sh $(BUILD)/fio-src || true
+	@$(MAKE) --no-print-directory plugin-files
+
 demo: deps programs
 	@BUILD=$(BUILD) scripts/demo.sh
 
@@ -93,6 +115,11 @@ check:
 	@scripts/deps.sh check
 	@$(MAKE) --no-print-directory tests
 	@BUILD=$(BUILD) scripts/run-tests.sh
+check-peers:
+	@$(MAKE) --no-print-directory plugins
+	@scripts/deps.sh check plugins
+	@$(MAKE) --no-print-directory tests
+	@BUILD=$(BUILD) TEST='@($(subst $() ,|,$(strip $(PEER_TESTS))))' scripts/run-tests.sh
 check-asan:
 	@scripts/deps.sh check
 	@$(MAKE) --no-print-directory BUILD=build/asan OPT="-O1 -g -fno-omit-frame-pointer" SANFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined" tests
@@ -117,7 +144,7 @@ tidy:
 format:
 	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.h')
 
-install: all
+install: all $(wildcard $(BUILD)/nbdkit-domzero-plugin.so)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/domzero $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
 	install $(BUILD)/domzerod $(DESTDIR)$(PREFIX)/sbin/
 	install $(BUILD)/domzero $(DESTDIR)$(PREFIX)/bin/
@@ -127,6 +154,7 @@ install: all
 	install -m 644 include/domzero/*.h $(DESTDIR)$(PREFIX)/include/domzero/
 	install -m 644 docs/domzero.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 docs/domzerod.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	$(if $(wildcard $(BUILD)/nbdkit-domzero-plugin.so),install -D -m 644 $(BUILD)/nbdkit-domzero-plugin.so $(DESTDIR)$(NBDKIT_PLUGINS)/nbdkit-domzero-plugin.so)
 	sed 's|@PREFIX@|$(PREFIX)|' frontend/domzero.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/domzero.pc
 
 clean:
@@ -136,6 +164,8 @@ help:
 	@echo 'make                 build the daemon, the command line, the guest library and the examples'
 	@echo 'make demo            a guest process does verified I/O on real images through the dom0 daemon'
 	@echo 'make check           the tests'
+	@echo 'make plugins         the nbdkit plugin and the fio engine; installs the packages that they need'
+	@echo 'make check-peers     the tests with nbdkit, qemu and fio, for which it builds the plugins'
 	@echo 'make check-asan      the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make check-tsan      the tests under ThreadSanitizer'
 	@echo 'make check-valgrind  the tests under valgrind'

@@ -2,9 +2,10 @@
 /* backend/role_blk.c: the block backend as a process: the control thread's loop around store, reactor and the daemon's
  * two descriptors. Everything it opens it closes; two of them can run in one process.
  */
+#include <stdio.h>
 #include <string.h>
 
-#include "backend/blk/blkback.h"
+#include "backend/blk/statsock.h"
 #include "backend/role.h"
 
 struct role_blk {
@@ -12,6 +13,7 @@ struct role_blk {
     struct platform *platform;
     struct store_client *store;
     struct blkback *back;
+    struct statsock *stats; /* NULL: nobody can read them */
     struct loop_source platform_source, stop_source;
     int result;
 };
@@ -58,6 +60,20 @@ static int role_watch(struct role_blk *role, const struct role_options *o, struc
     return rc ? err_set(e, rc, "cannot wait for the hypervisor role and the daemon: %s", strerror(-rc)) : 0;
 }
 
+/* Disks are served without it too. A driver domain's directory is not its own: it has none. */
+static void role_stats_start(struct role_blk *role, const struct role_options *o)
+{
+    struct err e;
+    char path[256];
+    if (o->domain_dir)
+        return;
+    int n = snprintf(path, sizeof(path), "%s/%s", o->run_dir, STATS_BLK_SOCKET);
+    int rc = n < (int)sizeof(path) ? statsock_new(&role->loop, path, role->back, &role->stats, &e)
+                                   : err_set(&e, -ENAMETOOLONG, "the run directory's name is too long");
+    if (rc)
+        log_warning("block role: no statistics: %s", e.text);
+}
+
 static int role_start(struct role_blk *role, const struct role_options *o, struct err *e)
 {
     struct engine_options options = {0};
@@ -71,11 +87,14 @@ static int role_start(struct role_blk *role, const struct role_options *o, struc
         rc = blkback_new(&role->loop, role->store, engine, platform_domid(role->platform), &role->back, e);
     if (rc)
         engine_free(engine);
+    else
+        role_stats_start(role, o);
     return rc;
 }
 
 static void role_stop(struct role_blk *role)
 {
+    statsock_free(role->stats);
     blkback_free(role->back);
     loop_remove(&role->loop, &role->platform_source);
     loop_remove(&role->loop, &role->stop_source);

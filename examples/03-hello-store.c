@@ -56,8 +56,12 @@ int main(int argc, char **argv)
         printf("writing to domain 0's part: %s\n", strerror(errno));
     while (argc > 1 && !strcmp(argv[1], "--wait")) {
         struct pollfd p = {xs_fileno(store), POLLIN, 0}; /* for programs with a loop of their own */
-        poll(&p, 1, -1);
-        next_event(store);
+        char *alive = NULL;
+        if (poll(&p, 1, 1000) > 0)
+            next_event(store);
+        else if (!(alive = xs_get_domain_path(store, 0))) /* the descriptor stays silent when the store goes: ask */
+            errx(1, "the store is gone");
+        free(alive);
     }
     xs_close(store);
     return 0;

@@ -286,6 +286,16 @@ uint64_t gntmap_misses(const struct gntmap *m)
     return m->misses;
 }
 
+const char *grant_error_name(int code)
+{
+    static const char *const name[GRANT_E_COUNT_] = {
+        [GRANT_E_BAD_REF] = "bad-ref",   [GRANT_E_TYPE] = "type",         [GRANT_E_DOMAIN] = "domain",
+        [GRANT_E_READONLY] = "readonly", [GRANT_E_UNSTABLE] = "unstable", [GRANT_E_FRAME] = "frame",
+        [GRANT_E_PINS] = "pins",         [GRANT_E_REVOKED] = "revoked",   [GRANT_E_RANGE] = "range",
+    };
+    return code > 0 && code < GRANT_E_COUNT_ ? name[code] : "unknown";
+}
+
 const char *grant_error_text(int code)
 {
     static const char *const text[GRANT_E_COUNT_] = {

@@ -84,6 +84,7 @@ void gntmap_instance_gone(struct gntmap *m, uint32_t instance);
 
 uint32_t gntmap_mapped(const struct gntmap *m); /* maps in force */
 uint64_t gntmap_misses(const struct gntmap *m); /* failed lookups since the start */
+const char *grant_error_name(int code);         /* "readonly"; never NULL */
 const char *grant_error_text(int code);
 
 #endif

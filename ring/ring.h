@@ -200,6 +200,12 @@ static inline void ring_back_put(struct ring_back *b, const void *response, size
     memcpy(ring_slot(&b->ring, b->rsp_prod_pvt++), response, bytes);
 }
 
+/* How many responses were put and not published. */
+static inline uint32_t ring_back_unpublished(const struct ring_back *b)
+{
+    return b->rsp_prod_pvt - b->rsp_prod;
+}
+
 /* Publishes what was put; true: the frontend wants an event. */
 static inline bool ring_back_push(struct ring_back *b)
 {

@@ -17,4 +17,8 @@ static_names=$(nm --defined-only --extern-only "$dest/usr/lib/libdomzero.a" 2> /
 [[ -z $static_names ]] || { echo "libdomzero.a shows what is not dz_*: $static_names"; exit 1; }
 LD_LIBRARY_PATH=$dest/usr/lib "$dest/shared" --help > /dev/null
 "$dest/static" --help > /dev/null
+plugin=$dest/usr/lib/nbdkit/plugins/nbdkit-domzero-plugin.so
+if [[ -e $plugin ]] && command -v nbdkit > /dev/null; then
+    nbdkit --dump-plugin "$plugin" | grep -qx 'name=domzero' || { echo "nbdkit does not load the installed plugin"; exit 1; }
+fi
 echo "install: libdomzero shared and static build a program; only dz_* is visible"

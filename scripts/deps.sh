@@ -3,11 +3,12 @@
 # deps.sh build|check|check tidy|check valgrind …: makes sure that the Debian packages for a target are there. Missing ones are
 # installed when we are root or have sudo without a password; otherwise they are named and the target stops.
 set -uo pipefail
-build=(gcc make libc6-dev libxen-dev liburing-dev zlib1g-dev e2fsprogs xenstore-utils)
+build=(gcc make libc6-dev libxen-dev liburing-dev zlib1g-dev libncurses-dev e2fsprogs xenstore-utils)
 check=(libcmocka-dev python3 binutils)
 tidy=(clang-format clang-tidy universal-ctags)
 valgrind=(valgrind)
 bench=(python3)
+plugins=(nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils fio dpkg-dev)
 want=("${build[@]}")
 for set in "$@"; do
     case $set in
@@ -15,6 +16,7 @@ for set in "$@"; do
     check) want+=("${check[@]}") ;;
     tidy) want+=("${tidy[@]}") ;;
     bench) want+=("${bench[@]}") ;;
+    plugins) want+=("${plugins[@]}") ;;
     valgrind) want+=("${valgrind[@]}") ;;
     *) echo "deps.sh: no package set $set" >&2; exit 2 ;;
     esac

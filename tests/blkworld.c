@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -20,6 +21,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/unixsock.h"
 #include "hypervisor/server.h"
 #include "store/server.h"
 #include "tests/blkworld.h"
@@ -295,18 +297,35 @@ void blkworld_error(struct blkworld *w, uint16_t domid, uint32_t devid, char *ou
         snprintf(out, size, "%s", text);
 }
 
+bool blkworld_stats(const char *run_dir, uint16_t domid, uint32_t devid, struct stats_blk_reply *out)
+{
+    char path[300];
+    struct err e;
+    snprintf(path, sizeof(path), "%s/%s", run_dir, STATS_BLK_SOCKET);
+    _cleanup_close_ int fd = unixsock_connect(path, SOCK_SEQPACKET, &e);
+    struct stats_blk_query q = stats_blk_after(domid, devid - 1);
+    return fd >= 0 && stats_blk_ask(fd, &q, out, &e) == 1 && out->domid == domid && out->devid == devid;
+}
+
+uint64_t blkworld_number(const struct stats_blk_reply *r, const char *name)
+{
+    for (unsigned i = 0; i < stats_blk_row_count; i++)
+        if (!strcmp(stats_blk_rows[i].name, name))
+            return stats_blk_value(&r->stats, &stats_blk_rows[i]);
+    for (unsigned i = 0; i < STATS_BLK_KINDS; i++)
+        if (!strcmp(r->stats.error[i].name, name))
+            return r->stats.error[i].count;
+    for (unsigned i = 0; i < STATS_BLK_FAULTS; i++)
+        if (!strcmp(r->stats.fault[i].name, name))
+            return r->stats.fault[i].count;
+    fail_msg("no %s in the statistics", name);
+    return 0;
+}
+
 static uint64_t stat_of(struct blkworld *w, uint16_t domid, uint32_t devid, const char *word)
 {
-    _cleanup_free_ char *text = NULL;
-    char key[64];
-    if (store_read(w->store, STORE_NO_TX, &text, NULL, "/local/domain/0/backend/vbd/%u/%u/domzero/stats", domid, devid))
-        return 0;
-    snprintf(key, sizeof(key), "%s=", word);
-    for (char *save = NULL, *at = strtok_r(text, " ", &save); at; at = strtok_r(NULL, " ", &save))
-        if (!strncmp(at, key, strlen(key)))
-            return strtoull(at + strlen(key), NULL, 10);
-    fail_msg("no %s in the statistics", word);
-    return 0;
+    struct stats_blk_reply r;
+    return blkworld_stats(w->dir, domid, devid, &r) ? blkworld_number(&r, word) : 0;
 }
 
 uint64_t blkworld_stat(struct blkworld *w, uint16_t domid, uint32_t devid, const char *word, uint64_t at_least)

@@ -15,6 +15,7 @@
 #include "ring/blkreq.h"
 #include "ring/ring.h"
 #include "xenbus/keys_blk.h"
+#include "xenbus/stats_blk.h"
 
 #define BLKWORLD_PATIENCE_MS 20000
 #define BLKWORLD_PAGES       64     /* of data, of a guest's disk */
@@ -52,7 +53,11 @@ void blkworld_pattern(void *to, uint64_t sector, unsigned count, unsigned seed);
 /* What the toolstack writes; config->online is set. */
 void blkworld_attach(struct blkworld *w, uint16_t domid, uint32_t devid, struct keys_blk_config *config);
 void blkworld_remove(struct blkworld *w, uint16_t domid, uint32_t devid);
-/* The backend's state, or a word of its domzero/stats once that says `at_least`. */
+/* What the blk role of a run directory tells of a disk: false where it tells nothing (no role, no such disk). */
+bool blkworld_stats(const char *run_dir, uint16_t domid, uint32_t devid, struct stats_blk_reply *out);
+/* A number of it by its name, also of a kind of error or fault. Fails the test where there is none. */
+uint64_t blkworld_number(const struct stats_blk_reply *r, const char *name);
+/* The backend's state, or one of its numbers once that is `at_least`. */
 void blkworld_wait_back(struct blkworld *w, uint16_t domid, uint32_t devid, xb_state state);
 bool blkworld_back_is(struct blkworld *w, uint16_t domid, uint32_t devid, xb_state state);
 uint64_t blkworld_stat(struct blkworld *w, uint16_t domid, uint32_t devid, const char *word, uint64_t at_least);

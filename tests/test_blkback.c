@@ -272,8 +272,9 @@ static void test_lesson_350_a_guest_killed_amid_io_leaves_nothing_held(void **st
         snprintf(s.config.dma, sizeof(s.config.dma), "%s", dma_strategies[d]->name);
         blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
         for (unsigned round = 0; round < 3; round++) {
+            uint64_t before = blkworld_stat(&s.world, s.domid, BLKWORLD_DEVID, "requests", 0);
             pid_t pid = blkworld_guest_process(s.domain_dir);
-            blkworld_stat(&s.world, s.domid, BLKWORLD_DEVID, "requests", 100);
+            blkworld_stat(&s.world, s.domid, BLKWORLD_DEVID, "requests", before + 100);
             blkworld_kill(pid);
             blkworld_wait_back(&s.world, s.domid, BLKWORLD_DEVID, XenbusStateClosed);
             assert_true(image_is_free(s.config.path));
@@ -364,26 +365,54 @@ static void test_what_a_dead_role_left_closing_is_closed(void **state)
     scene_stop(&s);
 }
 
-static void test_a_takeover_waits_for_the_images_lock_and_nobody_waits_for_it(void **state)
+/* The role is killed, and somebody else has the image's lock when its successor starts. */
+static struct image *successor_without_lock(struct scene *s)
 {
-    struct scene s;
     struct image *lock;
-    struct keys_blk_config other = {0};
-    (void)state;
-    scene_start(&s);
-    blkworld_role_kill(&s.world);
-    const struct image_config c = {.path = s.config.path};
+    blkworld_role_kill(&s->world);
+    const struct image_config c = {.path = s->config.path};
     for (unsigned i = 0; image_open("raw", &c, &lock, NULL); i++) {
         assert_in_range(i, 0, BLKWORLD_PATIENCE_MS);
         usleep(1000);
     }
-    blkworld_role_start(&s.world, NULL);
+    blkworld_role_start(&s->world, NULL);
+    return lock;
+}
+
+static void test_a_takeover_waits_for_the_images_lock_and_nobody_waits_for_it(void **state)
+{
+    struct scene s;
+    struct keys_blk_config other = {0};
+    (void)state;
+    scene_start(&s);
+    struct image *lock = successor_without_lock(&s);
     /* A device that comes now is served, while the other one waits. */
     blkworld_image(&s.world, "other.img", DISK_BYTES, SEED, other.path, sizeof(other.path));
     blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID + 16, &other);
     blkworld_wait_back(&s.world, s.domid, BLKWORLD_DEVID + 16, XenbusStateInitWait);
     assert_true(blkworld_back_is(&s.world, s.domid, BLKWORLD_DEVID, XenbusStateConnected));
     image_close(lock);
+    guest_reconnect(&s.guest);
+    blkguest_check_served(&s.guest, SEED);
+    scene_stop(&s);
+}
+
+static void test_a_device_that_is_to_end_while_it_waits_for_the_lock_ends(void **state)
+{
+    struct scene s;
+    char back[64], error[320];
+    (void)state;
+    scene_start(&s);
+    struct image *lock = successor_without_lock(&s);
+    snprintf(back, sizeof(back), "/local/domain/0/backend/vbd/%u/%u", s.domid, BLKWORLD_DEVID);
+    assert_int_equal(store_write(s.world.store, STORE_NO_TX, "5", "%s/state", back), 0);
+    blkguest_switch(&s.guest, XenbusStateClosing);
+    blkguest_switch(&s.guest, XenbusStateClosed);
+    blkworld_wait_back(&s.world, s.domid, BLKWORLD_DEVID, XenbusStateClosed);
+    blkworld_error(&s.world, s.domid, BLKWORLD_DEVID, error, sizeof(error));
+    assert_string_equal(error, ""); /* it did not try in vain until the end of its patience */
+    image_close(lock);
+    blkguest_switch(&s.guest, XenbusStateInitialising);
     guest_reconnect(&s.guest);
     blkguest_check_served(&s.guest, SEED);
     scene_stop(&s);
@@ -426,6 +455,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_killed_roles_successor_waits_for_a_fresh_ring),
         cmocka_unit_test(test_what_a_dead_role_left_closing_is_closed),
         cmocka_unit_test(test_a_takeover_waits_for_the_images_lock_and_nobody_waits_for_it),
+        cmocka_unit_test(test_a_device_that_is_to_end_while_it_waits_for_the_lock_ends),
         cmocka_unit_test(test_the_role_ends_when_the_world_does),
     };
     return cmocka_run_group_tests_name("blkback", tests, NULL, NULL);

@@ -6,13 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/blkstat.h"
 #include "tools/json.h"
 #include "tools/vbd.h"
 #include "tools/verb.h"
 
 /* A row of strings; NULL where the key is missing. */
 struct block_row {
-    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *error, *stats;
+    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *error;
 };
 
 static char *read_key(struct store_client *c, const char *dir, const char *key)
@@ -33,7 +34,6 @@ static void row_read(struct block_row *row, const struct xb_device *d)
         .mode = read_key(c, d->dir, "mode"),
         .dma = read_key(c, d->dir, "domzero/dma"),
         .error = read_key(c, d->dir, "error"),
-        .stats = read_key(c, d->dir, "domzero/stats"),
     };
     if (!row->ring_ref)
         row->ring_ref = read_key(c, d->peer_dir, "ring-ref0");
@@ -41,8 +41,7 @@ static void row_read(struct block_row *row, const struct xb_device *d)
 
 static void row_free(struct block_row *row)
 {
-    char *all[] = {row->vdev, row->state, row->port,  row->ring_ref, row->params,
-                   row->mode, row->dma,   row->error, row->stats};
+    char *all[] = {row->vdev, row->state, row->port, row->ring_ref, row->params, row->mode, row->dma, row->error};
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
         free(all[i]);
 }
@@ -52,15 +51,25 @@ static const char *or_dash(const char *text)
     return text ? text : "-";
 }
 
-static void print_text(const struct xb_device *d, const struct block_row *row)
+/* What is not zero, as name=number. */
+static void print_stats(const struct stats_blk *s)
+{
+    printf("         stats:");
+    for (unsigned i = 0; i < stats_blk_row_count; i++)
+        if (stats_blk_value(s, &stats_blk_rows[i]))
+            printf(" %s=%" PRIu64, stats_blk_rows[i].name, stats_blk_value(s, &stats_blk_rows[i]));
+    printf("\n");
+}
+
+static void print_text(const struct xb_device *d, const struct block_row *row, const struct stats_blk *stats)
 {
     printf("%-8s %-3u %-6u %-5s %-6s %-8s %-36s %-4s %-8s %s\n", or_dash(row->vdev), d->back_domid, d->front_domid,
            or_dash(row->state), or_dash(row->port), or_dash(row->ring_ref), d->dir, or_dash(row->mode),
            or_dash(row->dma), or_dash(row->params));
     if (row->error)
         printf("         error: %s\n", row->error);
-    if (row->stats)
-        printf("         stats: %s\n", row->stats);
+    if (stats && stats->requests)
+        print_stats(stats);
 }
 
 static void member_if(const char *name, const char *text)
@@ -69,28 +78,8 @@ static void member_if(const char *name, const char *text)
         json_member(stdout, false, name, text);
 }
 
-/* "a=1 b=2" as {"a": 1, "b": 2}; what is not of that form is left out. */
-static void print_stats(char *stats)
-{
-    bool first = true;
-    char *rest = stats, *word;
-    printf(", \"stats\": {");
-    while ((word = strsep(&rest, " "))) {
-        char *value = strchr(word, '=');
-        if (!value || value == word)
-            continue;
-        *value++ = 0;
-        if (!*value || strspn(value, "0123456789") != strlen(value))
-            continue;
-        printf("%s", first ? "" : ", ");
-        json_string(stdout, word);
-        printf(": %s", value);
-        first = false;
-    }
-    printf("}");
-}
-
-static void print_json(const struct xb_device *d, const struct block_row *row, bool first)
+static void print_json(const struct xb_device *d, const struct block_row *row, const struct stats_blk *stats,
+                       bool first)
 {
     xb_state s = row->state ? xb_state_parse(row->state) : XenbusStateUnknown;
     printf("%s\n  {\"devid\": %" PRIu32 ", \"backend_domid\": %u, \"frontend_domid\": %u, \"state\": %d",
@@ -105,17 +94,31 @@ static void print_json(const struct xb_device *d, const struct block_row *row, b
     member_if("mode", row->mode);
     member_if("dma", row->dma);
     member_if("error", row->error);
-    if (row->stats)
-        print_stats(row->stats);
+    if (stats) {
+        printf(", \"stats\": ");
+        blkstat_json_numbers(stdout, stats);
+    }
     printf("}");
+}
+
+/* NULL where the backend tells none. */
+static const struct stats_blk *stats_of(const struct blkstat_list *l, uint32_t devid)
+{
+    for (unsigned i = 0; i < l->count; i++)
+        if (l->disk[i].r.devid == devid)
+            return &l->disk[i].r.stats;
+    return NULL;
 }
 
 static int print_all(struct tool *t, uint16_t domid, bool json, struct err *e)
 {
     _cleanup_free_ uint32_t *devids = NULL;
+    const struct blkstat_filter filter = {.one_domain = true, .domid = domid};
+    struct blkstat_list stats = {0};
     int count = vbd_list(t->store, domid, &devids, e);
     if (count < 0)
         return count;
+    (void)blkstat_read_numbers(t->run_dir, &filter, &stats, NULL); /* a role that is down has no numbers: no failure */
     if (json)
         printf("[");
     else
@@ -127,11 +130,12 @@ static int print_all(struct tool *t, uint16_t domid, bool json, struct err *e)
         vbd_init(&d, t->store, domid, devids[i]);
         row_read(&row, &d);
         if (json)
-            print_json(&d, &row, i == 0);
+            print_json(&d, &row, stats_of(&stats, devids[i]), i == 0);
         else
-            print_text(&d, &row);
+            print_text(&d, &row, stats_of(&stats, devids[i]));
         row_free(&row);
     }
+    blkstat_free(&stats);
     if (json)
         printf("%s]\n", count ? "\n" : "");
     return 0;
@@ -152,8 +156,7 @@ const struct verb verb_block_list = {
     .name = "block-list",
     .arguments = "DOMAIN [--json]",
     .summary = "show a domain's disks",
-    .help =
-        "xl's columns, then mode, DMA strategy and target; below a disk its error and its counters, where the backend\n"
-        "has published some.\n",
+    .help = "xl's columns, then mode, DMA strategy and target; below a disk its error and what it has counted (see\n"
+            "block-stats).\n",
     .run = block_list_run,
 };

@@ -83,14 +83,36 @@ int tool_name_free(struct tool *t, const char *name, struct err *e)
 
 /* ---- arguments ---- */
 
+static void arguments_drop(int *argc, char **argv, int at, int count)
+{
+    memmove(argv + at, argv + at + count,
+            (size_t)(*argc - at - count + 1) * sizeof(*argv)); /* the NULL behind them too */
+    *argc -= count;
+}
+
 bool tool_flag(int *argc, char **argv, const char *flag)
 {
     for (int i = 0; i < *argc && strcmp(argv[i], "--"); i++) {
         if (strcmp(argv[i], flag))
             continue;
-        memmove(argv + i, argv + i + 1, (size_t)(*argc - i) * sizeof(*argv)); /* the NULL behind them too */
-        (*argc)--;
+        arguments_drop(argc, argv, i, 1);
         return true;
     }
     return false;
+}
+
+int tool_option(int *argc, char **argv, const char *name, const char **value)
+{
+    size_t n = strlen(name);
+    for (int i = 0; i < *argc && strcmp(argv[i], "--"); i++) {
+        if (strncmp(argv[i], name, n) || (argv[i][n] && argv[i][n] != '='))
+            continue;
+        bool joined = argv[i][n] == '=';
+        if (!joined && i + 1 == *argc)
+            return -EINVAL;
+        *value = joined ? argv[i] + n + 1 : argv[i + 1];
+        arguments_drop(argc, argv, i, joined ? 1 : 2);
+        return 1;
+    }
+    return 0;
 }

@@ -31,5 +31,7 @@ int tool_name_free(struct tool *t, const char *name, struct err *e);
 
 /* Takes `flag` out of the arguments where it stands before a "--": whether it was there. */
 bool tool_flag(int *argc, char **argv, const char *flag);
+/* The same for "--name VALUE" and "--name=VALUE": 1 and *value; 0 where it is not there; -EINVAL without its value. */
+int tool_option(int *argc, char **argv, const char *name, const char **value);
 
 #endif

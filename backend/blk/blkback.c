@@ -281,6 +281,20 @@ int blkback_result(const struct blkback *b, struct err *e)
     return b->result ? err_set(e, b->result, "%s", b->err.text) : 0;
 }
 
+const struct blkdev *blkback_device_after(const struct blkback *b, bool all, uint16_t front_domid, uint32_t devid)
+{
+    const struct blkdev *d, *best = NULL;
+    uint64_t above = device_key(front_domid, devid), best_key = UINT64_MAX;
+    list_foreach (d, &b->devices, link) {
+        uint64_t key = device_key(d->xb.front_domid, d->xb.devid);
+        if (key >= best_key || (!all && key <= above))
+            continue;
+        best = d;
+        best_key = key;
+    }
+    return best;
+}
+
 unsigned blkback_device_count(const struct blkback *b)
 {
     return (unsigned)b->by_id.count;

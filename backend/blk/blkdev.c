@@ -240,7 +240,8 @@ void blkdev_retry(struct blkdev *d)
     if (!d->locked)
         return;
     d->locked = false;
-    if (!d->removed && step_take_over(d))
+    /* Meanwhile the toolstack may have asked for its end: then there is nothing to take over. */
+    if (!xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateInitWait) || (!d->removed && step_take_over(d)))
         blkdev_react(d);
 }
 
@@ -279,12 +280,13 @@ static void queue_attached(struct blkdev *d)
         d->queue = NULL;
         if (!d->removed)
             device_fail(d, q->result, q->err.text);
+        blkdev_stats_keep(d, q);
         blkqueue_free(q);
         return;
     }
     d->phase = BLKDEV_ATTACHED;
     d->seen = (struct blkstats_seen){0};
-    d->stats_published = 0;
+    d->stats_looked_at = 0;
     if (d->removed)
         return;
     int rc = xb_transaction(&d->xb, connected_body, d, &e);
@@ -298,6 +300,7 @@ static void queue_attached(struct blkdev *d)
 
 static void queue_detached(struct blkdev *d)
 {
+    blkdev_stats_keep(d, d->queue);
     blkqueue_free(take_ptr(d->queue));
     d->phase = BLKDEV_IDLE;
     if (d->fault_code && !d->removed)
@@ -318,20 +321,17 @@ void blkdev_queue_event(struct blkdev *d, uint32_t words)
 
 void blkdev_tick(struct blkdev *d)
 {
-    char text[512];
     uint64_t failed;
     if (d->phase != BLKDEV_ATTACHED || d->removed)
         return;
     const struct blkstats *s = &d->queue->stats;
     uint64_t now = blkcounter_get(&s->requests) + blkcounter_get(&s->events);
-    if (now == d->stats_published)
+    if (now == d->stats_looked_at)
         return;
-    d->stats_published = now;
+    d->stats_looked_at = now;
     const char *why = blkstats_news(s, &d->seen, &failed);
     if (why)
         log_peer(&d->limiter, DEV_FMT ": %" PRIu64 " requests failed, most of them: %s", DEV_ARG(d), failed, why);
-    blkstats_print(s, text, sizeof(text));
-    store_printf(d->xb.store, STORE_NO_TX, d->xb.dir, "domzero/stats", "%s", text);
     engine_refresh(d->engine, d->queue);
 }
 
@@ -354,6 +354,7 @@ struct blkdev *blkdev_new(struct store_client *store, struct engine *engine, uin
     if (!d)
         return NULL;
     d->engine = engine;
+    d->since_ns = clock_now_ns();
     list_init(&d->link);
     xb_device_init(&d->xb, store, XB_BACK, "vbd", front_domid, back_domid, devid);
     snprintf(d->token, sizeof(d->token), "front/%u/%u", front_domid, devid);

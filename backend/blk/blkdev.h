@@ -50,7 +50,9 @@ struct blkdev {
     struct err fault;
     struct log_limiter limiter;
     struct blkstats_seen seen;
-    uint64_t stats_published;
+    uint64_t stats_looked_at; /* requests and events at the last tick */
+    struct stats_blk past;    /* what queues counted that are gone */
+    uint64_t since_ns;        /* when it was seen first */
     unsigned connects;
 };
 
@@ -69,7 +71,12 @@ void blkdev_queue_event(struct blkdev *d, uint32_t words);
 bool blkdev_finished(const struct blkdev *d);
 /* Tries the image again; -EAGAIN while it is still locked. */
 void blkdev_retry(struct blkdev *d);
-/* Once a second: statistics into the store, news of errors into the log. */
+/* Once a second: news of errors into the log; has the DMA strategy's numbers brought up to date. */
 void blkdev_tick(struct blkdev *d);
+
+/* All numbers since the device was seen first, as the statistics socket gives them (blkdev_stats.c). */
+void blkdev_stats(const struct blkdev *d, struct stats_blk_reply *out);
+/* Before a queue is freed: its numbers stay the device's. */
+void blkdev_stats_keep(struct blkdev *d, const struct blkqueue *q);
 
 #endif

@@ -55,7 +55,8 @@ const char *blkqueue_fault_text(enum blkqueue_fault fault)
     case BLKQUEUE_F_OVERRUN: return "the frontend's ring index is further ahead than the ring has entries";
     case BLKQUEUE_F_MISSES: return "the frontend sent too many grant references that name nothing";
     case BLKQUEUE_F_GONE: return "the frontend's process is gone";
-    case BLKQUEUE_F_NONE: break;
+    case BLKQUEUE_F_NONE:
+    case BLKQUEUE_F_COUNT_: break;
     }
     return "no fault";
 }
@@ -177,11 +178,14 @@ void blkqueue_publish(struct blkqueue *q)
     list_remove(&q->dirty_link);
     if (q->broken)
         return;
+    uint32_t n = ring_back_unpublished(&q->ring);
     blkcounter_add(&q->stats.batches, 1);
+    blkcounter_add(&q->stats.batch[stats_blk_batch(n)], 1);
+    blkcounter_add(&q->stats.responses, n);
     q->peer_polls = !ring_back_push(&q->ring);
+    blkcounter_add(q->peer_polls ? &q->stats.notifications_suppressed : &q->stats.notifications, 1);
     if (q->peer_polls)
         return;
-    blkcounter_add(&q->stats.notifications, 1);
     (void)evtchn_notify(&q->channel); /* a peer that cannot be told is one that is gone */
 }
 

@@ -29,6 +29,7 @@
 #include "backend/blk/image.h"
 #include "backend/blk/mailbox.h"
 #include "backend/blk/uring.h"
+#include "grant/dma.h"
 #include "platform/platform.h"
 #include "ring/ring.h"
 
@@ -59,6 +60,7 @@ struct reactor {
     uint32_t in_flight;          /* I/O operations of all queues */
     uint32_t in_flight_threaded; /* of these: those that another thread may have to do, io-wq's */
     unsigned draining;           /* queues on their way out */
+    uint64_t now_ns;             /* the clock, as of this pass (engine.h) */
 };
 
 struct blkqueue_config {
@@ -81,13 +83,6 @@ enum blkqueue_word {
     BLKQUEUE_ATTACHED = 1 << 3, /* to control: q->result and q->err say how it went */
     BLKQUEUE_FAULTED = 1 << 4,  /* q->fault says why; detach it */
     BLKQUEUE_DETACHED = 1 << 5, /* all is given back: it is control's to free */
-};
-
-enum blkqueue_fault {
-    BLKQUEUE_F_NONE,
-    BLKQUEUE_F_OVERRUN, /* a ring index that cannot be */
-    BLKQUEUE_F_MISSES,  /* too many unknown grant references */
-    BLKQUEUE_F_GONE,    /* the guest's process is */
 };
 
 enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };

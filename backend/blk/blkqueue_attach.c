@@ -103,6 +103,7 @@ void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
     if (q->state != BLKQUEUE_RUNNING)
         return;
     q->fault = fault;
+    blkcounter_add(&q->stats.faults[fault], 1);
     q->broken = true;
     queue_stop(q, BLKQUEUE_BROKEN);
     mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_FAULTED);
@@ -139,8 +140,7 @@ void blkqueue_refresh(struct blkqueue *q)
     if (!q->dma)
         return;
     q->config.dma->describe(q->dma, &s);
-    blkcounter_set(&q->stats.dma_maps, s.maps);
     blkcounter_set(&q->stats.dma_copied_bytes, s.bytes_copied);
-    blkcounter_set(&q->stats.dma_registered_bytes, s.registered_bytes);
+    blkcounter_set(&q->stats.pinned_bytes, s.registered_bytes);
     blkcounter_set(&q->stats.dma_plain, !s.fixed_buffers);
 }

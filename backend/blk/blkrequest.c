@@ -39,6 +39,7 @@ static void request_end(struct blk_request *r)
         blkcounter_add(&q->stats.io_errors, 1);
         blkcounter_set(&q->stats.last_io_errno, (uint64_t)r->error);
     }
+    blklatency_add(&q->stats.latency[r->kind], q->reactor->now_ns - r->taken_ns);
     blkqueue_answer(q, r->id, r->operation_raw, r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY);
     request_free(r);
 }
@@ -247,21 +248,30 @@ static int request_get(struct blk_request *r, const struct blkreq *req)
         blkcounter_add(&q->stats.io_errors, 1);
         blkcounter_set(&q->stats.last_io_errno, (uint64_t)-code);
     }
+    if (!code) {
+        blkcounter_add(&q->stats.grants_mapped, req->segment_count);
+        if (r->dma.vec_count < req->segment_count)
+            blkcounter_add(&q->stats.merges, req->segment_count - r->dma.vec_count);
+    }
     return code;
 }
 
-static void request_count(struct blkqueue *q, const struct blkreq *req)
+/* Counts it: its kind. */
+static enum stats_blk_op request_count(struct blkqueue *q, const struct blkreq *req)
 {
     switch (req->operation) {
     case BLKIF_OP_READ:
         blkcounter_add(&q->stats.reads, 1);
         blkcounter_add(&q->stats.sectors_read, req->sector_count);
-        break;
+        return STATS_BLK_READ;
     case BLKIF_OP_FLUSH_DISKCACHE:
         blkcounter_add(&q->stats.flushes, 1);
         blkcounter_add(&q->stats.sectors_written, req->sector_count);
-        break;
-    default: blkcounter_add(&q->stats.writes, 1); blkcounter_add(&q->stats.sectors_written, req->sector_count);
+        return STATS_BLK_FLUSH;
+    default:
+        blkcounter_add(&q->stats.writes, 1);
+        blkcounter_add(&q->stats.sectors_written, req->sector_count);
+        return STATS_BLK_WRITE;
     }
 }
 
@@ -269,7 +279,8 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req)
 {
     assert(q->free_count > 0); /* ring_back_pending() bounds what is unanswered by the ring's entries */
     struct blk_request *r = &q->requests[q->free[--q->free_count]];
-    request_count(q, req);
+    r->kind = request_count(q, req);
+    r->taken_ns = q->reactor->now_ns;
     r->queue = q;
     r->id = req->id;
     r->operation_raw = req->operation_raw;

@@ -30,6 +30,8 @@ struct blk_request {
     uint64_t id;
     uint8_t operation_raw;
     bool write, has_data;
+    enum stats_blk_op kind;
+    uint64_t taken_ns;
     int error;      /* the first, as a positive errno */
     unsigned parts; /* pieces that have not ended */
     uint64_t offset_bytes;

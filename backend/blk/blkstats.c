@@ -1,56 +1,52 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/blk/blkstats.h"
 
-#include <inttypes.h>
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-struct blkstats_word {
-    const char *name;
-    size_t offset;
-};
-
-#define WORD(field)                              \
-    {                                            \
-#field, offsetof(struct blkstats, field) \
-    }
-
-static const struct blkstats_word blkstats_words[] = {
-    WORD(requests),
-    WORD(reads),
-    WORD(writes),
-    WORD(flushes),
-    WORD(syncs),
-    WORD(sectors_read),
-    WORD(sectors_written),
-    WORD(errors),
-    WORD(io_errors),
-    WORD(batches),
-    WORD(notifications),
-    WORD(events),
-    WORD(pauses),
-    WORD(dma_maps),
-    WORD(dma_copied_bytes),
-    WORD(dma_plain),
-    WORD(dma_registered_bytes),
-};
-
-static uint64_t counters_sum(const blkcounter *c, unsigned count)
+static void kind_put(struct stats_blk_kind *kind, const char *room, const char *name, uint64_t count)
 {
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < count; i++)
-        sum += blkcounter_get(&c[i]);
-    return sum;
+    snprintf(kind->name, sizeof(kind->name), "%s%s", room, name);
+    for (char *p = kind->name; *p; p++)
+        if (*p == '-')
+            *p = '_';
+    kind->count = count;
 }
 
-void blkstats_print(const struct blkstats *s, char *out, size_t size)
+static void kinds_read(const struct blkstats *s, struct stats_blk *out)
 {
-    int used = snprintf(out, size, "bad_requests=%" PRIu64 " bad_grants=%" PRIu64,
-                        counters_sum(s->bad_requests, BLKREQ_E_COUNT_), counters_sum(s->bad_grants, GRANT_E_COUNT_));
-    for (unsigned i = 0; i < ARRAY_SIZE(blkstats_words) && used > 0 && (size_t)used < size; i++) {
-        const blkcounter *c = (const blkcounter *)(const void *)((const char *)s + blkstats_words[i].offset);
-        used += snprintf(out + used, size - (size_t)used, " %s=%" PRIu64, blkstats_words[i].name, blkcounter_get(c));
+    static const char *const faults[] = {[BLKQUEUE_F_OVERRUN] = "ring_overrun",
+                                         [BLKQUEUE_F_MISSES] = "unknown_grants",
+                                         [BLKQUEUE_F_GONE] = "process_gone"};
+    _Static_assert(ARRAY_SIZE(faults) == BLKQUEUE_F_COUNT_ && BLKQUEUE_F_COUNT_ <= STATS_BLK_FAULTS, "all have names");
+    _Static_assert(BLKREQ_E_COUNT_ - 1 + GRANT_E_COUNT_ - 1 + 1 <= STATS_BLK_KINDS, "room for all kinds of errors");
+    struct stats_blk_kind *kind = out->error;
+    for (int i = 1; i < BLKREQ_E_COUNT_; i++)
+        kind_put(kind++, "request_", blkreq_error_name(i), blkcounter_get(&s->bad_requests[i]));
+    for (int i = 1; i < GRANT_E_COUNT_; i++)
+        kind_put(kind++, "grant_", grant_error_name(i), blkcounter_get(&s->bad_grants[i]));
+    kind_put(kind, "", "storage", blkcounter_get(&s->io_errors));
+    for (int i = 1; i < BLKQUEUE_F_COUNT_; i++)
+        kind_put(&out->fault[i - 1], "", faults[i], blkcounter_get(&s->faults[i]));
+}
+
+void blkstats_read(const struct blkstats *s, struct stats_blk *out)
+{
+    memset(out, 0, sizeof(*out));
+#define COUNTER(name, help) out->name = blkcounter_get(&s->name);
+#define GAUGE(name, help)   out->name = blkcounter_get(&s->name);
+#include "xenbus/stats_blk_list.h"
+#undef COUNTER
+#undef GAUGE
+    for (unsigned i = 0; i < STATS_BLK_BATCHES; i++)
+        out->batch[i] = blkcounter_get(&s->batch[i]);
+    for (unsigned op = 0; op < STATS_BLK_OPS; op++) {
+        out->latency[op].sum_ns = blkcounter_get(&s->latency[op].sum_ns);
+        for (unsigned i = 0; i < LOGHIST_BUCKETS; i++)
+            out->latency[op].bucket[i] = blkcounter_get(&s->latency[op].bucket[i]);
     }
+    kinds_read(s, out);
 }
 
 /* The code whose counter moved most since it was last seen; 0 where none did. */

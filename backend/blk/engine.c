@@ -188,12 +188,15 @@ static bool engine_spin(struct engine *g)
     if (!s->window_ns || list_empty(&g->reactor.active) || !spin_allowed(g))
         return false;
     counter_bump(&g->spins);
-    uint64_t end_ns = clock_now_ns() + s->window_ns;
+    uint64_t *now_ns = &g->reactor.now_ns;
+    *now_ns = clock_now_ns();
+    uint64_t end_ns = *now_ns + s->window_ns;
     bool hit;
     do {
         for (unsigned i = 0; i < 8 && !(hit = anything_waiting(g)); i++)
             cpu_relax();
-    } while (!hit && clock_now_ns() < end_ns);
+        *now_ns = clock_now_ns();
+    } while (!hit && *now_ns < end_ns);
     spin_learn(s, hit);
     if (hit)
         counter_bump(&g->spin_hits);
@@ -223,6 +226,7 @@ static void engine_pass(struct engine *g)
     unsigned done = pass_take(g);
     if (u->queued || uring_ready(u)) {
         engine_submit(g, false);
+        g->reactor.now_ns = clock_now_ns();
         done += uring_reap(u);
     }
     pass_publish(g);
@@ -233,6 +237,7 @@ static void engine_pass(struct engine *g)
         return;
     counter_bump(&g->sleeps);
     engine_submit(g, true);
+    g->reactor.now_ns = clock_now_ns();
     uring_reap(u);
 }
 

@@ -18,6 +18,10 @@
  * other threads do it, and they would wait for the processor that the spinner holds. Each ends in the sleep, never in a
  * yield, so two ends on one processor go on.
  *
+ * The clock is read once a pass, when the kernel comes back from 2 (and after a sleep or a spin), and serves all that
+ * the pass does. A request begins at the last reading before it was taken and ends at the first one after its I/O: its
+ * latency is rounded up, by one pass at the most, and holds some of the time that it waited in the ring.
+ *
  * The control thread owns a queue until engine_attach() and again from BLKQUEUE_DETACHED; in between it may only read
  * its stats. Nothing else is shared.
  */
