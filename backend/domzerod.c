@@ -11,22 +11,27 @@
 #include "base/fdlimit.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/rundir.h"
 
 #define EXIT_USAGE 2
 
 static const char usage_text[] =
-    "usage: domzerod [--run-dir DIR] [--role ROLE[,ROLE]] [--platform user] [--foreground]\n"
+    "usage: domzerod [--run-dir DIR] [--role ROLE[,ROLE]] [--domain-dir DIR] [--platform user] [--foreground]\n"
     "                [--poll interrupt|adaptive|poll] [--spin-us N] [--log-level error|warning|info|debug]\n"
     "\n"
-    "Serves virtual disks to guests. Without --role all roles run: hypervisor, store, blk.\n"
-    "  --run-dir DIR      sockets and pid file; default $DOMZERO_RUN_DIR, else /run/domzero for root and\n"
+    "Serves virtual disks to guests. Returns once all roles serve: hypervisor, store, blk. See domzerod(8).\n"
+    "  --run-dir DIR      sockets, pid files and log; default $DOMZERO_RUN_DIR, else /run/domzero for root and\n"
     "                     $XDG_RUNTIME_DIR/domzero for others\n"
-    "  --role ROLES       only these; `--role blk --domain-dir DIR` is a driver domain\n"
-    "  --domain-dir DIR   be the domain whose directory this is, instead of domain 0\n"
-    "  --foreground       stay attached to the terminal\n"
-    "  --poll MODE        how queues wait: sleep at once, poll for a short window first, or poll all the time\n";
+    "  --role ROLES       only these\n"
+    "  --domain-dir DIR   a driver domain: role blk as the domain whose directory this is, instead of domain 0\n"
+    "  --platform NAME    the world to run in: user\n"
+    "  --foreground       stay attached to the terminal, and log to it\n"
+    "  --poll MODE        how queues wait: sleep at once, poll for a short window first (adaptive, the default), or\n"
+    "                     poll all the time\n"
+    "  --spin-us N        that window in microseconds; 50 by default\n"
+    "  --log-level LEVEL  what is logged; info by default\n";
 
-enum { OPT_AS_ROLE = 256, OPT_READY_FD, OPT_STOP_FD, OPT_DOMAIN_DIR, OPT_POLL, OPT_SPIN, OPT_LOG };
+enum { OPT_AS_ROLE = 256, OPT_READY_FD, OPT_STOP_FD, OPT_LOG_FD, OPT_DOMAIN_DIR, OPT_POLL, OPT_SPIN, OPT_LOG };
 
 static const struct option long_options[] = {
     {"run-dir", required_argument, NULL, 'r'},
@@ -37,6 +42,7 @@ static const struct option long_options[] = {
     {"as-role", required_argument, NULL, OPT_AS_ROLE},
     {"ready-fd", required_argument, NULL, OPT_READY_FD},
     {"stop-fd", required_argument, NULL, OPT_STOP_FD},
+    {"log-fd", required_argument, NULL, OPT_LOG_FD},
     {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
@@ -48,7 +54,7 @@ static int usage_error(const char *fmt, const char *what)
 {
     fprintf(stderr, "domzerod: ");
     fprintf(stderr, fmt, what);
-    fprintf(stderr, "\n%s", usage_text);
+    fprintf(stderr, "; `domzerod --help` shows what there is\n");
     return EXIT_USAGE;
 }
 
@@ -90,21 +96,6 @@ static const char *roles_select(struct supervisor_options *o, const char *list)
     return o->run_count ? NULL : "";
 }
 
-static const char *default_run_dir(void)
-{
-    static char path[PATH_MAX];
-    const char *env = getenv("DOMZERO_RUN_DIR");
-    if (env && *env)
-        return env;
-    if (geteuid() == 0)
-        return "/run/domzero";
-    const char *xdg = getenv("XDG_RUNTIME_DIR");
-    if (!xdg || !*xdg)
-        return NULL;
-    snprintf(path, sizeof(path), "%s/domzero", xdg);
-    return path;
-}
-
 struct options {
     struct supervisor_options sup;
     const char *role_list;
@@ -115,9 +106,12 @@ struct options {
 /* 0, or an exit status plus 1. */
 static int options_parse(int argc, char **argv, struct options *o)
 {
-    for (int c; (c = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
+    opterr = 0;
+    for (;;) {
         struct role_options *role = &o->sup.role;
-        int number = 0;
+        int number = 0, at = optind, c = getopt_long(argc, argv, "+:h", long_options, NULL);
+        if (c == -1)
+            break;
         switch (c) {
         case 'r': role->run_dir = optarg; break;
         case 'R': o->role_list = optarg; break;
@@ -127,6 +121,7 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_AS_ROLE: o->as_role = role_find(optarg); break;
         case OPT_READY_FD: number = role->ready_fd = parse_int(optarg, INT_MAX); break;
         case OPT_STOP_FD: number = role->stop_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_LOG_FD: number = role->log_fd = parse_int(optarg, INT_MAX); break;
         case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;
@@ -134,7 +129,8 @@ static int options_parse(int argc, char **argv, struct options *o)
             o->sup.log_level = optarg;
             number = o->log_level = parse_log_level(optarg);
             break;
-        default: return usage_error("%s", "unknown option") + 1;
+        case ':': return usage_error("option '%s' lacks its value", argv[at]) + 1;
+        default: return usage_error("there is no option '%s'", argv[at]) + 1;
         }
         if (number < 0)
             return usage_error("'%s' is no value for this option", optarg) + 1;
@@ -154,10 +150,37 @@ static int run_as_role(const struct role *role, const struct options *o)
     return role->run(&o->sup.role) != 0;
 }
 
+/* Whose daemon it is and which roles it runs: 0, or an exit status. */
+static int place(struct options *o, char run_dir[RUNDIR_BYTES_MAX + 1])
+{
+    struct role_options *role = &o->sup.role;
+    struct err e;
+    if (role->domain_dir && role->run_dir)
+        return usage_error("%s and --run-dir exclude each other", "--domain-dir");
+    const char *unknown = roles_select(&o->sup, !o->role_list && role->domain_dir ? "blk" : o->role_list);
+    if (unknown)
+        return usage_error("no role '%s': there are hypervisor, store, blk", unknown);
+    if (role->domain_dir && (o->sup.run_count != 1 || o->sup.run[0] != role_find("blk")))
+        return usage_error("a driver domain (%s) has role blk and no other", "--domain-dir");
+    if (role->domain_dir)
+        return 0;
+    if (rundir_find(role->run_dir, run_dir, &e) < 0) {
+        log_error("%s", e.text);
+        return 1;
+    }
+    role->run_dir = run_dir;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {
-        .sup = {.role = {.platform_row = "user", .poll = "adaptive", .spin_us = 50, .ready_fd = -1, .stop_fd = -1},
+        .sup = {.role = {.platform_row = "user",
+                         .poll = "adaptive",
+                         .spin_us = 50,
+                         .ready_fd = -1,
+                         .stop_fd = -1,
+                         .log_fd = -1},
                 .log_level = "info",
                 .background = true},
         .log_level = LOG_INFO,
@@ -166,23 +189,15 @@ int main(int argc, char **argv)
     int status = options_parse(argc, argv, &o);
     if (status)
         return status - 1;
-    if (!o.sup.role.run_dir && !o.sup.role.domain_dir)
-        o.sup.role.run_dir = default_run_dir();
-    if (!o.sup.role.run_dir && !o.sup.role.domain_dir) {
-        fprintf(stderr, "domzerod: no run directory: give --run-dir, or set DOMZERO_RUN_DIR or XDG_RUNTIME_DIR\n");
-        return 1;
-    }
-    if (o.as_role) {
+    if (o.as_role)
         return run_as_role(o.as_role, &o);
-    }
     log_setup("domzerod", (enum log_level)o.log_level);
-    const char *unknown = roles_select(&o.sup, o.role_list);
-    if (unknown)
-        return usage_error("no role '%s': there are hypervisor, store, blk", unknown);
-    static char program[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
-    if (n < 0) {
-        fprintf(stderr, "domzerod: cannot find its own program: %s\n", strerror(errno));
+    char run_dir[RUNDIR_BYTES_MAX + 1], program[PATH_MAX] = "";
+    status = place(&o, run_dir);
+    if (status)
+        return status;
+    if (readlink("/proc/self/exe", program, sizeof(program) - 1) < 0) {
+        log_error("cannot find its own program: %s", strerror(errno));
         return 1;
     }
     o.sup.program = program;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/role.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 const struct role roles[] = {
@@ -18,8 +19,22 @@ const struct role *role_find(const char *name)
     return NULL;
 }
 
+void role_detach(int log_fd)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null >= 0) {
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+        close(null);
+    }
+    dup2(log_fd, STDERR_FILENO);
+    close(log_fd);
+}
+
 void role_ready(const struct role_options *o)
 {
+    if (o->log_fd >= 0)
+        role_detach(o->log_fd);
     ssize_t ignored = o->ready_fd < 0 ? 0 : write(o->ready_fd, "", 1); /* after a restart nobody reads it */
     (void)ignored;
 }

@@ -6,6 +6,9 @@
  * image (after an upgrade: the new one). A role writes one byte to ready_fd when it serves, and ends cleanly when
  * stop_fd is readable or closed (the supervisor is gone): 0, or anything else with the reason logged. Stopping `blk`
  * drains what is in flight and leaves every device as connected as it was, for a successor to take over.
+ *
+ * Until it serves, a role of a daemon in the background still has the standard descriptors of who started the daemon,
+ * so that the reason of a failed start is seen there. When it serves it lets go of them (role_detach).
  */
 #ifndef BACKEND_ROLE_H
 #define BACKEND_ROLE_H
@@ -19,6 +22,7 @@ struct role_options {
     const char *poll;         /* "interrupt", "adaptive" or "poll" */
     unsigned spin_us;
     int ready_fd, stop_fd; /* -1: none */
+    int log_fd;            /* where standard error goes once it serves; -1: nowhere else */
 };
 
 /* What the supervisor does when the process ends by itself. */
@@ -41,6 +45,9 @@ extern const struct role roles[]; /* in the order in which they start */
 extern const unsigned role_count;
 const struct role *role_find(const char *name);
 
+/* Nothing of the terminal or pipe that the daemon was started from stays open: input and output are /dev/null, standard
+ * error is `log_fd`, which is closed. */
+void role_detach(int log_fd);
 /* For a role's main: says that it serves. */
 void role_ready(const struct role_options *o);
 

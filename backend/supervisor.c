@@ -34,9 +34,17 @@ struct supervisor {
     struct child child[SUPERVISOR_ROLES_MAX];
     unsigned child_count;
     int pid_file;
+    int log_fd; /* of a daemon in the background */
     bool stopping;
     int result;
 };
+
+/* The directory that is this daemon's: dom0's, or that of the domain which it is. */
+static const char *own_dir(const struct supervisor *s)
+{
+    const struct role_options *r = &s->o->role;
+    return r->domain_dir ? r->domain_dir : r->run_dir;
+}
 
 /* Executes this program as a role. Never returns. */
 static void child_exec(const struct child *c, int ready_fd, int stop_fd)
@@ -45,25 +53,26 @@ static void child_exec(const struct child *c, int ready_fd, int stop_fd)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    char ready[16], stop[16], spin[16];
+    char ready[16], stop[16], log[16], spin[16];
     snprintf(ready, sizeof(ready), "%d", ready_fd);
     snprintf(stop, sizeof(stop), "%d", stop_fd);
+    snprintf(log, sizeof(log), "%d", c->sup->log_fd);
     snprintf(spin, sizeof(spin), "%u", o->role.spin_us);
     fcntl(ready_fd, F_SETFD, 0);
     fcntl(stop_fd, F_SETFD, 0);
-    const char *where = o->role.domain_dir ? "--domain-dir" : "--run-dir";
-    const char *dir = o->role.domain_dir ? o->role.domain_dir : o->role.run_dir;
-    execl(o->program, "domzerod", "--as-role", c->role->name, "--ready-fd", ready, "--stop-fd", stop, where, dir,
-          "--platform", o->role.platform_row, "--poll", o->role.poll, "--spin-us", spin, "--log-level", o->log_level,
-          (char *)NULL);
+    if (c->sup->log_fd >= 0)
+        fcntl(c->sup->log_fd, F_SETFD, 0);
+    execl(o->program, "domzerod", "--as-role", c->role->name, "--ready-fd", ready, "--stop-fd", stop,
+          o->role.domain_dir ? "--domain-dir" : "--run-dir", own_dir(c->sup), "--platform", o->role.platform_row,
+          "--poll", o->role.poll, "--spin-us", spin, "--log-level", o->log_level,
+          c->sup->log_fd >= 0 ? "--log-fd" : (char *)NULL, log, (char *)NULL);
     log_error("cannot execute %s: %s", o->program, strerror(errno));
     _exit(127);
 }
 
 static void child_pid_path(const struct child *c, char *path, size_t size)
 {
-    const struct role_options *r = &c->sup->o->role;
-    snprintf(path, size, "%s/%s.pid", r->domain_dir ? r->domain_dir : r->run_dir, c->role->name);
+    snprintf(path, size, "%s/%s.pid", own_dir(c->sup), c->role->name);
 }
 
 /* `<run>/<role>.pid`: for operators and tests; nothing of ours reads it. */
@@ -71,11 +80,9 @@ static void child_pid_publish(const struct child *c)
 {
     char path[256];
     child_pid_path(c, path, sizeof(path));
-    FILE *f = fopen(path, "we");
-    if (!f)
-        return;
-    fprintf(f, "%d\n", (int)c->pid);
-    fclose(f);
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0 || dprintf(fd, "%d\n", (int)c->pid) < 0)
+        log_warning("cannot write %s: %s", path, strerror(errno));
 }
 
 /* Waits for the role's byte: 0, or -ECHILD where it ended first, -ETIMEDOUT. */
@@ -147,6 +154,14 @@ static void on_restart_timer(struct loop_source *source, uint32_t events)
     }
 }
 
+/* A driver domain's daemon has nothing to serve when its domain was destroyed or dom0 has stopped. */
+static bool domain_gone(const struct supervisor *s)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/hypervisor.sock", own_dir(s));
+    return s->o->role.domain_dir && access(path, F_OK) < 0;
+}
+
 static void child_ended(struct child *c, int status)
 {
     struct supervisor *s = c->sup;
@@ -162,6 +177,11 @@ static void child_ended(struct child *c, int status)
         log_warning("role %s ended with status %d", c->role->name, WEXITSTATUS(status));
     if (c->role->policy == ROLE_FATAL) {
         log_error("dom0 cannot go on without its %s role: stopping", c->role->name);
+        supervisor_quit(s, 1);
+        return;
+    }
+    if (domain_gone(s)) {
+        log_error("the domain of %s is gone: stopping", own_dir(s));
         supervisor_quit(s, 1);
         return;
     }
@@ -195,30 +215,34 @@ static void on_signal(struct loop_source *source, uint32_t events)
     }
 }
 
+static void child_stop(struct child *c)
+{
+    fd_closep(&c->stop_fd);
+    uint64_t deadline = clock_now_ns() + SUPERVISOR_STOP_MS * CLOCK_NS_PER_MS;
+    int status;
+    while (waitpid(c->pid, &status, WNOHANG) == 0) {
+        if (clock_now_ns() > deadline) {
+            log_warning("role %s does not stop: killed", c->role->name);
+            kill(c->pid, SIGKILL);
+            waitpid(c->pid, &status, 0);
+            c->sup->result = 1;
+            break;
+        }
+        poll(NULL, 0, 5);
+    }
+    c->pid = 0;
+}
+
 /* Stops the children from the last to the first: those who use a role go before it. */
 static void stop_all(struct supervisor *s)
 {
     s->stopping = true;
     for (unsigned i = s->child_count; i-- > 0;) {
         struct child *c = &s->child[i];
-        loop_timer_remove(&s->loop, &c->timer);
-        if (!c->pid)
-            continue;
-        fd_closep(&c->stop_fd);
-        uint64_t deadline = clock_now_ns() + SUPERVISOR_STOP_MS * CLOCK_NS_PER_MS;
-        int status;
-        while (waitpid(c->pid, &status, WNOHANG) == 0) {
-            if (clock_now_ns() > deadline) {
-                log_warning("role %s does not stop: killed", c->role->name);
-                kill(c->pid, SIGKILL);
-                waitpid(c->pid, &status, 0);
-                s->result = 1;
-                break;
-            }
-            poll(NULL, 0, 5);
-        }
-        c->pid = 0;
         char path[256];
+        loop_timer_remove(&s->loop, &c->timer);
+        if (c->pid)
+            child_stop(c);
         child_pid_path(c, path, sizeof(path));
         unlink(path);
     }
@@ -250,7 +274,7 @@ static int start_all(struct supervisor *s, struct err *e)
         *c = (struct child){.role = o->run[i], .sup = s, .stop_fd = -1};
         int r = child_start(c, true);
         if (r < 0)
-            return err_set(e, r, "role %s did not start", c->role->name);
+            return err_set(e, r, "role %s did not start; what it said stands above", c->role->name);
         if (strcmp(c->role->name, "store") == 0)
             r = dom0_nodes_write(o->role.run_dir, e);
         if (r < 0)
@@ -259,12 +283,14 @@ static int start_all(struct supervisor *s, struct err *e)
     return 0;
 }
 
-/* Makes the run directory and takes its pid file: the locked descriptor in s->pid_file. */
-static int claim_run_dir(struct supervisor *s, struct err *e)
+/* The directory is one daemon's: the locked descriptor of its pid file in s->pid_file. dom0's is made where missing. */
+static int claim_dir(struct supervisor *s, struct err *e)
 {
-    const char *dir = s->o->role.run_dir;
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+    const char *dir = own_dir(s);
+    if (!s->o->role.domain_dir && mkdir(dir, 0700) < 0 && errno != EEXIST)
         return err_set(e, -errno, "cannot make the run directory %s: %s", dir, strerror(errno));
+    if (domain_gone(s))
+        return err_set(e, -ENOENT, "there is no domain in %s: name the dom/DOMID directory of one that lives", dir);
     char path[256];
     snprintf(path, sizeof(path), "%s/domzerod.pid", dir);
     _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -275,7 +301,7 @@ static int claim_run_dir(struct supervisor *s, struct err *e)
         ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
         if (n > 0)
             pid[strcspn(pid, "\n")] = 0;
-        return err_set(e, -EBUSY, "a domzerod (pid %s) runs in %s already: stop it or choose another --run-dir", pid,
+        return err_set(e, -EBUSY, "a domzerod (pid %s) runs in %s already: stop it or choose another directory", pid,
                        dir);
     }
     if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0) /* a short pwrite() sets no errno */
@@ -284,14 +310,27 @@ static int claim_run_dir(struct supervisor *s, struct err *e)
     return 0;
 }
 
-static void release_run_dir(struct supervisor *s)
+static void release_dir(struct supervisor *s)
 {
     if (s->pid_file < 0)
         return;
     char path[256];
-    snprintf(path, sizeof(path), "%s/domzerod.pid", s->o->role.run_dir);
+    snprintf(path, sizeof(path), "%s/domzerod.pid", own_dir(s));
     unlink(path);
+    if (domain_gone(s)) { /* its directory would have gone with it, but for us */
+        snprintf(path, sizeof(path), "%s/domzerod.log", own_dir(s));
+        unlink(path);
+        rmdir(own_dir(s));
+    }
     fd_closep(&s->pid_file);
+}
+
+static int open_log(struct supervisor *s, struct err *e)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/domzerod.log", own_dir(s));
+    s->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return s->log_fd < 0 ? err_set(e, -errno, "cannot open %s: %s", path, strerror(errno)) : 0;
 }
 
 /* Forks; the parent waits for the outcome and exits with it. Returns in the child, with the descriptor to tell it. */
@@ -318,52 +357,67 @@ static int go_background(void)
 
 static void tell_parent(int fd, char status)
 {
-    if (fd < 0)
-        return;
     ssize_t ignored = write(fd, &status, 1);
     (void)ignored;
     close(fd);
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null >= 0) {
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        close(null);
+}
+
+static int prepare(struct supervisor *s, int signal_fd, struct err *e)
+{
+    int r = loop_init(&s->loop);
+    if (!r)
+        r = loop_add(&s->loop, &s->signals, signal_fd, EPOLLIN, on_signal);
+    if (r < 0)
+        return err_set(e, r, "cannot set up the event loop: %s", strerror(-r));
+    r = claim_dir(s, e);
+    if (!r && s->o->background)
+        r = open_log(s, e);
+    return r;
+}
+
+static int serve(struct supervisor *s, int parent_fd)
+{
+    log_info("serving in %s", own_dir(s));
+    if (parent_fd >= 0) {
+        role_detach(take_fd(&s->log_fd));
+        s->log_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1); /* for roles that are started again */
+        tell_parent(parent_fd, 0);
     }
+    return loop_run(&s->loop);
 }
 
 int supervisor_run(const struct supervisor_options *o)
 {
     int parent_fd = o->background ? go_background() : -1;
-    struct supervisor s = {.o = o, .pid_file = -1};
+    if (o->background && parent_fd < 0) {
+        log_error("cannot go into the background: %s", strerror(errno));
+        return 1;
+    }
+    struct supervisor s = {.o = o, .pid_file = -1, .log_fd = -1};
     struct err e = {0};
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP); /* the terminal of --foreground is gone */
     sigprocmask(SIG_BLOCK, &set, NULL);
     _cleanup_close_ int signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    int r = loop_init(&s.loop);
-    if (!r)
-        r = loop_add(&s.loop, &s.signals, signal_fd, EPOLLIN, on_signal);
-    if (r < 0)
-        err_set(&e, r, "cannot set up the event loop: %s", strerror(-r));
-    if (!r && !o->role.domain_dir)
-        r = claim_run_dir(&s, &e);
+    int r = prepare(&s, signal_fd, &e);
     if (!r)
         r = start_all(&s, &e);
-    if (!r) {
-        log_info("serving in %s", o->role.domain_dir ? o->role.domain_dir : o->role.run_dir);
-        tell_parent(parent_fd, 0);
-        r = loop_run(&s.loop);
-    } else {
+    if (r < 0) {
         log_error("%s", e.text);
         s.result = 1;
+    } else {
+        r = serve(&s, parent_fd);
+        parent_fd = -1;
     }
     stop_all(&s);
-    if (s.result)
+    if (parent_fd >= 0)
         tell_parent(parent_fd, 1);
-    release_run_dir(&s);
+    release_dir(&s);
+    fd_closep(&s.log_fd);
     loop_deinit(&s.loop);
     return r < 0 ? 1 : s.result;
 }

@@ -6,7 +6,10 @@
  * restarted is at once the first time, then after a pause that doubles up to SUPERVISOR_PAUSE_MAX_MS, and at once again
  * after it ran for SUPERVISOR_STEADY_MS. The end of any other role ends the daemon, with a line that names it.
  *
- * The run directory is one daemon's: `domzerod.pid` is locked for as long as it lives.
+ * The directory (dom0's run directory, or the domain's of a driver domain) is one daemon's: `domzerod.pid` in it is
+ * locked for as long as it lives. In the background it lets go of the terminal or pipe that it was started from once
+ * all roles serve; from then on the log goes to `domzerod.log` there. A driver domain's daemon ends when its domain has
+ * gone.
  */
 #ifndef BACKEND_SUPERVISOR_H
 #define BACKEND_SUPERVISOR_H

@@ -3,8 +3,9 @@
  * it is mapped. Both are this process: the guest through its domain's directory, domain 0 through the run directory
  * that lies above it.
  *
- *   export DOMZERO_RUN_DIR=/tmp/dz; build/domzerod; echo 'name = "hello"' > hello.cfg; build/domzero create hello.cfg
- *   build/domzero exec hello -- build/examples/02-grant
+ *   export DOMZERO_RUN_DIR=/tmp/dz; build/domzerod; echo 'name = "bare"' > /tmp/bare.cfg
+ *   build/domzero create /tmp/bare.cfg
+ *   build/domzero exec bare -- build/examples/02-grant
  *
  * What to look at: a grant is one 8-byte entry in memory that both domains share. Mapping sets a bit in it, and ending
  * the grant is one compare-and-exchange that such a bit makes fail: never "is it mapped? no? then take it back".

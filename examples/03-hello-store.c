@@ -6,6 +6,8 @@
  *   build/domzero exec hello -- build/examples/03-hello-store --wait     and from another terminal, as domain 0:
  *   XENSTORED_PATH=$DOMZERO_RUN_DIR/xenstored/socket xenstore-write /local/domain/1/data/greeting 'good evening'
  *
+ * The domain is that of examples/hello.cfg; its number is what `domzero create` said.
+ *
  * What to look at: a path without a leading / is below the guest's own /local/domain/<domid>; a watch fires once when
  * it is set, then for each change; and the store refuses what is not the guest's.
  */
@@ -41,6 +43,7 @@ int main(int argc, char **argv)
     struct xs_handle *store = xs_open(0);
     if (!store)
         err(1, "no xenstore; start me by `domzero exec DOMAIN -- 03-hello-store`");
+    setvbuf(stdout, NULL, _IOLBF, 0); /* into a pipe, too: --wait has no end */
     show(store, "name");
     show(store, "domid");
     if (!xs_watch(store, "data/greeting", "greeting"))
@@ -53,8 +56,12 @@ int main(int argc, char **argv)
         printf("writing to domain 0's part: %s\n", strerror(errno));
     while (argc > 1 && !strcmp(argv[1], "--wait")) {
         struct pollfd p = {xs_fileno(store), POLLIN, 0}; /* for programs with a loop of their own */
-        poll(&p, 1, -1);
-        next_event(store);
+        char *alive = NULL;
+        if (poll(&p, 1, 1000) > 0)
+            next_event(store);
+        else if (!(alive = xs_get_domain_path(store, 0))) /* the descriptor stays silent when the store goes: ask */
+            errx(1, "the store is gone");
+        free(alive);
     }
     xs_close(store);
     return 0;

@@ -4,7 +4,8 @@
  *   build/domzero exec hello -- build/examples/04-read-disk xvda
  *   build/domzero exec hello -- build/examples/04-read-disk xvda --offset 1048576 --length 4096 > part
  *
- * What to look at: any memory can be read into; the library bounces it through pages that are granted to the backend.
+ * The domain is that of examples/hello.cfg. What to look at: any memory can be read into; the library bounces it
+ * through pages that are granted to the backend.
  */
 #include <ctype.h>
 #include <domzero/domzero.h>

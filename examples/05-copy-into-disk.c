@@ -5,9 +5,9 @@
  *   build/domzero exec hello -- build/examples/05-copy-into-disk --bytes 64M --seed 1 xvda    seeded data, no file
  *   build/examples/05-copy-into-disk --make source.bin --bytes 64M --seed 1                   the same data as a file
  *
- * Its last line, or the file that --report names, is JSON: seconds, requests a second, percentiles of a request's
- * latency, notifications a request. What to look at: 32 requests in flight, the whole ring, from buffers of the
- * pool, so nothing is copied; one wait publishes all that was submitted before it.
+ * The domain is that of examples/hello.cfg. Its last line, or the file that --report names, is JSON: seconds, requests
+ * a second, percentiles of a request's latency, notifications a request. What to look at: 32 requests in flight, the
+ * whole ring, from buffers of the pool, so nothing is copied; one wait publishes all that was submitted before it.
  */
 #include <domzero/domzero.h>
 #include <getopt.h>

@@ -199,12 +199,14 @@ int hvclient_open(const char *path, struct hvclient **out, struct err *e)
     *c = (struct hvclient){.fd = -1, .kept_fd = -1, .epoll_fd = -1};
     list_init(&c->kept);
     c->fd = unixsock_connect(path, SOCK_SEQPACKET, e);
-    int r = MIN(c->fd, 0);
-    if (r == 0) {
-        c->kept_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-        r = c->kept_fd < 0 || c->epoll_fd < 0 ? err_set(e, -errno, "no descriptors: %s", strerror(errno)) : 0;
+    if (c->fd < 0) {
+        int failure = c->fd;
+        hvclient_close(c);
+        return failure; /* its sentence names the path */
     }
+    c->kept_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    int r = c->kept_fd < 0 || c->epoll_fd < 0 ? err_set(e, -errno, "no descriptors: %s", strerror(errno)) : 0;
     if (r == 0)
         r = fd_watch(c, c->fd);
     if (r == 0)

@@ -46,7 +46,7 @@ static int user_open(const struct platform_where *where, struct platform **out, 
         r = hvclient_open(path, &u->hv, e);
     if (r < 0) {
         user_close(&u->base);
-        return r == -ENOENT || r == -ECONNREFUSED ? err_prefix(e, r, "is domzerod running there?") : r;
+        return r == -ENOENT || r == -ECONNREFUSED ? err_prefix(e, r, "no domzerod serves there") : r;
     }
     u->base.domid = hvclient_domid(u->hv);
     u->base.instance = hvclient_instance(u->hv);

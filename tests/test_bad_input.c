@@ -10,6 +10,8 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -120,6 +122,9 @@ static const struct bad_command {
 } bad_commands[] = {
     {"frobnicate", 2, "frobnicate"},
     {"", 2, "usage"},
+    {"--no-such-option list", 2, "--no-such-option"},
+    {"--run-dir '' list", 1, "empty name"},
+    {"create --help", 0, "FILE.cfg"},
     {"create", 2, "usage"},
     {"create /nonexistent.cfg", 1, "nonexistent.cfg"},
     {"destroy nobody", 1, "nobody"},
@@ -144,6 +149,7 @@ static const struct bad_command {
     {"top --batch 1 --sort size", 1, "size"},
     {"top neighbour", 2, "usage"},
     {"exec neighbour -- /nonexistent/program", 1, "/nonexistent/program"},
+    {"exec neighbour -- ''", 1, "\"\""},
     {"exec nobody -- true", 1, "nobody"},
 };
 
@@ -189,10 +195,104 @@ static void test_a_second_daemon_in_the_same_directory_is_refused(void **state)
     assert_int_equal(
         world_shell(&world, out, sizeof(out), "%s --foreground --run-dir %s", world_program("domzerod"), world.run), 1);
     assert_non_null(strstr(out, "runs in"));
-    assert_int_equal(world_shell(&world, out, sizeof(out), "%s --no-such-option", world_program("domzerod")), 2);
-    assert_int_equal(
-        world_shell(&world, out, sizeof(out), "%s --role blk,magic --run-dir /tmp", world_program("domzerod")), 2);
-    assert_non_null(strstr(out, "magic"));
+    assert_nothing_left();
+}
+
+static const struct bad_command daemon_commands[] = {
+    {"--no-such-option", 2, "'--no-such-option'"},
+    {"-x", 2, "'-x'"},
+    {"--run-dir", 2, "'--run-dir' lacks its value"},
+    {"--spin-us=-1", 2, "'-1'"},
+    {"--poll sometimes", 2, "sometimes"},
+    {"stray", 2, "'stray'"},
+    {"--role blk,magic --run-dir /tmp", 2, "magic"},
+    {"--role store --domain-dir /tmp", 2, "role blk and no other"},
+    {"--run-dir /tmp --domain-dir /tmp", 2, "exclude each other"},
+    {"--domain-dir /nonexistent", 1, "no domain in /nonexistent"},
+    {"--run-dir ''", 1, "empty name"},
+    {"--run-dir /nonexistent/run", 1, "/nonexistent/run"},
+};
+
+static void test_each_bad_option_of_the_daemon_is_refused_in_one_line(void **state)
+{
+    (void)state;
+    char out[4096];
+    for (unsigned i = 0; i < ARRAY_SIZE(daemon_commands); i++) {
+        const struct bad_command *c = &daemon_commands[i];
+        int status = world_shell(&world, out, sizeof(out), "%s %s", world_program("domzerod"), c->args);
+        print_message("domzerod %-40s exit %d: %s", c->args, status, out);
+        if (status != c->status)
+            fail_msg("domzerod %s: exit status %d, should be %d", c->args, status, c->status);
+        if (!strstr(out, c->says) || strchr(out, '\n') != out + strlen(out) - 1)
+            fail_msg("domzerod %s: says \"%s\", which is no line that names %s", c->args, out, c->says);
+    }
+}
+
+static bool no_file(void *path)
+{
+    return access(path, F_OK) < 0;
+}
+
+static void stop_daemon(char *pid_file)
+{
+    char out[512];
+    if (world_shell(&world, out, sizeof(out), "kill $(cat %s)", pid_file))
+        fail_msg("%s", out);
+    world_await(no_file, pid_file, "the end of a daemon in the background");
+}
+
+/* Whoever reads what the daemon prints, such as $(domzerod 2>&1), gets to its end while the daemon runs on. */
+static void test_a_daemon_in_the_background_lets_go_of_where_it_was_started(void **state)
+{
+    (void)state;
+    char out[1024], pid_file[128];
+    assert_int_equal(world_shell(&world, out, sizeof(out), "%s --run-dir %s 2>&1 | timeout 20 cat",
+                                 world_program("domzerod"), world_path(&world, "bg")),
+                     0);
+    assert_non_null(strstr(out, "serving in"));
+    snprintf(pid_file, sizeof(pid_file), "%s/domzerod.pid", world_path(&world, "bg"));
+    world_write(&world, "x.cfg", "name = \"x\"\ndisk = [ \"none.img,raw,xvda,rw\" ]\n");
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "--run-dir %s create %s", world_path(&world, "bg"),
+                                   world_path(&world, "x.cfg")),
+                     1);
+    assert_int_equal(world_shell(&world, out, sizeof(out), "cat %s/domzerod.log", world_path(&world, "bg")), 0);
+    assert_non_null(strstr(out, "none.img"));
+    stop_daemon(pid_file);
+}
+
+static void test_a_domains_directory_has_one_daemon_which_ends_with_the_domain(void **state)
+{
+    (void)state;
+    char out[1024], dir[96], pid_file[128];
+    world_write(&world, "x.cfg", "name = \"x\"\n");
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "create %s", world_path(&world, "x.cfg")), 0);
+    snprintf(dir, sizeof(dir), "%s/dom/%lu", world.run, strtoul(strstr(out, "domid ") + 6, NULL, 10));
+    snprintf(pid_file, sizeof(pid_file), "%s/domzerod.pid", dir);
+    if (world_shell(&world, out, sizeof(out), "%s --domain-dir %s 2>&1", world_program("domzerod"), dir))
+        fail_msg("%s", out);
+    assert_int_equal(world_shell(&world, out, sizeof(out), "%s --domain-dir %s", world_program("domzerod"), dir), 1);
+    assert_non_null(strstr(out, "runs in"));
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "destroy x"), 0);
+    world_await(no_file, dir, "the end of the daemon whose domain is gone");
+    assert_nothing_left();
+}
+
+/* No backend answers, so the create waits; the shell goes on when the domain is there. */
+static void test_a_create_that_is_interrupted_leaves_nothing(void **state)
+{
+    (void)state;
+    char out[2048];
+    const char *tool = world_program("domzero");
+    pid_t blk = world_role(&world, "blk");
+    world_write(&world, "x.cfg", "name = \"x\"\ndisk = [ \"good.img,raw,xvda,rw\" ]\n");
+    kill(blk, SIGSTOP);
+    int status = world_shell(&world, out, sizeof(out),
+                             "%s create %s & pid=$!\n"
+                             "until %s list | grep -q '^x '; do sleep 0.05; done; kill $pid; wait $pid",
+                             tool, world_path(&world, "x.cfg"), tool);
+    kill(blk, SIGCONT);
+    assert_int_equal(status, 1);
+    assert_non_null(strstr(out, "interrupted"));
     assert_nothing_left();
 }
 
@@ -224,6 +324,10 @@ int main(void)
         cmocka_unit_test(test_each_bad_command_is_refused_with_a_reason),
         cmocka_unit_test(test_an_image_locked_by_another_process_is_named),
         cmocka_unit_test(test_a_second_daemon_in_the_same_directory_is_refused),
+        cmocka_unit_test(test_each_bad_option_of_the_daemon_is_refused_in_one_line),
+        cmocka_unit_test(test_a_daemon_in_the_background_lets_go_of_where_it_was_started),
+        cmocka_unit_test(test_a_domains_directory_has_one_daemon_which_ends_with_the_domain),
+        cmocka_unit_test(test_a_create_that_is_interrupted_leaves_nothing),
         cmocka_unit_test(test_a_run_directory_too_long_for_sockets_is_named),
         cmocka_unit_test(test_a_good_guest_still_works_after_all_that),
     };

@@ -43,6 +43,7 @@ static int attach_run(struct tool *t, int argc, char **argv, struct err *e)
     if (r)
         return r;
     vbd_init(&d, t->store, domain.domid, disk.devid);
+    vbd_hold_signals();
     r = vbd_make(&d, &disk, e);
     if (r < 0)
         return r;

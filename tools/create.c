@@ -31,6 +31,7 @@ static int create_domain(struct tool *t, const struct vmcfg *cfg, struct err *e)
     uint16_t domid;
     int r = tool_open(t, e);
     r = r ? r : tool_name_free(t, cfg->name, e);
+    vbd_hold_signals();
     r = r ? r : domain_make(t, cfg->name, &domid, e);
     if (r)
         return r;

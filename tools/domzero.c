@@ -109,5 +109,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "domzero: there is no verb \"%s\"; `domzero help` shows those there are\n", at[0]);
         return EXIT_USAGE;
     }
+    if (at[1] && (!strcmp(at[1], "--help") || !strcmp(at[1], "-h")))
+        return help(v->name);
     return run(v, run_dir, (int)(argv + argc - at) - 1, at + 1);
 }

@@ -40,7 +40,7 @@ static int exec_run(struct tool *t, int argc, char **argv, struct err *e)
     if (r < 0)
         return r;
     execvp(argv[command], argv + command);
-    return err_set(e, -errno, "%s cannot be run: %s", argv[command], strerror(errno));
+    return err_set(e, -errno, "\"%s\" cannot be run: %s", argv[command], strerror(errno));
 }
 
 const struct verb verb_exec = {

@@ -93,8 +93,9 @@ const struct verb verb_list = {
     .name = "list",
     .arguments = "[--json]",
     .summary = "show the domains",
-    .help =
-        "State: idle (no process), running (its processes are connected), dying (destroyed, but a backend still holds\n"
-        "its memory). Mem is what the domain has made for sharing, Held the number of its pieces that others hold.\n",
+    .help = "State: r where a process of it is connected, p where there is none, d where it was destroyed and a "
+            "backend still\n"
+            "holds its memory. Mem is what the domain has made for sharing, Held the number of its pieces that others "
+            "hold.\n",
     .run = list_run,
 };

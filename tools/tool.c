@@ -1,30 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/tool.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/parse.h"
+#include "base/rundir.h"
 
 int tool_run_dir(const char *option, char out[TOOL_PATH_MAX], struct err *e)
 {
-    const char *dir = option ? option : getenv("DOMZERO_RUN_DIR"), *tail = "";
-    if (dir && !dir[0])
-        return err_set(e, -EINVAL, "the run directory is an empty name: give --run-dir DIR or unset DOMZERO_RUN_DIR");
-    if (!dir && geteuid() == 0)
-        dir = "/run/domzero";
-    if (!dir) {
-        dir = getenv("XDG_RUNTIME_DIR");
-        tail = "/domzero";
-    }
-    if (!dir || !dir[0])
-        return err_set(e, -ENOENT,
-                       "there is no run directory: give --run-dir DIR, or set DOMZERO_RUN_DIR or "
-                       "XDG_RUNTIME_DIR");
-    int n = snprintf(out, TOOL_PATH_MAX, "%s%s", dir, tail);
-    if (n < 0 || n >= TOOL_PATH_MAX)
-        return err_set(e, -ENAMETOOLONG, "the run directory's name is longer than %d bytes", TOOL_PATH_MAX - 1);
-    return 0;
+    return rundir_find(option, out, e);
 }
 
 int tool_open(struct tool *t, struct err *e)

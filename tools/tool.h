@@ -18,8 +18,7 @@ struct tool {
     struct store_client *store;
 };
 
-/* The run directory: `option` (may be NULL), else $DOMZERO_RUN_DIR, else /run/domzero for root and
- * $XDG_RUNTIME_DIR/domzero for others. */
+/* The run directory, by base/rundir.h's rule; `option` may be NULL. */
 int tool_run_dir(const char *option, char out[TOOL_PATH_MAX], struct err *e);
 /* Connects to both; harmless where it is connected. */
 int tool_open(struct tool *t, struct err *e);

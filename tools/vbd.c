@@ -2,8 +2,10 @@
 #include "tools/vbd.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/signalfd.h>
 
 #include "base/clock.h"
 #include "base/parse.h"
@@ -90,10 +92,38 @@ static int drain_events(struct store_client *store)
     }
 }
 
-/* Checks now and after each event until the deadline. */
+static const sigset_t *end_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGHUP);
+    return set;
+}
+
+void vbd_hold_signals(void)
+{
+    sigset_t set;
+    sigprocmask(SIG_BLOCK, end_signals(&set), NULL);
+}
+
+/* Takes what is held: whether there was one. */
+static bool take_signal(int signal_fd)
+{
+    struct signalfd_siginfo info;
+    sigset_t set;
+    if (signal_fd < 0 || read(signal_fd, &info, sizeof(info)) != sizeof(info))
+        return false;
+    sigprocmask(SIG_UNBLOCK, end_signals(&set), NULL);
+    return true;
+}
+
+/* Checks now and after each event until the deadline. A signal that is not held never gets here. */
 static int wait_loop(struct xb_device *d, unsigned timeout_ms, check_fn *check, struct err *e)
 {
     const uint64_t deadline = clock_now_ns() + timeout_ms * CLOCK_NS_PER_MS;
+    sigset_t set;
+    _cleanup_close_ int signal_fd = signalfd(-1, end_signals(&set), SFD_CLOEXEC | SFD_NONBLOCK);
     for (;;) {
         int r = check(d, e);
         uint64_t now = clock_now_ns();
@@ -101,9 +131,11 @@ static int wait_loop(struct xb_device *d, unsigned timeout_ms, check_fn *check, 
             return r;
         if (now >= deadline)
             return -ETIMEDOUT;
-        struct pollfd p = {.fd = store_client_fd(d->store), .events = POLLIN};
-        if (poll(&p, 1, (int)((deadline - now) / CLOCK_NS_PER_MS) + 1) < 0 && errno != EINTR)
+        struct pollfd p[] = {{.fd = store_client_fd(d->store), .events = POLLIN}, {.fd = signal_fd, .events = POLLIN}};
+        if (poll(p, 2, (int)((deadline - now) / CLOCK_NS_PER_MS) + 1) < 0 && errno != EINTR)
             return err_set(e, -errno, "cannot wait for the store: %s", strerror(errno));
+        if (take_signal(signal_fd))
+            return err_set(e, -EINTR, "interrupted");
         r = drain_events(d->store);
         if (r < 0)
             return err_set(e, r, "the store went away (%s): is domzerod running?", strerror(-r));

@@ -17,11 +17,15 @@
 #define VBD_READY_MS 10000 /* an image is opened in far less; then something is wrong */
 #define VBD_CLOSE_MS 10000 /* as xl's */
 
+/* From now on SIGINT, SIGTERM and SIGHUP end the next wait below by -EINTR, so that what was begun can be undone; a
+ * second one ends the program. */
+void vbd_hold_signals(void);
+
 /* The backend's end of disk `devid` of domain `front`, served by domain 0. */
 void vbd_init(struct xb_device *d, struct store_client *store, uint16_t front, uint32_t devid);
 /* Makes both directories in state 1: -EEXIST where they are there. */
 int vbd_make(struct xb_device *d, const struct vmcfg_disk *disk, struct err *e);
-/* Waits until the backend has taken it: 0; -EIO with the backend's reason; -ETIMEDOUT. */
+/* Waits until the backend has taken it: 0; -EIO with the backend's reason; -ETIMEDOUT; -EINTR. */
 int vbd_wait_ready(struct xb_device *d, unsigned timeout_ms, struct err *e);
 /* `guest_lives`: the domain has a process that may hold it. Harmless where it is closed or gone. */
 int vbd_ask_close(struct xb_device *d, bool guest_lives, struct err *e);

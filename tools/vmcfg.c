@@ -10,6 +10,8 @@
 #include <libxl.h>
 #include <libxlutil.h>
 
+#include "base/parse.h"
+
 #define KEY_SIZE 64 /* of a key in a sentence; a longer one is cut, and unknown either way */
 
 /* One reading of one text. `report` collects what libxlutil has to say. */
@@ -28,8 +30,13 @@ int vmcfg_name_check(const char *name, struct err *e)
     if (n == 0 || n > VMCFG_NAME_MAX || strspn(name, allowed) != n)
         return err_set(e, -EINVAL, "\"%.80s\" cannot be a domain's name: 1 to %u of A-Z a-z 0-9 _ . - can", name,
                        VMCFG_NAME_MAX);
-    if (strspn(name, "0123456789") == n)
+    uint64_t number;
+    if (parse_u64(name, 0, UINT64_MAX, &number) != -EINVAL)
         return err_set(e, -EINVAL, "\"%s\" cannot be a domain's name: a number is taken for a domid; add a letter",
+                       name);
+    if (name[0] == '-' || name[0] == '.')
+        return err_set(e, -EINVAL,
+                       "\"%s\" cannot be a domain's name: it begins like an option or a path; begin with a letter",
                        name);
     if (!strcmp(name, "Domain-0"))
         return err_set(e, -EINVAL, "\"Domain-0\" is dom0's name: take another");
@@ -233,12 +240,16 @@ int vmcfg_read_text(const char *text, size_t length, const char *name, const cha
 
 int vmcfg_read_file(const char *path, struct vmcfg *out, struct err *e)
 {
-    _cleanup_free_ char *text = malloc(VMCFG_BYTES_MAX + 1), *real = realpath(path, NULL);
-    _cleanup_close_ int fd = real ? open(real, O_RDONLY | O_CLOEXEC) : -1;
+    _cleanup_free_ char *text = malloc(VMCFG_BYTES_MAX + 1), *base = NULL;
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
     if (!text)
         return err_set(e, -ENOMEM, "%s: no memory", path);
-    if (fd < 0)
+    if (fd < 0 || fstat(fd, &st) < 0)
         return err_set(e, -errno, "%s cannot be opened: %s", path, strerror(errno));
+    base = S_ISREG(st.st_mode) ? realpath(path, NULL) : getcwd(NULL, 0); /* a pipe lies nowhere */
+    if (!base)
+        return err_set(e, -errno, "%s: its directory has no name: %s", path, strerror(errno));
     size_t length = 0;
     ssize_t n;
     while (length <= VMCFG_BYTES_MAX && (n = read(fd, text + length, VMCFG_BYTES_MAX + 1 - length)) != 0) {
@@ -246,5 +257,5 @@ int vmcfg_read_file(const char *path, struct vmcfg *out, struct err *e)
             return err_set(e, -errno, "%s cannot be read: %s", path, strerror(errno));
         length += (size_t)n;
     }
-    return vmcfg_read_text(text, length, path, dirname(real), out, e);
+    return vmcfg_read_text(text, length, path, S_ISREG(st.st_mode) ? dirname(base) : base, out, e);
 }

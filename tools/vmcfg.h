@@ -49,7 +49,7 @@ int vmcfg_disk_parse(const char *const *specs, unsigned count, const char *base_
 int vmcfg_disk_option(struct vmcfg_disk *disk, const char *option, struct err *e);
 /* True where `text` begins with the name of an option of ours and '='. */
 bool vmcfg_is_disk_option(const char *text);
-/* 0 where it can be a domain's name: [A-Za-z0-9_.-], not only digits (those are domids). */
+/* 0 where it can be a domain's name: [A-Za-z0-9_.-], begins with no . or -, is no number (those are domids). */
 int vmcfg_name_check(const char *name, struct err *e);
 
 /* The nearest key that xl or we know, for a key that nobody knows; *known: it is one. */

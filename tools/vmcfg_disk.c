@@ -173,8 +173,7 @@ static int disk_take(const libxl_device_disk *d, const char *base_dir, struct vm
                                          .online = true}};
     struct keys_blk_config *k = &disk.config;
     if (strlen(d->vdev) >= sizeof(disk.vdev) || keys_blk_devid(d->vdev, &disk.devid))
-        return err_set(e, -EINVAL, "\"%.40s\" is no virtual device; xvda to xvdp with an optional partition number are",
-                       d->vdev);
+        return err_set(e, -EINVAL, "\"%.40s\" is no virtual device: name one such as xvda, xvdb1, sda or hda", d->vdev);
     strcpy(disk.vdev, d->vdev);
     strcpy(k->format, format_name(d->format));
     bool absolute = d->pdev_path[0] == '/';

@@ -83,7 +83,6 @@ int statsock_new(struct loop *loop, const char *path, const struct blkback *back
     int fd = unixsock_listen(path, SOCK_SEQPACKET, 0600, e);
     if (fd < 0)
         return fd;
-    unixsock_refuse_fds(fd);
     struct statsock *s = calloc(1, sizeof(*s));
     int rc = s ? loop_add(loop, &s->listener, fd, EPOLLIN, listener_ready) : -ENOMEM;
     if (rc) {
