@@ -5,10 +5,8 @@
  *   build/domzero exec hello -- build/examples/05-copy-into-disk --bytes 64M --seed 1 xvda    seeded data, no file
  *   build/examples/05-copy-into-disk --make source.bin --bytes 64M --seed 1                   the same data as a file
  *
- * The domain is that of examples/hello.cfg. Its last line, or the file that --report names, is JSON: seconds, requests
- * a second, percentiles of a request's latency, notifications a request. What to look at: 32 requests in flight, the
- * whole ring, from buffers of the pool, so nothing is copied; one wait publishes all that was submitted before it.
- */
+ * The domain is that of examples/hello.cfg; the result is JSON. What to look at: 32 requests in flight, the whole ring,
+ * from buffers of the pool, so nothing is copied; one wait publishes all that was submitted before it. */
 #include <domzero/domzero.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -22,10 +20,9 @@
 
 static struct dz_vbd *disk;
 static struct dz_vbd_info info;
-static uint32_t piece_bytes, depth;
 static struct source source = {.fd = -1};
-static uint32_t *crc;      /* of each request's data */
-static double *latency_us; /* of each request, as they finish */
+static uint32_t piece_bytes, depth, *crc; /* crc: of each request's data */
+static double *latency_us;                /* of each request, as they finish */
 
 static double now_us(void)
 {
@@ -37,9 +34,7 @@ static double now_us(void)
 static void request_submit(struct dz_io *io, enum dz_op op, uint64_t index)
 {
     uint64_t at = index * piece_bytes, left = source.bytes - at;
-    io->op = op;
-    io->offset_bytes = at;
-    io->length_bytes = piece_bytes;
+    io->op = op, io->offset_bytes = at, io->length_bytes = piece_bytes;
     if (left < piece_bytes) /* the last: whole sectors */
         io->length_bytes = (uint32_t)((left + info.sector_bytes - 1) / info.sector_bytes * info.sector_bytes);
     if (op == DZ_WRITE) {
