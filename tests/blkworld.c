@@ -26,12 +26,12 @@
 #include "store/server.h"
 #include "tests/blkworld.h"
 
-static uint64_t patience_end(void)
+uint64_t blkworld_patience_end(void)
 {
     return clock_now_ns() + BLKWORLD_PATIENCE_MS * CLOCK_NS_PER_MS;
 }
 
-static void nap(uint64_t end_ns, const char *what)
+void blkworld_nap(uint64_t end_ns, const char *what)
 {
     if (clock_now_ns() > end_ns)
         fail_msg("waited too long for %s", what);
@@ -64,8 +64,6 @@ static int servers_main(const char *dir, int ready, int stop)
     return 0;
 }
 
-static int guest_main(const char *domain_dir, int ready);
-
 static int role_main(const char *dir, const char *poll, int ready, int stop)
 {
     const struct role_options o = {.run_dir = dir, .poll = poll, .ready_fd = ready, .stop_fd = stop};
@@ -81,7 +79,7 @@ void blkworld_child(int argc, char **argv)
     if (!strcmp(argv[1], "servers"))
         exit(servers_main(argv[4], ready, stop));
     if (!strcmp(argv[1], "guest"))
-        exit(guest_main(argv[4], ready));
+        exit(blkguest_main(argv[4], ready));
     if (!strcmp(argv[1], "role"))
         exit(role_main(argv[4], argc > 5 ? argv[5] : NULL, ready, stop));
 }
@@ -237,7 +235,7 @@ void blkworld_image(struct blkworld *w, const char *name, uint64_t bytes, unsign
     close(fd);
 }
 
-static void store_ok(int rc)
+void blkworld_store_ok(int rc)
 {
     if (rc)
         fail_msg("store: %s", strerror(-rc));
@@ -253,29 +251,29 @@ void blkworld_attach(struct blkworld *w, uint16_t domid, uint32_t devid, struct 
         strcpy(config->format, "raw");
     xb_device_init(&f, w->store, XB_FRONT, "vbd", domid, 0, devid);
     xb_device_init(&b, w->store, XB_BACK, "vbd", domid, 0, devid);
-    store_ok(store_tx_start(w->store, &tx));
-    store_ok(store_mkdir(w->store, tx, "%s", f.dir));
-    store_ok(store_set_owner_reader(w->store, tx, domid, 0, "%s", f.dir));
-    store_ok(store_mkdir(w->store, tx, "%s", b.dir));
-    store_ok(store_set_owner_reader(w->store, tx, 0, domid, "%s", b.dir));
-    store_ok(store_write(w->store, tx, b.dir, "%s/backend", f.dir));
-    store_ok(store_write(w->store, tx, "0", "%s/backend-id", f.dir));
-    store_ok(store_write(w->store, tx, "1", "%s/state", f.dir));
-    store_ok(store_write(w->store, tx, f.dir, "%s/frontend", b.dir));
-    store_ok(store_printf(w->store, tx, b.dir, "frontend-id", "%u", domid));
-    store_ok(store_write(w->store, tx, "1", "%s/state", b.dir));
+    blkworld_store_ok(store_tx_start(w->store, &tx));
+    blkworld_store_ok(store_mkdir(w->store, tx, "%s", f.dir));
+    blkworld_store_ok(store_set_owner_reader(w->store, tx, domid, 0, "%s", f.dir));
+    blkworld_store_ok(store_mkdir(w->store, tx, "%s", b.dir));
+    blkworld_store_ok(store_set_owner_reader(w->store, tx, 0, domid, "%s", b.dir));
+    blkworld_store_ok(store_write(w->store, tx, b.dir, "%s/backend", f.dir));
+    blkworld_store_ok(store_write(w->store, tx, "0", "%s/backend-id", f.dir));
+    blkworld_store_ok(store_write(w->store, tx, "1", "%s/state", f.dir));
+    blkworld_store_ok(store_write(w->store, tx, f.dir, "%s/frontend", b.dir));
+    blkworld_store_ok(store_printf(w->store, tx, b.dir, "frontend-id", "%u", domid));
+    blkworld_store_ok(store_write(w->store, tx, "1", "%s/state", b.dir));
     if (keys_blk_config_write(w->store, tx, b.dir, config, "xvda", &e))
         fail_msg("%s", e.text);
     int rc = store_tx_end(w->store, tx, false);
     if (rc == -EAGAIN) /* the role looked meanwhile */
         blkworld_attach(w, domid, devid, config);
-    store_ok(rc == -EAGAIN ? 0 : rc);
+    blkworld_store_ok(rc == -EAGAIN ? 0 : rc);
 }
 
 void blkworld_remove(struct blkworld *w, uint16_t domid, uint32_t devid)
 {
-    store_ok(store_rm(w->store, STORE_NO_TX, "/local/domain/0/backend/vbd/%u/%u", domid, devid));
-    store_ok(store_rm(w->store, STORE_NO_TX, "/local/domain/%u/device/vbd/%u", domid, devid));
+    blkworld_store_ok(store_rm(w->store, STORE_NO_TX, "/local/domain/0/backend/vbd/%u/%u", domid, devid));
+    blkworld_store_ok(store_rm(w->store, STORE_NO_TX, "/local/domain/%u/device/vbd/%u", domid, devid));
 }
 
 bool blkworld_back_is(struct blkworld *w, uint16_t domid, uint32_t devid, xb_state state)
@@ -288,8 +286,8 @@ bool blkworld_back_is(struct blkworld *w, uint16_t domid, uint32_t devid, xb_sta
 
 void blkworld_wait_back(struct blkworld *w, uint16_t domid, uint32_t devid, xb_state state)
 {
-    for (uint64_t end = patience_end(); !blkworld_back_is(w, domid, devid, state);)
-        nap(end, xb_state_name(state));
+    for (uint64_t end = blkworld_patience_end(); !blkworld_back_is(w, domid, devid, state);)
+        blkworld_nap(end, xb_state_name(state));
 }
 
 void blkworld_error(struct blkworld *w, uint16_t domid, uint32_t devid, char *out, size_t size)
@@ -333,9 +331,9 @@ static uint64_t stat_of(struct blkworld *w, uint16_t domid, uint32_t devid, cons
 
 uint64_t blkworld_stat(struct blkworld *w, uint16_t domid, uint32_t devid, const char *word, uint64_t at_least)
 {
-    uint64_t value, end = patience_end();
+    uint64_t value, end = blkworld_patience_end();
     while ((value = stat_of(w, domid, devid, word)) < at_least)
-        nap(end, word);
+        blkworld_nap(end, word);
     return value;
 }
 
@@ -360,260 +358,6 @@ uint32_t blkworld_held(struct blkworld *w, uint16_t domid)
 
 void blkworld_wait_held(struct blkworld *w, uint16_t domid, uint32_t count)
 {
-    for (uint64_t end = patience_end(); blkworld_held(w, domid) != count;)
-        nap(end, "memory to be given back");
-}
-
-/* ---- a guest ---- */
-
-static void guest_grants(struct blkguest *g, struct err *e)
-{
-    struct gnttab *t = platform_gnttab(g->platform);
-    for (unsigned i = 0; i < BLKWORLD_PAGES; i++)
-        if (gnttab_grant(t, 0, g->memory.base_gfn + BLKWORLD_DATA_PAGE + i, false, &g->gref[i], e))
-            fail_msg("%s", e->text);
-    for (unsigned i = 0; i < BLKWORLD_INDIRECT; i++) /* for reading: nobody has to write there */
-        if (gnttab_grant(t, 0, g->memory.base_gfn + BLKWORLD_RING_PAGES + i, true, &g->indirect_gref[i], e))
-            fail_msg("%s", e->text);
-}
-
-void blkguest_open(struct blkguest *g, const char *domain_dir, uint32_t devid)
-{
-    const struct platform_where where = {.domain_dir = domain_dir};
-    struct err e = {0};
-    *g = (struct blkguest){.channel = EVTCHN_NONE};
-    if (platform_open(NULL, &where, NULL, &g->platform, &e) || platform_store_open(g->platform, &g->store, &e) ||
-        platform_extent_alloc(g->platform, 0, BLKWORLD_DATA_PAGE + BLKWORLD_PAGES, false, &g->memory, &e))
-        fail_msg("%s", e.text);
-    g->data = g->memory.address + BLKWORLD_DATA_PAGE * PAGE_BYTES;
-    xb_device_init(&g->xb, g->store, XB_FRONT, "vbd", platform_domid(g->platform), 0, devid);
-    g->xb.state = XenbusStateInitialising;
-    guest_grants(g, &e);
-}
-
-void blkguest_switch(struct blkguest *g, xb_state to)
-{
-    store_ok(store_printf(g->store, STORE_NO_TX, g->xb.dir, "state", "%d", (int)to));
-    g->xb.state = to;
-}
-
-static void guest_wait_back(struct blkguest *g, xb_state state)
-{
-    for (uint64_t end = patience_end();;) {
-        assert_int_equal(xb_device_read_peer(&g->xb), 0);
-        if (g->xb.peer_state == state)
-            return;
-        nap(end, xb_state_name(state));
-    }
-}
-
-/* The ring's pages, granted, and side by side for the guest itself whether or not they are in its memory. */
-static void guest_ring_grant(struct blkguest *g)
-{
-    struct err e = {0};
-    struct gntmap_page page[BLKWORLD_RING_PAGES];
-    uint32_t count = 1u << g->order;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = g->scattered ? count - 1 - i : i;
-        page[i] = (struct gntmap_page){.address = g->memory.address + at * PAGE_BYTES};
-        if (!g->ring_gref[i] &&
-            gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn + at, false, &g->ring_gref[i], &e))
-            fail_msg("%s", e.text);
-    }
-    grant_window_close(&g->window);
-    if (grant_window_open(&g->window, page, count, &e))
-        fail_msg("%s", e.text);
-}
-
-void blkguest_offer(struct blkguest *g, const char *protocol)
-{
-    struct err e = {0};
-    struct keys_blk_front keys = {.ring_order = g->order, .ring_ref_count = 1u << g->order};
-    guest_wait_back(g, XenbusStateInitWait);
-    g->protocol = blk_protocol_find(protocol);
-    guest_ring_grant(g);
-    ring_front_init(&g->ring, g->window.address, g->window.bytes, g->protocol->slot_bytes);
-    if (platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e))
-        fail_msg("%s", e.text);
-    memcpy(keys.ring_ref, g->ring_gref, sizeof(keys.ring_ref));
-    keys.port = g->channel.port;
-    snprintf(keys.protocol, sizeof(keys.protocol), "%s", protocol ? protocol : "");
-    if (keys_blk_front_write(&g->xb, STORE_NO_TX, &keys, &e))
-        fail_msg("%s", e.text);
-    blkguest_switch(g, XenbusStateInitialised);
-}
-
-void blkguest_wait_connected(struct blkguest *g)
-{
-    struct err e = {0};
-    guest_wait_back(g, XenbusStateConnected);
-    if (keys_blk_disk_read(&g->xb, &g->disk, &e))
-        fail_msg("%s", e.text);
-    blkguest_switch(g, XenbusStateConnected);
-}
-
-void blkguest_connect(struct blkguest *g, const char *protocol)
-{
-    blkguest_offer(g, protocol);
-    blkguest_wait_connected(g);
-}
-
-void blkguest_ring_end(struct blkguest *g)
-{
-    for (unsigned i = 0; i < BLKWORLD_RING_PAGES && g->ring_gref[i]; i++) {
-        assert_int_equal(gnttab_end(platform_gnttab(g->platform), g->ring_gref[i]), 0);
-        g->ring_gref[i] = 0;
-    }
-    platform_evtchn_close(g->platform, &g->channel);
-}
-
-void blkguest_disconnect(struct blkguest *g)
-{
-    blkguest_switch(g, XenbusStateClosing);
-    guest_wait_back(g, XenbusStateClosing);
-    blkguest_switch(g, XenbusStateClosed);
-    guest_wait_back(g, XenbusStateClosed);
-    blkguest_ring_end(g); /* nothing of ours is mapped any more */
-}
-
-void blkguest_close(struct blkguest *g)
-{
-    grant_window_close(&g->window);
-    for (unsigned i = 0; i < BLKWORLD_PAGES; i++)
-        (void)gnttab_end(platform_gnttab(g->platform), g->gref[i]);
-    platform_extent_free(g->platform, &g->memory);
-    store_client_close(g->store);
-    platform_close(g->platform);
-}
-
-uint64_t blkguest_put_raw(struct blkguest *g, const struct blkreq *req)
-{
-    unsigned char slot[sizeof(union blkif_sring_entry)] = {0};
-    g->protocol->encode(req, slot);
-    ring_front_put(&g->ring, slot, g->protocol->request_bytes);
-    return req->id;
-}
-
-uint64_t blkguest_put(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
-                      unsigned first, unsigned last)
-{
-    struct blkreq req = {.id = ++g->next_id,
-                         .operation = operation,
-                         .operation_raw = operation,
-                         .sector = sector,
-                         .segment_count = (uint16_t)segments};
-    for (unsigned i = 0; i < segments; i++)
-        req.segment[i] = (struct blkreq_segment){g->gref[(page + i) % BLKWORLD_PAGES], (uint8_t)first, (uint8_t)last};
-    return blkguest_put_raw(g, &req);
-}
-
-struct blkif_request_segment *blkguest_indirect_page(struct blkguest *g)
-{
-    size_t page = BLKWORLD_RING_PAGES + g->indirect_next % BLKWORLD_INDIRECT;
-    return (void *)(g->memory.address + page * PAGE_BYTES);
-}
-
-uint64_t blkguest_put_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
-                               unsigned first, unsigned last)
-{
-    struct blkif_request_segment *s = blkguest_indirect_page(g);
-    struct blkreq req = {.id = ++g->next_id,
-                         .operation = operation,
-                         .sector = sector,
-                         .segment_count = (uint16_t)segments,
-                         .indirect_pages = 1,
-                         .indirect_gref = {g->indirect_gref[g->indirect_next++ % BLKWORLD_INDIRECT]}};
-    for (unsigned i = 0; i < segments; i++)
-        s[i] = (struct blkif_request_segment){
-            .gref = g->gref[(page + i) % BLKWORLD_PAGES], .first_sect = (uint8_t)first, .last_sect = (uint8_t)last};
-    return blkguest_put_raw(g, &req);
-}
-
-void blkguest_kick(struct blkguest *g)
-{
-    if (ring_front_push(&g->ring))
-        assert_int_equal(evtchn_notify(&g->channel), 0);
-}
-
-/* A guest that never ends: reads and writes with a full ring, and a flush now and then. */
-static void guest_load(struct blkguest *g)
-{
-    uint64_t id, sectors = g->disk.sectors;
-    for (uint64_t n = 0;; n++) {
-        while (ring_front_room(&g->ring)) {
-            if (g->next_id % 5 == 4) {
-                blkguest_put_indirect(g, g->next_id % 2, 0, 0, 1 + (unsigned)(g->next_id * 37 % 256), 0, 7);
-                continue;
-            }
-            uint8_t operation = g->next_id % 7 == 0 ? BLKIF_OP_FLUSH_DISKCACHE : g->next_id % 2;
-            unsigned segments = operation == BLKIF_OP_FLUSH_DISKCACHE ? 0 : 1 + (unsigned)(g->next_id % 11);
-            blkguest_put(g, operation, g->next_id * 88 % (sectors - 88), (unsigned)g->next_id % BLKWORLD_PAGES,
-                         segments, 0, 7);
-        }
-        blkguest_kick(g);
-        if (blkguest_take(g, &id) != BLKIF_RSP_OKAY)
-            return;
-    }
-}
-
-static int guest_main(const char *domain_dir, int ready)
-{
-    struct blkguest g;
-    blkguest_open(&g, domain_dir, BLKWORLD_DEVID);
-    blkguest_switch(&g, XenbusStateInitialising);
-    blkguest_connect(&g, NULL);
-    if (write(ready, "r", 1) != 1)
-        return 1;
-    guest_load(&g);
-    return 1;
-}
-
-int16_t blkguest_take(struct blkguest *g, uint64_t *id)
-{
-    unsigned char slot[sizeof(union blkif_sring_entry)];
-    uint32_t waiting;
-    int16_t status;
-    uint8_t operation;
-    for (uint64_t end = patience_end();;) {
-        assert_int_equal(ring_front_pending(&g->ring, &waiting), 0);
-        if (waiting)
-            break;
-        if (ring_front_arm(&g->ring))
-            continue;
-        assert_true(clock_now_ns() < end);
-        assert_int_not_equal(evtchn_wait(&g->channel, BLKWORLD_PATIENCE_MS), -ETIMEDOUT);
-    }
-    ring_front_take(&g->ring, slot, g->protocol->response_bytes);
-    g->protocol->decode_response(slot, id, &operation, &status);
-    return status;
-}
-
-static int16_t kick_and_take(struct blkguest *g, uint64_t wanted)
-{
-    uint64_t id;
-    blkguest_kick(g);
-    int16_t status = blkguest_take(g, &id);
-    assert_int_equal(id, wanted);
-    return status;
-}
-
-int16_t blkguest_do(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
-                    unsigned first, unsigned last)
-{
-    return kick_and_take(g, blkguest_put(g, operation, sector, page, segments, first, last));
-}
-
-int16_t blkguest_do_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
-                             unsigned first, unsigned last)
-{
-    return kick_and_take(g, blkguest_put_indirect(g, operation, sector, page, segments, first, last));
-}
-
-void blkguest_check_served(struct blkguest *g, unsigned seed)
-{
-    unsigned char wanted[PAGE_BYTES];
-    memset(g->data, 0, PAGE_BYTES);
-    assert_int_equal(blkguest_do(g, BLKIF_OP_READ, 0, 0, 1, 0, 7), BLKIF_RSP_OKAY);
-    blkworld_pattern(wanted, 0, 8, seed);
-    assert_memory_equal(g->data, wanted, PAGE_BYTES);
+    for (uint64_t end = blkworld_patience_end(); blkworld_held(w, domid) != count;)
+        blkworld_nap(end, "memory to be given back");
 }

@@ -48,6 +48,14 @@ void blkworld_role_kill(struct blkworld *w);
 pid_t blkworld_spawn(const char *const *args, int *ready, int *stop);
 /* A process that is the domain, does I/O on BLKWORLD_DEVID with a full ring for ever, and is connected already. */
 pid_t blkworld_guest_process(const char *domain_dir);
+/* Its main; tests/blkguest.c. */
+int blkguest_main(const char *domain_dir, int ready);
+
+/* Waiting by looking again: an end of patience, and a short sleep that fails the test, naming `what`, behind that end.
+ */
+uint64_t blkworld_patience_end(void);
+void blkworld_nap(uint64_t end_ns, const char *what);
+void blkworld_store_ok(int rc);
 void blkworld_kill(pid_t pid); /* SIGKILL, and waits */
 
 uint16_t blkworld_domain(struct blkworld *w, const char *name, char *dir, size_t size);
