@@ -6,7 +6,8 @@
  * restarted is at once the first time, then after a pause that doubles up to SUPERVISOR_PAUSE_MAX_MS, and at once again
  * after it ran for SUPERVISOR_STEADY_MS. The end of any other role ends the daemon, with a line that names it.
  *
- * The run directory is one daemon's: `domzerod.pid` is locked for as long as it lives.
+ * The run directory is one daemon's: `domzerod.pid` is locked for as long as it or one of its roles lives. Where the
+ * supervisor was killed its roles end by themselves; the next one waits SUPERVISOR_STOP_MS for that.
  */
 #ifndef BACKEND_SUPERVISOR_H
 #define BACKEND_SUPERVISOR_H
