@@ -23,7 +23,7 @@ struct child {
     int stop_fd;
     uint64_t started_ns;
     unsigned pause_ms;
-    struct loop_source timer; /* runs while a restart waits */
+    struct loop_source timer; /* armed while a restart waits; made before, so that restarting needs no descriptor */
     struct supervisor *sup;
 };
 
@@ -60,6 +60,8 @@ static void child_exec(const struct child *c, int ready_fd, int stop_fd)
     snprintf(spin, sizeof(spin), "%u", o->role.spin_us);
     fcntl(ready_fd, F_SETFD, 0);
     fcntl(stop_fd, F_SETFD, 0);
+    if (c->sup->pid_file >= 0)
+        fcntl(c->sup->pid_file, F_SETFD, 0); /* the directory is claimed until the last role has left it */
     if (c->sup->log_fd >= 0)
         fcntl(c->sup->log_fd, F_SETFD, 0);
     execl(o->program, "domzerod", "--as-role", c->role->name, "--ready-fd", ready, "--stop-fd", stop,
@@ -139,16 +141,22 @@ static void supervisor_quit(struct supervisor *s, int result)
     loop_quit(&s->loop);
 }
 
+/* At once the first time, then after a pause that doubles. */
+static void child_restart_later(struct child *c)
+{
+    loop_timer_set(&c->timer, MAX(c->pause_ms, 1u), 0);
+    c->pause_ms = MIN(MAX(c->pause_ms * 2, SUPERVISOR_PAUSE_MIN_MS), SUPERVISOR_PAUSE_MAX_MS);
+}
+
 static void on_restart_timer(struct loop_source *source, uint32_t events)
 {
     (void)events;
     struct child *c = container_of(source, struct child, timer);
     loop_timer_ack(source);
-    loop_timer_remove(&c->sup->loop, source);
     int r = child_start(c, false);
-    if (r < 0) {
-        log_error("cannot restart role %s: %s", c->role->name, strerror(-r));
-        supervisor_quit(c->sup, 1);
+    if (r < 0) { /* out of descriptors or processes: of this user's, so who knows whose fault it is */
+        log_error("cannot restart role %s: %s; trying again", c->role->name, strerror(-r));
+        child_restart_later(c);
     } else {
         log_info("role %s restarted as pid %d", c->role->name, (int)c->pid);
     }
@@ -186,10 +194,7 @@ static void child_ended(struct child *c, int status)
         return;
     }
     c->pause_ms = steady ? 0 : c->pause_ms;
-    int r = loop_timer_add(&s->loop, &c->timer, c->pause_ms ? c->pause_ms : 1, 0, on_restart_timer);
-    c->pause_ms = MIN(MAX(c->pause_ms * 2, SUPERVISOR_PAUSE_MIN_MS), SUPERVISOR_PAUSE_MAX_MS);
-    if (r < 0)
-        supervisor_quit(s, 1);
+    child_restart_later(c);
 }
 
 static void reap(struct supervisor *s)
@@ -272,7 +277,9 @@ static int start_all(struct supervisor *s, struct err *e)
     for (unsigned i = 0; i < o->run_count; i++) {
         struct child *c = &s->child[s->child_count++];
         *c = (struct child){.role = o->run[i], .sup = s, .stop_fd = -1};
-        int r = child_start(c, true);
+        int r = loop_timer_add(&s->loop, &c->timer, 0, 0, on_restart_timer);
+        if (r == 0)
+            r = child_start(c, true);
         if (r < 0)
             return err_set(e, r, "role %s did not start; what it said stands above", c->role->name);
         if (strcmp(c->role->name, "store") == 0)
@@ -283,7 +290,40 @@ static int start_all(struct supervisor *s, struct err *e)
     return 0;
 }
 
-/* The directory is one daemon's: the locked descriptor of its pid file in s->pid_file. dom0's is made where missing. */
+/* The supervisor that lives, or 0: what holds the file are roles that one left behind. Its own lock is of the kind that
+ * no child inherits and that ends with the process, though nobody may have waited for that yet. */
+static pid_t pid_file_owner(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK ? lock.l_pid : 0;
+}
+
+/* Opens and locks it: 0, -EAGAIN (look again), or an error. */
+static int pid_file_lock(const char *path, const char *dir, int *out, struct err *e)
+{
+    struct stat ours, there;
+    _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return err_set(e, -errno, "cannot open %s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        pid_t pid = pid_file_owner(fd);
+        if (pid)
+            return err_set(e, -EBUSY, "a domzerod (pid %d) runs in %s already: stop it or choose another directory",
+                           pid, dir);
+        return err_set(e, -EAGAIN, "roles of a domzerod that was killed still run in %s: see its *.pid", dir);
+    }
+    if (fstat(fd, &ours) < 0 || stat(path, &there) < 0 || ours.st_ino != there.st_ino) /* its last owner removed it */
+        return err_set(e, -EAGAIN, "%s changes all the time", path);
+    struct flock own = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_SETLK, &own) < 0)
+        return err_set(e, -errno, "cannot lock %s: %s", path, strerror(errno));
+    *out = take_fd(&fd);
+    return 0;
+}
+
+/* The directory is one daemon's: the locked descriptor of its pid file in s->pid_file. dom0's is made where missing.
+ * The roles of a predecessor that was killed have some time to leave: as they go they remove their sockets, which must
+ * not be ours. */
 static int claim_dir(struct supervisor *s, struct err *e)
 {
     const char *dir = own_dir(s);
@@ -293,20 +333,14 @@ static int claim_dir(struct supervisor *s, struct err *e)
         return err_set(e, -ENOENT, "there is no domain in %s: name the dom/DOMID directory of one that lives", dir);
     char path[256];
     snprintf(path, sizeof(path), "%s/domzerod.pid", dir);
-    _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return err_set(e, -errno, "cannot open %s: %s", path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        char pid[16] = "?";
-        ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
-        if (n > 0)
-            pid[strcspn(pid, "\n")] = 0;
-        return err_set(e, -EBUSY, "a domzerod (pid %s) runs in %s already: stop it or choose another directory", pid,
-                       dir);
-    }
-    if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0) /* a short pwrite() sets no errno */
-        return err_set(e, -errno, "cannot write %s: %s", path, strerror(errno));
-    s->pid_file = take_fd(&fd);
+    uint64_t deadline_ns = clock_now_ns() + SUPERVISOR_STOP_MS * CLOCK_NS_PER_MS;
+    int r;
+    while ((r = pid_file_lock(path, dir, &s->pid_file, e)) == -EAGAIN && clock_now_ns() < deadline_ns)
+        poll(NULL, 0, 5);
+    if (r < 0)
+        return r;
+    if (ftruncate(s->pid_file, 0) < 0 || dprintf(s->pid_file, "%d\n", (int)getpid()) < 0)
+        return err_set(e, -errno, "cannot write %s: %s", path, strerror(errno)); /* a short pwrite() sets no errno */
     return 0;
 }
 

@@ -7,9 +7,10 @@
  * after it ran for SUPERVISOR_STEADY_MS. The end of any other role ends the daemon, with a line that names it.
  *
  * The directory (dom0's run directory, or the domain's of a driver domain) is one daemon's: `domzerod.pid` in it is
- * locked for as long as it lives. In the background it lets go of the terminal or pipe that it was started from once
- * all roles serve; from then on the log goes to `domzerod.log` there. A driver domain's daemon ends when its domain has
- * gone.
+ * locked for as long as it or one of its roles lives. Where the supervisor was killed its roles end by themselves; the
+ * next one waits SUPERVISOR_STOP_MS for that. In the background it lets go of the terminal or pipe that it was started
+ * from once all roles serve; from then on the log goes to `domzerod.log` there. A driver domain's daemon ends when its
+ * domain has gone.
  */
 #ifndef BACKEND_SUPERVISOR_H
 #define BACKEND_SUPERVISOR_H

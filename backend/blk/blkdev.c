@@ -250,8 +250,10 @@ void blkdev_retry(struct blkdev *d)
     if (!d->locked)
         return;
     d->locked = false;
-    /* Meanwhile the toolstack may have asked for its end: then there is nothing to take over. */
-    if (!xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateInitWait) || (!d->removed && step_take_over(d)))
+    if (d->removed)
+        return;
+    bool closing = !xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateInitWait); /* the toolstack gave it up */
+    if (closing || step_take_over(d))
         blkdev_react(d);
 }
 
@@ -304,7 +306,8 @@ static void queue_attached(struct blkdev *d)
     d->stats_looked_at = 0;
     if (d->removed)
         return;
-    int rc = xb_transaction(&d->xb, connected_body, d, &e);
+    bool closing = !xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateConnected); /* the toolstack was faster */
+    int rc = closing ? -ESTALE : xb_transaction(&d->xb, connected_body, d, &e);
     if (rc == -ESTALE)
         device_detach(d); /* and when it is detached the table is asked again */
     else if (rc)
