@@ -22,7 +22,7 @@ struct dma {
     const struct dma_host *host;
     unsigned char *arena;
     size_t arena_bytes;
-    int32_t buffer_index; /* -1: not registered */
+    int32_t buffer_index; /* or FRAME_DMA_* */
     struct idalloc slots;
     uint64_t bytes_copied, maps;
 };
@@ -46,6 +46,16 @@ static unsigned char *arena_new(size_t length_bytes)
     return p == MAP_FAILED ? NULL : p;
 }
 
+/* Its registered buffer, -1 where it has none. */
+static int32_t arena_buffer(struct dma *d)
+{
+    if (d->buffer_index == FRAME_DMA_NONE) {
+        int32_t index = d->host->buffer_register(d->host->ctx, d->arena, d->arena_bytes);
+        d->buffer_index = index == -EBUSY ? FRAME_DMA_NONE : index < 0 ? FRAME_DMA_REFUSED : index;
+    }
+    return MAX(d->buffer_index, -1);
+}
+
 static int copy_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
 {
     struct dma *d = calloc(1, sizeof(*d));
@@ -53,7 +63,7 @@ static int copy_setup(const struct dma_setup *setup, struct dma **out, struct er
         return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
     d->map = setup->map;
     d->host = setup->host;
-    d->buffer_index = -1;
+    d->buffer_index = FRAME_DMA_NONE;
     d->arena_bytes = setup->requests_max * SLOT_BYTES;
     d->arena = arena_new(d->arena_bytes);
     if (!d->arena || idalloc_init(&d->slots, setup->requests_max) < 0) {
@@ -62,8 +72,7 @@ static int copy_setup(const struct dma_setup *setup, struct dma **out, struct er
         return err_set(e, -ENOMEM, "no memory for a bounce buffer of %zu KiB for %u requests; use a smaller ring",
                        wanted_bytes / 1024, setup->requests_max);
     }
-    int32_t index = d->host->buffer_register(d->host->ctx, d->arena, d->arena_bytes);
-    d->buffer_index = index < 0 ? -1 : index;
+    (void)arena_buffer(d);
     *out = d;
     return 0;
 }
@@ -98,7 +107,7 @@ static int copy_get(struct dma *d, const struct dma_segment *segments, unsigned 
     io->to_guest = to_guest;
     io->segment_count = count;
     io->vec_count = 1;
-    io->vec[0] = (struct dma_vec){.address = slot_address(d, io->slot), .buffer_index = d->buffer_index};
+    io->vec[0] = (struct dma_vec){.address = slot_address(d, io->slot), .buffer_index = arena_buffer(d)};
     for (unsigned i = 0; i < count; i++) {
         assert(span_fits(segments[i].offset_bytes, segments[i].length_bytes, PAGE_BYTES));
         io->segment[i] = segments[i];
