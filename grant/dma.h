@@ -67,7 +67,8 @@ void dma_io_init(struct dma_io *io, void *arrays, unsigned segments_max);
  * buffers of its extents, so all devices over one frame table name one and the same dma_host, which outlives them. */
 struct dma_host {
     void *ctx;
-    /* Registers memory with the ring: its buffer index, or -errno (then plain vectors are used). */
+    /* Registers memory with the ring: its buffer index, or -errno (then plain vectors are used); -EBUSY: not now, ask
+     * again at the next use. */
     int32_t (*buffer_register)(void *ctx, void *address, size_t length_bytes);
     void (*buffer_unregister)(void *ctx, int32_t index);
 };

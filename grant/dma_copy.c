@@ -29,7 +29,7 @@ struct dma {
     struct gntmap *map;
     const struct dma_host *host;
     struct arena small, large;
-    int32_t buffer_index; /* of the small one; -1: not registered */
+    int32_t buffer_index; /* of the small one; or FRAME_DMA_* */
     uint64_t bytes_copied, maps;
 };
 
@@ -66,6 +66,16 @@ static void copy_teardown(struct dma *d)
     free(d);
 }
 
+/* The small arena's registered buffer, -1 where it has none. */
+static int32_t arena_buffer(struct dma *d)
+{
+    if (d->buffer_index == FRAME_DMA_NONE) {
+        int32_t index = d->host->buffer_register(d->host->ctx, d->small.address, d->small.bytes);
+        d->buffer_index = index == -EBUSY ? FRAME_DMA_NONE : index < 0 ? FRAME_DMA_REFUSED : index;
+    }
+    return MAX(d->buffer_index, -1);
+}
+
 static int copy_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
 {
     struct dma *d = calloc(1, sizeof(*d));
@@ -73,7 +83,7 @@ static int copy_setup(const struct dma_setup *setup, struct dma **out, struct er
         return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
     d->map = setup->map;
     d->host = setup->host;
-    d->buffer_index = -1;
+    d->buffer_index = FRAME_DMA_NONE;
     if (arena_init(&d->small, setup->requests_max, DMA_SEGMENTS_SMALL) < 0 ||
         arena_init(&d->large, setup->large_max, DMA_SEGMENTS_MAX) < 0) {
         size_t wanted_bytes = d->small.bytes + d->large.bytes;
@@ -81,8 +91,7 @@ static int copy_setup(const struct dma_setup *setup, struct dma **out, struct er
         return err_set(e, -ENOMEM, "no memory for a bounce buffer of %zu KiB for %u requests; use a smaller ring",
                        wanted_bytes / 1024, setup->requests_max);
     }
-    int32_t index = d->host->buffer_register(d->host->ctx, d->small.address, d->small.bytes);
-    d->buffer_index = index < 0 ? -1 : index;
+    (void)arena_buffer(d);
     *out = d;
     return 0;
 }
@@ -124,7 +133,7 @@ static int copy_get(struct dma *d, const struct dma_segment *segments, unsigned 
     io->slot = (uint32_t)slot;
     io->vec_count = 1;
     io->vec[0] = (struct dma_vec){.address = slot_address(arena, io->slot),
-                                  .buffer_index = arena == &d->small ? d->buffer_index : -1};
+                                  .buffer_index = arena == &d->small ? arena_buffer(d) : -1};
     for (unsigned i = 0; i < count; i++) {
         assert(span_fits(segments[i].offset_bytes, segments[i].length_bytes, PAGE_BYTES));
         io->segment[i] = segments[i];

@@ -41,7 +41,7 @@ static int32_t extent_buffer(const struct dma *d, struct frame_extent *x)
 {
     if (x->dma_index == FRAME_DMA_NONE) {
         int32_t index = d->host->buffer_register(d->host->ctx, x->address, extent_bytes(x));
-        x->dma_index = index < 0 ? FRAME_DMA_REFUSED : index;
+        x->dma_index = index == -EBUSY ? FRAME_DMA_NONE : index < 0 ? FRAME_DMA_REFUSED : index;
     }
     return x->dma_index < 0 ? -1 : x->dma_index;
 }

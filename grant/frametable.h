@@ -21,7 +21,7 @@
 
 #include "base/err.h"
 
-#define FRAME_DMA_NONE    (-1) /* not asked yet */
+#define FRAME_DMA_NONE    (-1) /* not asked yet, or it was not the time */
 #define FRAME_DMA_REFUSED (-2) /* asked and refused: not asked again while the extent lives */
 
 struct frame_extent {

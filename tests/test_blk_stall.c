@@ -10,7 +10,9 @@
 #include <cmocka.h>
 
 #include <signal.h>
+#include <sys/mman.h>
 
+#include "backend/blk/uring.h"
 #include "tests/blk_scene.h"
 
 #define EXTENTS 176 /* 16 requests of 11 segments; a domain may have 256 */
@@ -54,11 +56,39 @@ static void test_memory_given_back_in_one_go_is_let_go_of(void **state)
     scene_stop(&s);
 }
 
+/* Registering what guests bring is bounded in time, whatever the machine's speed; what was put off is done later. */
+static void test_registering_has_its_share_of_time_and_no_more(void **state)
+{
+    struct uring u;
+    const size_t length = 1u << 20;
+    int32_t index = 0;
+    (void)state;
+    assert_int_equal(uring_init(&u, NULL), 0);
+    for (unsigned i = 0; index >= 0; i++) {
+        assert_in_range(i, 0, 1000000);
+        void *fresh = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        index = u.host.buffer_register(u.host.ctx, fresh, length);
+        if (index >= 0)
+            u.host.buffer_unregister(u.host.ctx, index);
+        munmap(fresh, length);
+    }
+    assert_int_equal(index, -EBUSY);
+    static unsigned char page[PAGE_BYTES];
+    for (unsigned i = 0; (index = u.host.buffer_register(u.host.ctx, page, sizeof(page))) == -EBUSY; i++) {
+        assert_in_range(i, 0, BLKWORLD_PATIENCE_MS);
+        usleep(1000);
+    }
+    assert_true(index >= 0);
+    u.host.buffer_unregister(u.host.ctx, index);
+    uring_deinit(&u);
+}
+
 int main(int argc, char **argv)
 {
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_given_back_in_one_go_is_let_go_of),
+        cmocka_unit_test(test_registering_has_its_share_of_time_and_no_more),
     };
     return cmocka_run_group_tests_name("blk_stall", tests, NULL, NULL);
 }

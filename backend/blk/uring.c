@@ -6,17 +6,31 @@
 #include <string.h>
 #include <sys/uio.h>
 
+/* Whether it is time to register again; *now_ns is the time. */
+static bool register_may(struct uring *u, uint64_t *now_ns)
+{
+    *now_ns = clock_now_ns();
+    int64_t earned_ns = (int64_t)((*now_ns - u->register_seen_ns) / URING_REGISTER_SHARE);
+    u->register_credit_ns = MIN(u->register_credit_ns + earned_ns, (int64_t)URING_REGISTER_SAVED_NS);
+    u->register_seen_ns = *now_ns;
+    return u->register_credit_ns > 0;
+}
+
 static int32_t buffer_register(void *ctx, void *address, size_t length_bytes)
 {
     struct uring *u = ctx;
+    uint64_t begin_ns;
     if (length_bytes > URING_BUFFER_BYTES_MAX)
         return -E2BIG;
+    if (!register_may(u, &begin_ns))
+        return -EBUSY;
     int64_t index = idalloc_get(&u->buffers);
     if (index < 0)
         return (int32_t)index;
     struct iovec iov = {address, length_bytes};
     __u64 tag = 0;
     int r = io_uring_register_buffers_update_tag(&u->ring, (unsigned)index, &iov, &tag, 1);
+    u->register_credit_ns -= (int64_t)(clock_now_ns() - begin_ns);
     if (r == 1)
         return (int32_t)index;
     idalloc_put(&u->buffers, (uint32_t)index);
