@@ -179,6 +179,8 @@ int main(int argc, char **argv)
     const char *unknown = roles_select(&o.sup, o.role_list);
     if (unknown)
         return usage_error("no role '%s': there are hypervisor, store, blk", unknown);
+    if (o.sup.role.domain_dir && (o.sup.run_count > 1 || strcmp(o.sup.run[0]->name, "blk") != 0))
+        return usage_error("%s", "a driver domain has the role blk and no other: add --role blk");
     static char program[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
     if (n < 0) {
