@@ -135,7 +135,7 @@ static void test_lesson_266_readonly_holds_against_mmap_mprotect_proc_and_holes(
     char *own = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_true(own != MAP_FAILED);
     assert_int_equal(hvclient_extent_map(f->dom0, a, x.base_gfn, &y, &fd0, NULL), -ENOENT); /* not sealed yet */
-    assert_int_equal(hvclient_extent_seal(guest, x.id, -1, NULL), -EPERM);                  /* saying so is not enough */
+    assert_int_equal(hvclient_extent_seal(guest, x.id, -1, NULL), -EPERM); /* saying so is not enough */
     assert_int_equal(hvclient_extent_map(f->dom0, a, x.base_gfn, &y, &fd0, NULL), -ENOENT);
     assert_int_equal(hvclient_extent_seal(guest, x.id, fd, NULL), 0);
     assert_int_equal(hvclient_extent_map(f->dom0, a, x.base_gfn, &y, &fd0, NULL), 0);
