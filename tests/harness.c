@@ -202,6 +202,26 @@ void world_await(bool (*condition)(void *ctx), void *ctx, const char *what)
     }
 }
 
+struct role_killed {
+    const struct world *world;
+    pid_t pid;
+};
+
+static bool blk_is_another(void *ctx)
+{
+    const struct role_killed *killed = ctx;
+    pid_t now = world_role(killed->world, "blk");
+    return now && now != killed->pid;
+}
+
+void world_kill_blk(const struct world *w)
+{
+    struct role_killed killed = {w, world_role(w, "blk")};
+    assert_true(killed.pid > 0);
+    assert_int_equal(kill(killed.pid, SIGKILL), 0);
+    world_await(blk_is_another, &killed, "the supervisor restarts blk");
+}
+
 pid_t world_spawn(const struct world *w, unsigned domid, int (*guest)(const char *domain_dir, void *arg), void *arg)
 {
     char dir[128];

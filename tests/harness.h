@@ -48,6 +48,8 @@ unsigned world_guest(const struct world *w, const char *name, const char *image,
 
 /* The pid of a role's process now. */
 pid_t world_role(const struct world *w, const char *role);
+/* kill -9 of the blk role; returns when the supervisor has started another. */
+void world_kill_blk(const struct world *w);
 /* Waits until `condition(ctx)`; fails the test naming `what` after WORLD_PATIENCE_MS. */
 void world_await(bool (*condition)(void *ctx), void *ctx, const char *what);
 

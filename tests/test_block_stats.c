@@ -196,12 +196,6 @@ static void test_a_guest_that_comes_back_goes_on_counting(void **state)
     guest_end(&v, "back");
 }
 
-static bool blk_is_another(void *ctx)
-{
-    pid_t now = world_role(&world, "blk");
-    return now && now != *(pid_t *)ctx;
-}
-
 static bool counts_from_zero(void *ctx)
 {
     struct stats_blk_reply r;
@@ -213,13 +207,11 @@ static void test_a_role_that_is_started_again_serves_its_numbers_again(void **st
 {
     struct guest v;
     struct stats_blk_reply before, after;
-    pid_t blk = world_role(&world, "blk");
     (void)state;
     guest_start(&v, "lives", NULL);
     request(&v, BLKIF_OP_READ, 1, 0, 7);
     stats(&v, &before);
-    kill(blk, SIGKILL);
-    world_await(blk_is_another, &blk, "the supervisor restarts blk");
+    world_kill_blk(&world);
     world_await(counts_from_zero, &v, "the new role's numbers");
     stats(&v, &after);
     assert_true(after.since_ns > before.now_ns);

@@ -443,12 +443,6 @@ static int guest_write_verify(const char *domain_dir, void *arg)
     return 0;
 }
 
-static bool blk_is_another(void *ctx)
-{
-    pid_t now = world_role(&world, "blk");
-    return now && now != *(pid_t *)ctx;
-}
-
 static void test_a_killed_backend_comes_back_and_no_byte_is_wrong(void **state)
 {
     (void)state;
@@ -462,10 +456,7 @@ static void test_a_killed_backend_comes_back_and_no_byte_is_wrong(void **state)
     assert_int_equal(read(go[0], &byte, 1), 1);
     for (int round = 0; round < 4; round++) {
         poll(NULL, 0, 200);
-        pid_t blk = world_role(&world, "blk");
-        assert_true(blk > 0);
-        kill(blk, SIGKILL);
-        world_await(blk_is_another, &blk, "the supervisor restarts blk");
+        world_kill_blk(&world);
         poll(NULL, 0, 300);
     }
     close(end[1]);

@@ -125,12 +125,6 @@ static void test_blocks_that_are_no_pages_and_more_than_the_pool_verify(void **s
     destroy();
 }
 
-static bool blk_is_another(void *ctx)
-{
-    pid_t now = world_role(&world, "blk");
-    return now && now != *(pid_t *)ctx;
-}
-
 static bool disk_is_connected(void *ctx)
 {
     return world_shell(&world, said, sizeof(said), "xenstore-read /local/domain/0/backend/vbd/%u/51712/state",
@@ -161,10 +155,7 @@ static void test_fio_verifies_while_the_backend_is_killed_twice(void **state)
     for (int round = 0; round < 2; round++) {
         poll(NULL, 0, 800);
         world_await(disk_is_connected, &domid, "the disk is connected");
-        pid_t blk = world_role(&world, "blk");
-        assert_true(blk > 0);
-        assert_int_equal(kill(blk, SIGKILL), 0);
-        world_await(blk_is_another, &blk, "the supervisor restarts blk");
+        world_kill_blk(&world);
         assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* it was in the middle */
     }
     int status = world_wait(pid);

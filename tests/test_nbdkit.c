@@ -187,12 +187,6 @@ static void test_a_read_only_disk_refuses_writes(void **state)
     nbdkit_stop(nbdkit);
 }
 
-static bool blk_is_another(void *ctx)
-{
-    pid_t now = world_role(&world, "blk");
-    return now && now != *(pid_t *)ctx;
-}
-
 static void test_a_copy_goes_on_over_the_backends_death(void **state)
 {
     NEEDS_NBDKIT();
@@ -210,10 +204,7 @@ static void test_a_copy_goes_on_over_the_backends_death(void **state)
     }
     for (int round = 0; round < 2; round++) {
         poll(NULL, 0, 200);
-        pid_t blk = world_role(&world, "blk");
-        assert_true(blk > 0);
-        assert_int_equal(kill(blk, SIGKILL), 0);
-        world_await(blk_is_another, &blk, "the supervisor restarts blk");
+        world_kill_blk(&world);
         assert_int_equal(waitpid(copy, NULL, WNOHANG), 0); /* it was in the middle */
     }
     assert_int_equal(world_wait(copy), 0);
