@@ -6,9 +6,9 @@
  * without cause.
  *
  * In the user world a direction is an eventfd that only its sender holds, watched (edge triggered) by an epoll instance
- * that only its receiver holds; the hypervisor role makes both with evtchn_direction_open(). A write makes the instance
- * readable, epoll_wait() makes it unreadable, the counter is never read. Nobody shares a file with its peer, so no
- * flag, no full counter and no lock of one side is in the other's reach:
+ * that only its receiver holds; the hypervisor role makes both, with a new instance for each receiver. A write makes
+ * the instance readable, epoll_wait() makes it unreadable, the counter is never read. Nobody shares a file with its
+ * peer, so no flag, no full counter and no lock of one side is in the other's reach:
  *   - one eventfd for both: a peer that clears O_NONBLOCK and fills the counter stops dom0 in write(2)
  *   - a pipe: the kernel holds its mutex while it copies to the peer's memory; a peer that reads into a page whose
  *     fault it never resolves (userfaultfd, FUSE) stops dom0 in write(2), O_NONBLOCK or not

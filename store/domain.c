@@ -48,12 +48,6 @@ void store_domain_put(struct store_domains *d, struct store_domain *domain)
     free(domain);
 }
 
-struct store_actor store_domain_actor(const struct store_domains *d, unsigned domid)
-{
-    const struct store_domain *domain = store_domain_find(d, domid);
-    return (struct store_actor){domid, domain ? domain->target : domid};
-}
-
 void store_domain_brake(struct store_domain *domain, uint64_t now_ns)
 {
     if (domain->domid == 0)

@@ -37,7 +37,6 @@ struct store_domain *store_domain_find(const struct store_domains *d, unsigned d
 struct store_domain *store_domain_get(struct store_domains *d, unsigned domid);        /* makes it; NULL: no memory */
 /* Frees the record where nothing is left to remember. */
 void store_domain_put(struct store_domains *d, struct store_domain *domain);
-struct store_actor store_domain_actor(const struct store_domains *d, unsigned domid);
 void store_domain_brake(struct store_domain *domain, uint64_t now_ns);
 
 #endif

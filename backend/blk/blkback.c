@@ -304,8 +304,3 @@ const struct blkdev *blkback_device_after(const struct blkback *b, bool all, uin
     }
     return best;
 }
-
-unsigned blkback_device_count(const struct blkback *b)
-{
-    return (unsigned)b->by_id.count;
-}

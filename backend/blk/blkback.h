@@ -30,6 +30,5 @@ void blkback_free(struct blkback *b);
 int blkback_result(const struct blkback *b, struct err *e);
 /* The device with the least (front_domid, devid) above these two, or of all: NULL where there is none. */
 const struct blkdev *blkback_device_after(const struct blkback *b, bool all, uint16_t front_domid, uint32_t devid);
-unsigned blkback_device_count(const struct blkback *b);
 
 #endif

@@ -271,7 +271,8 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
         .barrier = true,
         .discard = device_discards(d),
         .discard_granularity_bytes = granularity,
-        .discard_alignment_bytes = (uint32_t)((granularity - d->image->base_bytes % granularity) % granularity),
+        .discard_alignment_bytes =
+            granularity ? (uint32_t)((granularity - d->image->base_bytes % granularity) % granularity) : 0,
     };
     int rc = xb_device_confirm_peer(xb, tx, e); /* or the queue serves rings that were replaced meanwhile */
     if (!rc)

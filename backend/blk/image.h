@@ -41,7 +41,8 @@ struct image {
     /* Holes may be punched where map() says that a write would go, which is one extent for any span. Storage that
      * cannot after all answers -EOPNOTSUPP. */
     bool discard;
-    uint32_t discard_granularity_bytes; /* smaller or unaligned parts of a discard may be left as they are, or zeroed */
+    uint32_t discard_granularity_bytes; /* 0: a format without discards; smaller or unaligned parts of a discard may be
+                                           left as they are, or zeroed */
     bool direct_io;                     /* no page cache: completions need no other thread */
     int fd;                             /* the file; the format's own state sits behind this struct */
     uint64_t base_bytes;
