@@ -13,7 +13,7 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:exitcode=99}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=99:suppressions=$PWD/scripts/tsan.supp}
 wrap=()
-[[ $MODE == valgrind ]] && wrap=(valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=scripts/valgrind.supp)
+[[ $MODE == valgrind ]] && wrap=(valgrind -q --fair-sched=yes --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=scripts/valgrind.supp)
 passed=0 failed=0 skipped=0 broken=()
 start=$SECONDS
 [[ -z $MODE ]] && { scripts/layers.sh || { echo "layer table violated"; exit 1; }; }
