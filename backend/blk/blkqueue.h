@@ -47,6 +47,7 @@
 /* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores
  * with 32 in flight: 16 serve 4 % more than 64; where the guest sleeps they serve less. */
 #define BLKQUEUE_BUDGET_POLLED  16
+#define BLKQUEUE_AHEAD          2       /* slots that are fetched before their turn */
 #define BLKQUEUE_MISSES_MAX     64      /* more unknown references than any honest driver has in its life */
 #define BLKQUEUE_FALSE_ARMS_MAX 8       /* looks at a ring that says "work" and has none */
 #define BLKQUEUE_SPURIOUS_MAX   16      /* events in a row without one request … */
