@@ -5,14 +5,14 @@
  * the backend's directory, so that everything else in it is exactly Xen's.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, domzero/{offset,size,direct-io,dma}
+ *                                discard-enable, domzero/{offset,size,direct-io,dma,max-queues}
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
  *                                feature-barrier,
  *                                and where it discards feature-discard, discard-granularity, discard-alignment,
  *                                discard-secure (0)
- *   frontend → its dir           with state 3: ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol,
- *                                feature-persistent
+ *   frontend → its dir           with state 3: multi-queue-num-queues, ring-page-order, protocol, feature-persistent,
+ * and ring-ref | ring-ref<n> and event-channel: of one queue here, of several in queue-<N>/
  *
  * All sector counts are in 512-byte units whatever sector-size is.
  */
@@ -24,6 +24,8 @@
 
 #define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
+
+#define KEYS_BLK_QUEUES_MAX 16 /* what this project uses, at either end */
 
 #define KEYS_BLK_INDIRECT_MAX 4096u /* segments: 8 pages of 512 */
 
@@ -42,6 +44,7 @@ struct keys_blk_config {
     uint64_t offset_bytes; /* where the disk begins in the file */
     uint64_t size_bytes;   /* its size; 0: to the end of the file */
     char dma[16];          /* a row of grant/dma.h */
+    uint32_t max_queues;   /* to offer to the frontend, 1 … KEYS_BLK_QUEUES_MAX; 0: not said, the backend's default */
     bool online;           /* 0: the toolstack wants the device gone once it is closed */
 };
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);
@@ -49,17 +52,24 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
 int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
                           const struct keys_blk_config *config, const char *vdev, struct err *e);
 
-/* What the frontend offers to connect; hostile. */
-struct keys_blk_front {
-    uint32_t ring_order;
-    uint32_t ring_ref_count; /* 1 << ring_order */
-    uint32_t ring_ref[KEYS_BLK_RING_REFS_MAX];
+struct keys_blk_queue {
+    uint32_t ring_ref[KEYS_BLK_RING_REFS_MAX]; /* the first keys_blk_front.ring_ref_count; the others are 0 */
     uint32_t port;
+};
+
+/* What the frontend offers to connect; hostile. No page and no port occurs twice in what was read. */
+struct keys_blk_front {
+    uint32_t queue_count; /* 1 … KEYS_BLK_QUEUES_MAX; 1 is said by saying nothing */
+    uint32_t ring_order;
+    uint32_t ring_ref_count; /* of each queue: 1 << ring_order */
+    struct keys_blk_queue queue[KEYS_BLK_QUEUES_MAX];
     bool persistent;
     char protocol[32]; /* "" where absent */
 };
-/* `order_max`: what the backend offered. */
-int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, struct keys_blk_front *out, struct err *e);
+/* `order_max`, `queues_max`: what the backend offered. */
+int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, uint32_t queues_max,
+                        struct keys_blk_front *out, struct err *e);
+/* Leaves nothing of an earlier offer with more queues or pages. */
 int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struct keys_blk_front *keys, struct err *e);
 
 /* What the backend announces before it is connected … */
