@@ -46,7 +46,7 @@
 #define BLKQUEUE_BUDGET         64 /* requests a queue may start in one pass of all queues: unmeasured */
 /* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores
  * with 32 in flight: 16 serve 4 % more than 64; where the guest sleeps they serve less. */
-#define BLKQUEUE_BUDGET_POLLED  16
+#define BLKQUEUE_BUDGET_POLLED  32
 #define BLKQUEUE_AHEAD          2       /* slots that are fetched before their turn */
 #define BLKQUEUE_MISSES_MAX     64      /* more unknown references than any honest driver has in its life */
 #define BLKQUEUE_FALSE_ARMS_MAX 8       /* looks at a ring that says "work" and has none */
