@@ -197,7 +197,8 @@ static void slot_take(struct blkqueue *q, unsigned char *slot)
     ring_back_consume(&q->ring);
 }
 
-static void request_take(struct blkqueue *q)
+/* The sectors that it moves, 0 where it was refused. */
+static uint64_t request_take(struct blkqueue *q)
 {
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
     struct blkreq req;
@@ -205,12 +206,15 @@ static void request_take(struct blkqueue *q)
     int code = q->config.protocol->decode(slot, &q->config.limits, &req);
     if (code) {
         request_refuse(q, &req, code);
-    } else if (!request_may_begin(q, &req)) {
+        return 0;
+    }
+    if (request_may_begin(q, &req)) {
+        request_begin(q, &req);
+    } else {
         q->waiting = req;
         q->parked = true;
-    } else {
-        request_begin(q, &req);
     }
+    return req.sector_count;
 }
 
 void blkqueue_unpark(struct blkqueue *q)
@@ -241,10 +245,11 @@ unsigned blkqueue_take(struct blkqueue *q)
         return 0;
     }
     uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
-    for (; n < budget && !q->parked && !q->barrier; n++) {
+    const uint64_t sectors_max = (q->peer_polls ? BLKQUEUE_BYTES_POLLED : BLKQUEUE_BYTES) / SECTOR_BYTES;
+    for (uint64_t sectors = 0; n < budget && sectors < sectors_max && !q->parked && !q->barrier; n++) {
         if (n + BLKQUEUE_AHEAD < waiting)
             ring_back_prefetch(&q->ring, BLKQUEUE_AHEAD);
-        request_take(q);
+        sectors += request_take(q);
     }
     if (n) {
         blkcounter_add(&q->stats.requests, n);
