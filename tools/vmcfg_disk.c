@@ -70,12 +70,22 @@ static int option_max_queues(struct vmcfg_disk *disk, const char *option, const 
     return 0;
 }
 
+/* The formats that libxlutil has no word for. Which there are is the backend's to know. */
+static int option_image(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    size_t n = strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789");
+    if (n == 0 || value[n] || n >= sizeof(disk->config.format))
+        return err_set(e, -EINVAL, "%s: the name of an image format such as raw or null was expected", option);
+    strcpy(disk->config.format, value);
+    return 0;
+}
+
 static const struct option {
     const char *name;
     int (*set)(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e);
 } options[] = {
-    {"offset", option_offset},         {"size", option_size}, {"direct-io", option_direct_io}, {"dma", option_dma},
-    {"max-queues", option_max_queues},
+    {"offset", option_offset}, {"size", option_size},   {"direct-io", option_direct_io},
+    {"dma", option_dma},       {"image", option_image}, {"max-queues", option_max_queues},
 };
 
 static const struct option *option_find(const char *text)
