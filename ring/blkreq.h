@@ -76,7 +76,8 @@ struct blk_protocol {
     const char *name; /* value of the `protocol` key, XEN_IO_PROTO_ABI_* */
     uint32_t request_bytes, response_bytes, slot_bytes;
     uint32_t segments_offset; /* of the first segment in the slot of a request that carries its own */
-    /* `slot` is a private copy, of request_bytes of which blk_protocol_used_bytes() are defined. 0 or BLKREQ_E_*; out->id and out->operation_raw are set in any case.
+    /* `slot` is a private copy, of request_bytes of which blk_protocol_used_bytes() are defined. 0 or BLKREQ_E_*;
+     * out->id and out->operation_raw are set in any case.
      */
     int (*decode)(const void *slot, const struct blkreq_limits *limits, struct blkreq *out);
     void (*encode)(const struct blkreq *request, void *slot);
