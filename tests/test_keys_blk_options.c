@@ -68,7 +68,8 @@ static void test_block_sizes_are_512_or_4096_or_not_said(void **state)
 static void test_extensions_are_keys_of_their_own_at_both_ends(void **state)
 {
     struct fixture *f = fresh(state);
-    const struct keys_blk_front none = {.ring_ref_count = 1, .ring_ref = {10}, .port = 2};
+    const struct keys_blk_front none = {
+        .queue_count = 1, .ring_ref_count = 1, .queue = {{.ring_ref = {10}, .port = 2}}};
     const struct keys_blk_features plain = {.max_queues = 1};
     struct keys_blk_front front = none, front_out;
     struct keys_blk_features offer = plain, offer_out;
@@ -77,7 +78,7 @@ static void test_extensions_are_keys_of_their_own_at_both_ends(void **state)
     assert_int_equal(keys_blk_features_write(&f->back, STORE_NO_TX, &plain, NULL), 0);
     assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/domzero", f->front.dir), -ENOENT);
     assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/domzero", f->back.dir), -ENOENT);
-    assert_int_equal(keys_blk_front_read(&f->back, 0, &front_out, NULL), 0);
+    assert_int_equal(keys_blk_front_read(&f->back, 0, 1, &front_out, NULL), 0);
     assert_true(!front_out.fua && !front_out.write_zeroes);
     assert_int_equal(keys_blk_features_read(&f->front, &offer_out, NULL), 0);
     assert_true(!offer_out.fua && !offer_out.max_write_zeroes_sectors);
@@ -85,15 +86,15 @@ static void test_extensions_are_keys_of_their_own_at_both_ends(void **state)
     offer.max_write_zeroes_sectors = 65536;
     assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &front, NULL), 0);
     assert_int_equal(keys_blk_features_write(&f->back, STORE_NO_TX, &offer, NULL), 0);
-    assert_int_equal(keys_blk_front_read(&f->back, 0, &front_out, NULL), 0);
+    assert_int_equal(keys_blk_front_read(&f->back, 0, 1, &front_out, NULL), 0);
     assert_true(front_out.fua && front_out.write_zeroes);
     assert_int_equal(keys_blk_features_read(&f->front, &offer_out, NULL), 0);
     assert_true(offer_out.fua && offer_out.max_write_zeroes_sectors == 65536);
     assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &none, NULL), 0); /* an older one follows */
-    assert_int_equal(keys_blk_front_read(&f->back, 0, &front_out, NULL), 0);
+    assert_int_equal(keys_blk_front_read(&f->back, 0, 1, &front_out, NULL), 0);
     assert_true(!front_out.fua && !front_out.write_zeroes);
     put(f, f->front.dir, "domzero/feature-fua", "yes");
-    assert_int_equal(keys_blk_front_read(&f->back, 0, &front_out, NULL), -EINVAL);
+    assert_int_equal(keys_blk_front_read(&f->back, 0, 1, &front_out, NULL), -EINVAL);
     put(f, f->back.dir, "domzero/max-write-zeroes-sectors", "4294967296");
     assert_int_equal(keys_blk_features_read(&f->front, &offer_out, NULL), -ERANGE);
 }

@@ -134,7 +134,7 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
     *out = (struct blkqueue_config){
         .front_domid = d->xb.front_domid,
         .ring_pages = front->ring_ref_count,
-        .port = front->port,
+        .port = front->queue[0].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
         .image = image,
@@ -146,7 +146,7 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
                    .discard = device_discards(d),
                    .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
-    memcpy(out->ring_ref, front->ring_ref, sizeof(out->ring_ref));
+    memcpy(out->ring_ref, front->queue[0].ring_ref, sizeof(out->ring_ref));
 }
 
 static bool step_connect(struct blkdev *d)
@@ -154,7 +154,7 @@ static bool step_connect(struct blkdev *d)
     struct err e;
     struct keys_blk_front front;
     struct blkqueue_config config;
-    int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, &front, &e);
+    int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, 1, &front, &e);
     if (!rc) {
         queue_config(d, &front, &config);
         config.owner = d;
