@@ -136,7 +136,7 @@ void blkguest_close(struct blkguest *g)
 uint64_t blkguest_put_raw(struct blkguest *g, const struct blkreq *req)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)] = {0};
-    g->protocol->encode(req, slot);
+    blkreq_encode(g->protocol, req, slot);
     ring_front_put(&g->ring, slot, g->protocol->request_bytes);
     return req->id;
 }
@@ -231,7 +231,7 @@ int16_t blkguest_take(struct blkguest *g, uint64_t *id)
         assert_int_not_equal(evtchn_wait(&g->channel, BLKWORLD_PATIENCE_MS), -ETIMEDOUT);
     }
     ring_front_take(&g->ring, slot, g->protocol->response_bytes);
-    g->protocol->decode_response(slot, id, &operation, &status);
+    blkreq_decode_response(slot, id, &operation, &status);
     return status;
 }
 

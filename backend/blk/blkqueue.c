@@ -124,7 +124,7 @@ void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int
     if (q->broken)
         return;
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
-    q->config.protocol->encode_response(id, operation_raw, status, slot);
+    blkreq_encode_response(q->config.protocol, id, operation_raw, status, slot);
     ring_back_put(&q->ring, slot, q->config.protocol->response_bytes);
     if (list_empty(&q->dirty_link))
         list_append(&q->reactor->dirty, &q->dirty_link);
@@ -203,7 +203,7 @@ static uint64_t request_take(struct blkqueue *q)
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
     struct blkreq req;
     slot_take(q, slot);
-    int code = q->config.protocol->decode(slot, &q->config.limits, &req);
+    int code = blkreq_decode(q->config.protocol, slot, &q->config.limits, &req);
     if (code) {
         request_refuse(q, &req, code);
         return 0;
