@@ -29,7 +29,7 @@
 #define GRANT_DMA_H
 
 #include "base/err.h"
-#include "grant/gntmap.h"
+#include "grant/gntkeep.h"
 
 #define DMA_SEGMENTS_SMALL 11  /* of a request whose segments fit a ring slot */
 #define DMA_SEGMENTS_MAX   256 /* of an indirect one: 1 MiB */
@@ -75,6 +75,7 @@ struct dma_host {
 
 struct dma_setup {
     struct gntmap *map;          /* borrowed */
+    struct gntkeep *keep;        /* borrowed; NULL: nothing stays mapped between requests */
     struct frametable *frames;   /* borrowed */
     const struct dma_host *host; /* borrowed */
     unsigned requests_max;       /* gets of up to DMA_SEGMENTS_SMALL segments that may be outstanding */

@@ -27,6 +27,7 @@ struct arena {
 
 struct dma {
     struct gntmap *map;
+    struct gntkeep *keep;
     const struct dma_host *host;
     struct arena small, large;
     int32_t buffer_index; /* of the small one; or FRAME_DMA_* */
@@ -82,6 +83,7 @@ static int copy_setup(const struct dma_setup *setup, struct dma **out, struct er
     if (!d)
         return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
     d->map = setup->map;
+    d->keep = setup->keep;
     d->host = setup->host;
     d->buffer_index = FRAME_DMA_NONE;
     if (arena_init(&d->small, setup->requests_max, DMA_SEGMENTS_SMALL) < 0 ||
@@ -112,7 +114,7 @@ static int io_copy(struct dma *d, const struct dma_io *io)
     unsigned char *at = slot_address(io_arena(d, io), io->slot);
     for (unsigned i = 0; i < io->segment_count; i++) {
         const struct dma_segment *s = &io->segment[i];
-        int r = gntmap_copy(d->map, s->gref, s->offset_bytes, at, s->length_bytes, io->to_guest);
+        int r = gntmap_copy_keeping(d->map, d->keep, s->gref, s->offset_bytes, at, s->length_bytes, io->to_guest);
         if (r)
             return r;
         at += s->length_bytes;

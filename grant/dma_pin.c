@@ -17,6 +17,7 @@
 
 struct dma {
     struct gntmap *map;
+    struct gntkeep *keep;
     struct frametable *frames;
     const struct dma_host *host;
     uint64_t maps;
@@ -52,6 +53,7 @@ static int pin_setup(const struct dma_setup *setup, struct dma **out, struct err
     if (!d)
         return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
     d->map = setup->map;
+    d->keep = setup->keep;
     d->frames = setup->frames;
     d->host = setup->host;
     frametable_on_release(d->frames, extent_unregister, (void *)d->host);
@@ -68,35 +70,29 @@ static void io_append(struct dma_io *io, unsigned char *address, uint32_t length
         io->vec[io->vec_count++] = (struct dma_vec){address, length_bytes, buffer_index};
 }
 
-/* All or nothing. */
-static int pages_map(struct gntmap *map, const struct dma_segment *segments, unsigned count, bool write,
-                     struct gntmap_page *page)
+static void pages_unmap(struct dma *d, const struct dma_io *io, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++) {
-        int r = gntmap_map(map, segments[i].gref, write, &page[i]);
-        if (!r)
-            continue;
-        while (i-- > 0)
-            gntmap_unmap(map, &page[i]);
-        return r;
-    }
-    return 0;
+    while (count-- > 0)
+        gntmap_unmap(d->map, &io->page[count]);
 }
 
 static int pin_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io)
 {
     assert(count > 0 && count <= io->segments_max);
-    int r = pages_map(d->map, segments, count, to_guest, io->page);
-    if (r)
-        return r;
-    io->to_guest = to_guest;
-    io->segment_count = count;
     io->vec_count = 0;
     for (unsigned i = 0; i < count; i++) {
         const struct dma_segment *s = &segments[i];
+        struct gntmap_page *page = &io->page[i];
         assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
-        io_append(io, io->page[i].address + s->offset_bytes, s->length_bytes, extent_buffer(d, io->page[i].extent));
+        int r = gntmap_map_keeping(d->map, d->keep, s->gref, to_guest, page);
+        if (r) {
+            pages_unmap(d, io, i);
+            return r;
+        }
+        io_append(io, page->address + s->offset_bytes, s->length_bytes, extent_buffer(d, page->extent));
     }
+    io->to_guest = to_guest;
+    io->segment_count = count;
     d->maps += count;
     return 0;
 }
@@ -105,8 +101,7 @@ static int pin_get(struct dma *d, const struct dma_segment *segments, unsigned c
 static int pin_put(struct dma *d, struct dma_io *io, bool ok)
 {
     (void)ok;
-    for (unsigned i = io->segment_count; i-- > 0;)
-        gntmap_unmap(d->map, &io->page[i]);
+    pages_unmap(d, io, io->segment_count);
     io->segment_count = 0;
     return 0;
 }

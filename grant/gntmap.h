@@ -67,22 +67,33 @@ struct gntmap_page {
     struct frame_extent *extent;
 };
 
+struct gntkeep; /* gntkeep.h: keeps what is mapped for requests to come; NULL: nothing does */
+
 /* Maps and pins: 0, GRANT_E_*, or -errno. */
-int gntmap_map(struct gntmap *m, uint32_t gref, bool write, struct gntmap_page *out);
+int gntmap_map_keeping(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write, struct gntmap_page *out);
+static inline int gntmap_map(struct gntmap *m, uint32_t gref, bool write, struct gntmap_page *out)
+{
+    return gntmap_map_keeping(m, NULL, gref, write, out);
+}
 void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page);
 /* All or nothing: on failure none stays mapped and *failed (may be NULL) is the index that failed. */
 int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, bool write, struct gntmap_page *out,
                     unsigned *failed);
 /* map, memcpy, unmap; offset + length within the page; a zero length is ignored entirely. */
-int gntmap_copy(struct gntmap *m, uint32_t gref, uint32_t offset_bytes, void *local, uint32_t length_bytes,
-                bool to_guest);
+int gntmap_copy_keeping(struct gntmap *m, struct gntkeep *keep, uint32_t gref, uint32_t offset_bytes, void *local,
+                        uint32_t length_bytes, bool to_guest);
+static inline int gntmap_copy(struct gntmap *m, uint32_t gref, uint32_t offset_bytes, void *local,
+                              uint32_t length_bytes, bool to_guest)
+{
+    return gntmap_copy_keeping(m, NULL, gref, offset_bytes, local, length_bytes, to_guest);
+}
 
 /* The granter's process `instance` is gone. Its grant frames and extents without pins are given back at once; what is
  * mapped stays valid, and its page of the grant table too, until the unmap. New maps of either give GRANT_E_REVOKED
  * until then; afterwards a later instance may bring a new frame of the same index. Harmless when repeated. */
 void gntmap_instance_gone(struct gntmap *m, uint32_t instance);
 
-uint32_t gntmap_mapped(const struct gntmap *m); /* maps in force */
+uint32_t gntmap_mapped(const struct gntmap *m); /* maps in force, keeps' included; counts them: for tests and asserts */
 uint64_t gntmap_misses(const struct gntmap *m); /* failed lookups since the start */
 const char *grant_error_name(int code);         /* "readonly"; never NULL */
 const char *grant_error_text(int code);

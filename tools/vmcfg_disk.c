@@ -42,6 +42,15 @@ static int option_size(struct vmcfg_disk *disk, const char *option, const char *
     return r;
 }
 
+static int option_persistent(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    uint64_t on;
+    if (parse_u64(value, 0, 1, &on))
+        return err_set(e, -EINVAL, "%s: 1 (grants may stay mapped) or 0 was expected", option);
+    disk->config.no_persistent = !on;
+    return 0;
+}
+
 static int option_direct_io(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
     uint64_t on;
@@ -65,10 +74,8 @@ static const struct option {
     const char *name;
     int (*set)(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e);
 } options[] = {
-    {"offset", option_offset},
-    {"size", option_size},
-    {"direct-io", option_direct_io},
-    {"dma", option_dma},
+    {"offset", option_offset},         {"size", option_size}, {"direct-io", option_direct_io}, {"dma", option_dma},
+    {"persistent", option_persistent},
 };
 
 static const struct option *option_find(const char *text)
@@ -90,8 +97,9 @@ int vmcfg_disk_option(struct vmcfg_disk *disk, const char *option, struct err *e
 {
     const struct option *o = option_find(option);
     if (!o)
-        return err_set(e, -EINVAL,
-                       "no disk option is called \"%s\"; there are offset=, size=, direct-io= and dma=", option);
+        return err_set(
+            e, -EINVAL,
+            "no disk option is called \"%s\"; there are offset=, size=, direct-io=, dma= and persistent=", option);
     int r = o->set(disk, option, option + strlen(o->name) + 1, e);
     if (r == 0 && !span_fits(disk->config.offset_bytes, disk->config.size_bytes, INT64_MAX))
         return err_set(e, -EINVAL, "%s: offset and size together end beyond any file", option);

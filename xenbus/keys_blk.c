@@ -54,10 +54,11 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     static const struct xb_key offset = {.name = "domzero/offset", .max = INT64_MAX};
     static const struct xb_key size = {.name = "domzero/size", .max = INT64_MAX};
     static const struct xb_key discard = {.name = "discard-enable", .max = UINT32_MAX, .def = 1};
+    static const struct xb_key persistent = {.name = "domzero/persistent", .max = 1, .def = 1};
     struct store_client *c = back->store;
     const char *dir = back->dir;
     struct keys_blk_config k = {0};
-    uint64_t discards;
+    uint64_t discards, persists;
     char params[sizeof(k.format) + sizeof(k.path)], mode[8], device_type[16];
     int r = xb_key_read_string(c, STORE_NO_TX, dir, "params", NULL, params, sizeof(params), e);
     r = r ? r : split_params(dir, params, &k, e);
@@ -69,6 +70,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : read_bool(back, dir, "domzero/direct-io", &k.direct_io, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &offset, &k.offset_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &persistent, &persists, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
     if (r)
         return r;
@@ -77,6 +79,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
                        k.offset_bytes, k.size_bytes);
     k.readonly = mode[0] != 'w';
     k.discard = discards != 0;
+    k.no_persistent = !persists;
     k.cdrom = !strcmp(device_type, "cdrom");
     *out = k;
     return 0;
@@ -118,6 +121,7 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"domzero/size", size},
         {"domzero/direct-io", config->direct_io ? "1" : "0"},
         {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
+        {"domzero/persistent", config->no_persistent ? "0" : "1"},
     };
     return write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs), e);
 }
@@ -220,6 +224,7 @@ int keys_blk_features_write(const struct xb_device *back, store_tx tx, const str
 {
     int r = write_number(back, tx, "max-ring-page-order", f->max_ring_order, e);
     r = r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
+    r = r ? r : write_number(back, tx, "feature-persistent", f->persistent, e);
     if (r || !f->max_indirect_segments)
         return r ? r : remove_key(back, tx, "feature-max-indirect-segments", e);
     return write_number(back, tx, "feature-max-indirect-segments", f->max_indirect_segments, e);
@@ -232,9 +237,11 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
     static const struct xb_key queues_key = {.name = "multi-queue-max-queues", .min = 1, .max = UINT32_MAX, .def = 1};
     static const struct xb_key indirect_key = {.name = "feature-max-indirect-segments", .max = UINT32_MAX};
     uint64_t order, queues, segments;
+    f->persistent = false;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &indirect_key, &segments, e);
+    r = r ? r : read_bool(front, front->peer_dir, "feature-persistent", &f->persistent, e);
     if (r)
         return r;
     f->max_ring_order = (uint32_t)MIN(order, (uint64_t)KEYS_BLK_RING_ORDER_MAX);

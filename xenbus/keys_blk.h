@@ -5,8 +5,9 @@
  * the backend's directory, so that everything else in it is exactly Xen's.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, domzero/{offset,size,direct-io,dma}
- *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments; then, with
+ *                                discard-enable, domzero/{offset,size,direct-io,dma,persistent}
+ *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments,
+ *                                feature-persistent (where it may be used, 1); then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
  *                                feature-barrier,
  *                                and where it discards feature-discard, discard-granularity, discard-alignment,
@@ -42,6 +43,7 @@ struct keys_blk_config {
     uint64_t offset_bytes; /* where the disk begins in the file */
     uint64_t size_bytes;   /* its size; 0: to the end of the file */
     char dma[16];          /* a row of grant/dma.h */
+    bool no_persistent;    /* grants are not kept mapped, whatever the frontend can do */
     bool online;           /* 0: the toolstack wants the device gone once it is closed */
 };
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);
@@ -66,6 +68,7 @@ int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struc
 struct keys_blk_features {
     uint32_t max_ring_order, max_queues; /* 0 and 1 in a backend without them */
     uint32_t max_indirect_segments;      /* 0: no indirect requests */
+    bool persistent;                     /* it keeps grants mapped where the frontend says so, too */
 };
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f,
                             struct err *e);

@@ -62,9 +62,11 @@ static void device_fault(struct blkdev *d, int code, const char *sentence)
 
 static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
-    const struct keys_blk_features features = {
-        .max_ring_order = BLKDEV_RING_ORDER, .max_queues = 1, .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX};
-    (void)arg;
+    const struct blkdev *d = arg;
+    const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER,
+                                               .max_queues = 1,
+                                               .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX,
+                                               .persistent = !d->config.no_persistent};
     int rc = xb_device_confirm_peer(xb, tx, e);
     if (!rc)
         rc = keys_blk_features_write(xb, tx, &features, e);
@@ -103,7 +105,7 @@ static bool step_announce(struct blkdev *d)
     if (rc == -EAGAIN)
         return false;
     if (!rc)
-        rc = xb_transaction(&d->xb, announce_body, NULL, &e);
+        rc = xb_transaction(&d->xb, announce_body, d, &e);
     if (rc == -ESTALE)
         return true; /* the frontend moved: look again */
     if (rc)
@@ -137,6 +139,7 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
         .port = front->port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
+        .persistent = front->persistent && !d->config.no_persistent,
         .image = image,
         .limits = {.capacity_sectors = image->size_bytes / SECTOR_BYTES,
                    .sector_bytes = image->sector_bytes,
@@ -345,7 +348,7 @@ void blkdev_tick(struct blkdev *d)
         return;
     const struct blkstats *s = &d->queue->stats;
     uint64_t now = blkcounter_get(&s->requests) + blkcounter_get(&s->events);
-    if (now == d->stats_looked_at)
+    if (now == d->stats_looked_at && !blkcounter_get(&s->persistent_pages))
         return;
     d->stats_looked_at = now;
     const char *why = blkstats_news(s, &d->seen, &failed);

@@ -22,6 +22,7 @@ static void stats_live(const struct blkqueue *q, struct stats_blk *s)
     stats_blk_add(s, &live);
     s->in_flight = live.requests > live.responses ? live.requests - live.responses : 0;
     s->pinned_bytes = live.pinned_bytes;
+    s->persistent_pages = live.persistent_pages;
     s->dma_plain = live.dma_plain;
     if (live.last_io_errno)
         s->last_io_errno = live.last_io_errno;

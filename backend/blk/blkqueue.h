@@ -53,7 +53,8 @@
 #define BLKQUEUE_PAUSE_NS       1000000 /* … cost the guest this much latency */
 #define BLKQUEUE_RETRIES_MAX    16      /* of an I/O that the kernel interrupts without any progress */
 #define BLKQUEUE_SLOT_BYTES_MAX sizeof(union blkif_sring_entry)
-#define BLKQUEUE_LARGE_MAX      8 /* requests of more than a slot's segments: 8 MiB, more than keeps a disk busy */
+#define BLKQUEUE_KEEP_SLOT      33 /* pages kept for each slot of the ring; as Linux's backend: 1056 for one page */
+#define BLKQUEUE_LARGE_MAX      8  /* requests of more than a slot's segments: 8 MiB, more than keeps a disk busy */
 
 struct blkdev;
 struct blkqueue;
@@ -83,6 +84,7 @@ struct blkqueue_config {
     uint32_t port; /* the guest's */
     const struct blk_protocol *protocol;
     const struct dma_strategy *dma;
+    bool persistent;           /* both ends want grants to stay mapped */
     const struct image *image; /* borrowed until detached */
     struct blkreq_limits limits;
 };
@@ -126,6 +128,7 @@ struct blkqueue {
 
     struct dma *dma;
     struct gntmap *map;
+    struct gntkeep *keep; /* NULL where grants do not stay mapped */
     struct frametable *frames;
     uint64_t misses_before;
     int32_t file_index; /* of image->fd; -1: not registered */
