@@ -9,6 +9,7 @@
 
 #define ACTIVE_BYTES (GREFS_MAX * sizeof(struct active_entry))
 
+_Static_assert(GNTTAB_FRAMES_MAX <= 64, "gntmap.left has a bit for each");
 _Static_assert(GRANT_PINS_MAX <= UINT16_MAX, "active_entry.maps");
 
 int gntmap_new(const struct gntmap_ops *ops, void *ctx, uint16_t self, uint16_t granter, struct frametable *frames,
@@ -54,14 +55,14 @@ void gntmap_free(struct gntmap *m)
 
 static int grant_frame_fetch(struct gntmap *m, uint32_t index)
 {
-    void *page = NULL;
-    uint32_t instance;
-    int r = m->ops->grant_frame_get(m->ctx, m->granter, index, &instance, &page);
+    struct gntmap_frame got = {0};
+    int r = m->ops->grant_frame_get(m->ctx, m->granter, index, &got);
     if (r < 0) {
         m->misses++;
         return r == -ENOENT || r == -EACCES ? GRANT_E_BAD_REF : r;
     }
-    m->frame[index] = (struct grant_frame){.entries = page, .instance = instance};
+    m->frame[index] = (struct grant_frame){.entries = got.page, .instance = got.instance};
+    m->left |= got.left;
     return 0;
 }
 
@@ -281,6 +282,32 @@ int gntmap_copy_keeping(struct gntmap *m, struct gntkeep *keep, uint32_t gref, u
         memcpy(local, a->address + offset_bytes, length_bytes);
     active_unmap(m, a, gref, to_guest);
     return 0;
+}
+
+/* Clears marks that are not ours. */
+static void marks_take_over(struct gntmap *m, uint32_t index)
+{
+    for (uint32_t i = 0; i < GRANT_PER_FRAME; i++) {
+        const struct active_entry *a = &m->active[index * GRANT_PER_FRAME + i];
+        struct grant_entry_v1 *entry = &m->frame[index].entries[i];
+        uint32_t theirs = grant_word_load(entry) & (GTF_reading | GTF_writing);
+        if (a->extent)
+            theirs &= a->maps[1] ? 0 : GTF_writing;
+        if (theirs)
+            grant_word_clear(entry, theirs);
+    }
+}
+
+void gntmap_take_over(struct gntmap *m)
+{
+    for (uint32_t index = 0; m->left && index < GNTTAB_FRAMES_MAX; index++) {
+        uint64_t bit = 1ull << index;
+        if (!(m->left & bit))
+            continue;
+        if (m->frame[index].entries || !grant_frame_fetch(m, index))
+            marks_take_over(m, index);
+        m->left &= ~bit;
+    }
 }
 
 static void grant_frame_gone(struct gntmap *m, uint32_t index)

@@ -46,11 +46,17 @@ enum grant_error {
 
 struct gntmap;
 
+struct gntmap_frame {
+    void *page; /* mapped writable */
+    uint32_t instance;
+    uint64_t left; /* a bit for each index: the granter's frames for us that may show marks of a process of our domain
+                    * that died, and that no other process of it holds: see gntmap_take_over() */
+};
+
 /* Neither may call back into the map; gntmap_instance_gone() comes between its operations, never within one. */
 struct gntmap_ops {
-    /* Grant-table frame `index` of `domid`, mapped writable, valid until grant_frame_put. -ENOENT, -EACCES: no such
-     * frame for us. */
-    int (*grant_frame_get)(void *ctx, uint16_t domid, uint32_t index, uint32_t *instance, void **page);
+    /* Grant-table frame `index` of `domid`, valid until grant_frame_put. -ENOENT, -EACCES: no such frame for us. */
+    int (*grant_frame_get)(void *ctx, uint16_t domid, uint32_t index, struct gntmap_frame *out);
     void (*grant_frame_put)(void *ctx, uint16_t domid, uint32_t index, void *page);
 };
 
@@ -87,6 +93,11 @@ static inline int gntmap_copy(struct gntmap *m, uint32_t gref, uint32_t offset_b
 {
     return gntmap_copy_keeping(m, NULL, gref, offset_bytes, local, length_bytes, to_guest);
 }
+
+/* Clears what dead processes of our domain left marked, in all frames of the granter of which those that were fetched
+ * told: their grants can be ended again. To be called when no I/O of theirs can be under way any more. Costs a round
+ * trip and a walk for each such frame, and nothing where there is none. */
+void gntmap_take_over(struct gntmap *m);
 
 /* The granter's process `instance` is gone. Its grant frames and extents without pins are given back at once; what is
  * mapped stays valid, and its page of the grant table too, until the unmap. New maps of either give GRANT_E_REVOKED

@@ -40,6 +40,7 @@ struct gntmap {
     struct frametable *frames;
     uint16_t self, granter;
     uint64_t misses;
+    uint64_t left; /* frames whose marks may be a dead process's */
     struct grant_frame frame[GNTTAB_FRAMES_MAX];
 };
 

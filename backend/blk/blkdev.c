@@ -130,6 +130,17 @@ static bool device_discards(const struct blkdev *d)
     return d->config.discard && d->image->discard;
 }
 
+/* An image of this domain is still locked: perhaps by a predecessor, whose I/O may be under way to the domain's pages.
+ */
+static bool domain_waits(const struct blkdev *d)
+{
+    const struct blkdev *o;
+    list_foreach (o, d->siblings, link)
+        if (o->locked && o->xb.front_domid == d->xb.front_domid)
+            return true;
+    return false;
+}
+
 static void queue_config(const struct blkdev *d, const struct keys_blk_front *front, struct blkqueue_config *out)
 {
     const struct image *image = d->image;
@@ -139,6 +150,7 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
         .port = front->port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
+        .take_over = d->siblings && !domain_waits(d),
         .persistent = front->persistent && !d->config.no_persistent,
         .image = image,
         .limits = {.capacity_sectors = image->size_bytes / SECTOR_BYTES,

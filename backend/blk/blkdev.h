@@ -33,7 +33,8 @@
 enum blkdev_phase { BLKDEV_IDLE, BLKDEV_ATTACHING, BLKDEV_ATTACHED, BLKDEV_DETACHING };
 
 struct blkdev {
-    struct list link; /* the owner's */
+    struct list link;            /* the owner's */
+    const struct list *siblings; /* the owner's list of all devices, borrowed; NULL: none */
     struct engine *engine;
     struct xb_device xb;
     char token[32]; /* of the watch on the frontend's state */

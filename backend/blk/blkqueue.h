@@ -85,6 +85,7 @@ struct blkqueue_config {
     const struct blk_protocol *protocol;
     const struct dma_strategy *dma;
     bool persistent;           /* both ends want grants to stay mapped */
+    bool take_over;            /* of the domain's grants: no I/O of a predecessor is under way */
     const struct image *image; /* borrowed until detached */
     struct blkreq_limits limits;
 };

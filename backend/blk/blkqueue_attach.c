@@ -42,8 +42,10 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     int rc = platform_gntmap_get(r->platform, c->front_domid, &q->map, &q->frames, e);
     if (rc)
         return rc;
-    q->misses_before = gntmap_misses(q->map);
     rc = queue_map_ring(q, e);
+    if (!rc && c->take_over)
+        gntmap_take_over(q->map);
+    q->misses_before = gntmap_misses(q->map);
     if (!rc)
         rc = platform_evtchn_bind_interdomain(r->platform, c->front_domid, c->port, &q->channel, e);
     if (rc)
