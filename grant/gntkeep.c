@@ -74,9 +74,12 @@ void gntkeep_take(struct gntkeep *k, struct active_entry *a, uint32_t gref, bool
 
 void gntkeep_tick(struct gntkeep *k, uint64_t now_s)
 {
+    uint16_t before_s = k->now_s;
     k->now_s = (uint16_t)now_s;
     for (uint32_t i = k->pages; i-- > 0;) {
-        const struct active_entry *a = &k->map->active[k->gref[i]];
+        struct active_entry *a = &k->map->active[k->gref[i]];
+        if (a->used_s == before_s && k->now_s != before_s)
+            a->used_s = (uint16_t)(k->now_s - 1); /* used since the last tick, however long ago that was */
         bool unused = (uint16_t)(k->now_s - a->used_s) >= GNTKEEP_IDLE_S && active_idle(a);
         if (!unused && !a->gone && !a->extent->revoked)
             continue;

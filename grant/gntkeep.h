@@ -37,7 +37,8 @@ struct gntkeep_stats {
 /* `m` is borrowed until gntkeep_free(). 0 or -ENOMEM. */
 int gntkeep_new(struct gntmap *m, uint32_t pages_max, struct gntkeep **out);
 void gntkeep_free(struct gntkeep *k); /* gives all back; NULL is fine */
-/* Tells the time, in seconds of any clock, and gives back what is due. Once a second while anything is kept. */
+/* Tells the time, in seconds of any clock, and gives back what is due; what was used since the last tick was used just
+ * now. Once a second while anything is kept. */
 void gntkeep_tick(struct gntkeep *k, uint64_t now_s);
 uint32_t gntkeep_pages(const struct gntkeep *k); /* kept now */
 struct gntkeep_stats gntkeep_stats(const struct gntkeep *k);

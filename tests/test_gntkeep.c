@@ -62,6 +62,13 @@ static bool is_kept(struct kept_world *k, uint32_t gref)
     return gworld_flags(&k->world, gref) & GTF_reading;
 }
 
+/* So much time passes that nothing stays. */
+static void expire(struct kept_world *k)
+{
+    gntkeep_tick(k->keep, 1000000);
+    gntkeep_tick(k->keep, 1000000 + GNTKEEP_IDLE_S);
+}
+
 /* ---- a kept reference is found without the granter's table ---- */
 
 static void test_a_second_map_neither_reads_nor_writes_the_entry(void **state)
@@ -159,7 +166,7 @@ static void test_a_writer_without_a_keep_leaves_the_kept_reader_its_mark(void **
     assert_int_equal(gntmap_map(k->world.map, k->gref[0], true, &page), 0); /* the keep writes from now on */
     gntmap_unmap(k->world.map, &page);
     assert_int_equal(gworld_flags(&k->world, k->gref[0]), GTF_permit_access | GTF_reading | GTF_writing);
-    gntkeep_tick(k->keep, GNTKEEP_IDLE_S);
+    expire(k);
     assert_int_equal(gworld_flags(&k->world, k->gref[0]), GTF_permit_access);
 }
 
@@ -225,6 +232,7 @@ static void test_what_is_not_used_for_a_while_is_given_back(void **state)
     use(k, k->gref[0], true);
     use(k, k->gref[1], true);
     assert_int_equal(gntmap_map_keeping(k->world.map, k->keep, k->gref[2], true, &held), 0);
+    gntkeep_tick(k->keep, 70001);
     gntkeep_tick(k->keep, 70000 + GNTKEEP_IDLE_S - 1);
     assert_int_equal(gntkeep_pages(k->keep), 3);
     use(k, k->gref[1], true);
@@ -238,6 +246,21 @@ static void test_what_is_not_used_for_a_while_is_given_back(void **state)
     assert_int_equal(gntkeep_pages(k->keep), 0);
     assert_int_equal(gntkeep_stats(k->keep).expiries, 3);
     assert_int_equal(gntmap_mapped(k->world.map), 0);
+}
+
+/* Nobody tells the time while nothing is kept. */
+static void test_what_is_used_after_a_long_pause_is_not_old(void **state)
+{
+    struct kept_world *k = *state;
+    for (uint64_t now_s = 5; now_s < 1000000; now_s += 250000) {
+        use(k, k->gref[0], true);
+        gntkeep_tick(k->keep, now_s);
+        assert_true(is_kept(k, k->gref[0]));
+        gntkeep_tick(k->keep, now_s + GNTKEEP_IDLE_S - 2);
+        assert_true(is_kept(k, k->gref[0]));
+        gntkeep_tick(k->keep, now_s + GNTKEEP_IDLE_S - 1);
+        assert_false(is_kept(k, k->gref[0]));
+    }
 }
 
 /* ---- what the granter does meanwhile ---- */
@@ -258,7 +281,7 @@ static void test_lesson_155_an_entry_pointed_elsewhere_moves_no_kept_page(void *
     unsigned char *address = use(k, k->gref[0], true);
     gworld_write(&k->world, k->gref[0], GTF_permit_access, WORLD_HOST, GFN_B);
     assert_ptr_equal(use(k, k->gref[0], true), address);
-    gntkeep_tick(k->keep, GNTKEEP_IDLE_S);
+    expire(k);
     address = use(k, k->gref[0], true);
     assert_ptr_equal(address, gworld_host_page(&k->world, GFN_B));
 }
@@ -361,7 +384,8 @@ static void test_random_use_balances(void **state)
     for (unsigned at = 0; at < 24; at++)
         if (taken[at])
             gntmap_unmap(k->world.map, &page[at]);
-    gntkeep_tick(k->keep, now_s + GNTKEEP_IDLE_S);
+    gntkeep_tick(k->keep, now_s + 1);
+    gntkeep_tick(k->keep, now_s + 1 + GNTKEEP_IDLE_S);
     for (uint32_t i = 0; i < FRAMES; i++)
         assert_int_equal(gworld_flags(&k->world, k->gref[i]), GTF_permit_access);
 }
@@ -382,6 +406,7 @@ int main(void)
         KEPT_TEST(test_what_is_used_all_the_time_stays_and_what_is_not_gives_way),
         KEPT_TEST(test_a_keep_full_of_pages_in_use_keeps_no_more),
         KEPT_TEST(test_what_is_not_used_for_a_while_is_given_back),
+        KEPT_TEST(test_what_is_used_after_a_long_pause_is_not_old),
         KEPT_TEST(test_the_end_of_a_kept_grant_is_refused_until_it_is_given_back),
         KEPT_TEST(test_lesson_155_an_entry_pointed_elsewhere_moves_no_kept_page),
         KEPT_TEST(test_lesson_230_a_guest_that_clears_marks_unpins_nothing),
