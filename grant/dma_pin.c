@@ -14,6 +14,7 @@
 
 #include "base/span.h"
 #include "grant/dma.h"
+#include "grant/gntmap_active.h"
 
 struct dma {
     struct gntmap *map;
@@ -37,14 +38,20 @@ static void extent_unregister(void *ctx, struct frame_extent *x)
     x->dma_index = FRAME_DMA_NONE;
 }
 
-/* Its registered buffer, -1 where it has none. */
-static int32_t extent_buffer(const struct dma *d, struct frame_extent *x)
+/* Where it has no registered buffer: asks for one. */
+static __attribute__((noinline)) int32_t extent_register(const struct dma *d, struct frame_extent *x)
 {
     if (x->dma_index == FRAME_DMA_NONE) {
         int32_t index = d->host->buffer_register(d->host->ctx, x->address, extent_bytes(x));
         x->dma_index = index == -EBUSY ? FRAME_DMA_NONE : index < 0 ? FRAME_DMA_REFUSED : index;
     }
     return x->dma_index < 0 ? -1 : x->dma_index;
+}
+
+/* Its registered buffer, -1 where it has none. */
+static inline int32_t extent_buffer(const struct dma *d, struct frame_extent *x)
+{
+    return x->dma_index >= 0 ? x->dma_index : extent_register(d, x);
 }
 
 static int pin_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
@@ -73,25 +80,25 @@ static void io_append(struct dma_io *io, unsigned char *address, uint32_t length
 static void pages_unmap(struct dma *d, const struct dma_io *io, unsigned count)
 {
     while (count-- > 0)
-        gntmap_unmap(d->map, &io->page[count]);
+        active_unmap(d->map, io->segment[count].gref, io->to_guest);
 }
 
 static int pin_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io)
 {
     assert(count > 0 && count <= io->segments_max);
+    io->to_guest = to_guest;
     io->vec_count = 0;
     for (unsigned i = 0; i < count; i++) {
-        const struct dma_segment *s = &segments[i];
-        struct gntmap_page *page = &io->page[i];
-        assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
-        int r = gntmap_map_keeping(d->map, d->keep, s->gref, to_guest, page);
+        const struct dma_segment s = io->segment[i] = segments[i];
+        struct active_entry *a;
+        assert(span_fits(s.offset_bytes, s.length_bytes, PAGE_BYTES));
+        int r = active_map(d->map, d->keep, s.gref, to_guest, &a);
         if (r) {
             pages_unmap(d, io, i);
             return r;
         }
-        io_append(io, page->address + s->offset_bytes, s->length_bytes, extent_buffer(d, page->extent));
+        io_append(io, a->address + s.offset_bytes, s.length_bytes, extent_buffer(d, a->extent));
     }
-    io->to_guest = to_guest;
     io->segment_count = count;
     d->maps += count;
     return 0;

@@ -24,7 +24,7 @@ static void keep_drop(struct gntkeep *k, uint32_t place)
     assert(a->keep == k && k->pages > 0);
     a->keep = NULL;
     k->gref[place] = k->gref[--k->pages];
-    active_drop(k->map, gref, a->keep_writes);
+    active_unmap(k->map, gref, a->keep_writes);
 }
 
 void gntkeep_free(struct gntkeep *k)
@@ -81,7 +81,7 @@ void gntkeep_tick(struct gntkeep *k, uint64_t now_s)
         if (a->used_s == before_s && k->now_s != before_s)
             a->used_s = (uint16_t)(k->now_s - 1); /* used since the last tick, however long ago that was */
         bool unused = (uint16_t)(k->now_s - a->used_s) >= GNTKEEP_IDLE_S && active_idle(a);
-        if (!unused && !a->gone && !a->extent->revoked)
+        if (!unused && !(a->open & ACTIVE_GONE) && !a->extent->revoked)
             continue;
         keep_drop(k, i);
         k->stats.expiries++;

@@ -160,8 +160,7 @@ static void keep_upgrade(struct active_entry *a)
     a->keep_writes = true;
 }
 
-/* All that active_serves() does not cover. */
-static __attribute__((noinline)) int map_slowly(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write)
+int gntmap_map_slowly(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write)
 {
     struct grant_frame *f;
     int r = grant_frame_find(m, gref, &f);
@@ -174,25 +173,12 @@ static __attribute__((noinline)) int map_slowly(struct gntmap *m, struct gntkeep
     if (r)
         return r;
     f->used += first;
+    a->open |= write ? ACTIVE_READS | ACTIVE_WRITES : ACTIVE_READS;
     if (a->keep && write && !a->keep_writes)
         keep_upgrade(a);
     a->maps[write]++;
     if (keep && !a->keep)
         gntkeep_take(keep, a, gref, write);
-    return 0;
-}
-
-/* One map of it more. */
-static inline int active_map(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write,
-                             struct active_entry **out)
-{
-    if (gref >= GREFS_MAX)
-        return GRANT_E_BAD_REF;
-    struct active_entry *a = *out = &m->active[gref];
-    if (!active_serves(a, write))
-        return map_slowly(m, keep, gref, write);
-    active_used(a);
-    a->maps[write]++;
     return 0;
 }
 
@@ -211,13 +197,13 @@ static uint32_t active_gfn(const struct active_entry *a)
     return a->extent->base_gfn + (uint32_t)((size_t)(a->address - a->extent->address) / PAGE_BYTES);
 }
 
-/* Its last writer, or its last map, has gone. */
-static __attribute__((noinline)) void active_settle(struct gntmap *m, uint32_t gref, bool write)
+void gntmap_settle(struct gntmap *m, uint32_t gref, bool write)
 {
     struct active_entry *a = &m->active[gref];
     struct grant_frame *f = &m->frame[gref / GRANT_PER_FRAME];
     uint32_t unused = write ? GTF_writing : 0;
-    if (!a->maps[0] && !a->maps[1]) {
+    a->open &= (uint8_t)~ACTIVE_WRITES;
+    if (!a->maps[0]) {
         unused |= GTF_reading;
         frametable_unpin(m->frames, a->extent, active_gfn(a));
         *a = (struct active_entry){0};
@@ -228,25 +214,10 @@ static __attribute__((noinline)) void active_settle(struct gntmap *m, uint32_t g
         grant_frame_release(m, gref / GRANT_PER_FRAME);
 }
 
-static inline void active_unmap(struct gntmap *m, struct active_entry *a, uint32_t gref, bool write)
-{
-    assert(a->maps[write] > 0);
-    a->maps[write]--;
-    if (!a->maps[1] && (write || !a->maps[0]))
-        active_settle(m, gref, write);
-}
-
-void active_drop(struct gntmap *m, uint32_t gref, bool write)
-{
-    active_unmap(m, &m->active[gref], gref, write);
-}
-
 void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page)
 {
-    assert(page->gref < GREFS_MAX);
-    struct active_entry *a = &m->active[page->gref];
-    assert(a->extent && a->extent == page->extent);
-    active_unmap(m, a, page->gref, page->write);
+    assert(page->gref < GREFS_MAX && m->active[page->gref].extent == page->extent);
+    active_unmap(m, page->gref, page->write);
 }
 
 int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, bool write, struct gntmap_page *out,
@@ -280,7 +251,7 @@ int gntmap_copy_keeping(struct gntmap *m, struct gntkeep *keep, uint32_t gref, u
         memcpy(a->address + offset_bytes, local, length_bytes);
     else
         memcpy(local, a->address + offset_bytes, length_bytes);
-    active_unmap(m, a, gref, to_guest);
+    active_unmap(m, gref, to_guest);
     return 0;
 }
 
@@ -318,8 +289,11 @@ static void grant_frame_gone(struct gntmap *m, uint32_t index)
         grant_frame_release(m, index);
         return;
     }
-    for (uint32_t i = 0; i < GRANT_PER_FRAME; i++)
-        m->active[index * GRANT_PER_FRAME + i].gone = m->active[index * GRANT_PER_FRAME + i].extent;
+    for (uint32_t i = 0; i < GRANT_PER_FRAME; i++) {
+        struct active_entry *a = &m->active[index * GRANT_PER_FRAME + i];
+        if (a->extent)
+            a->open = ACTIVE_GONE;
+    }
 }
 
 void gntmap_instance_gone(struct gntmap *m, uint32_t instance)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* grant/gntmap_active.h: what gntmap.c and gntkeep.c share: the private side of a map. For these two only.
+/* grant/gntmap_active.h: the private side of a map, and the short way to what is mapped already. For gntmap.c,
+ * gntkeep.c and the DMA strategies; who is not in this room uses gntmap.h.
  *
  * An active entry is found by its reference alone: the array has one for every reference that a table can have, in
  * memory that becomes real a page at a time when its entries are first used. So what is mapped already costs one bound
@@ -7,6 +8,8 @@
  */
 #ifndef GRANT_GNTMAP_ACTIVE_H
 #define GRANT_GNTMAP_ACTIVE_H
+
+#include <assert.h>
 
 #include "grant/gntkeep.h"
 #include "grant/gnttab.h"
@@ -20,9 +23,13 @@ struct active_entry {
     struct gntkeep *keep;        /* who holds one of the maps beyond the requests; NULL: nobody */
     uint16_t maps[2];            /* without and with write access */
     uint16_t used_s;             /* kept: when it was mapped last, by the keep's clock */
-    bool keep_writes;            /* kept: which of the maps is the keep's */
-    bool gone;                   /* its grant frame's instance is: no new maps */
+    uint8_t keep_writes;         /* kept: which of the maps is the keep's */
+    uint8_t open;                /* ACTIVE_*: what more maps may do without a look at the table */
 };
+
+#define ACTIVE_READS  1u
+#define ACTIVE_WRITES 2u /* it has a writer */
+#define ACTIVE_GONE   4u /* and nothing else: its grant frame's instance is gone, no new maps */
 
 _Static_assert(sizeof(struct active_entry) == 32, "two of them a cache line, found by a shift");
 
@@ -53,10 +60,15 @@ struct gntkeep {
     uint32_t gref[]; /* of what it holds: pages_max */
 };
 
+/* All of a map that active_serves() does not cover. */
+int gntmap_map_slowly(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write);
+/* The last writer of a reference, or its last map, has gone. */
+void gntmap_settle(struct gntmap *m, uint32_t gref, bool write);
+
 /* Whether one more map needs nothing from the granter: it is mapped already, for this access. */
 static inline bool active_serves(const struct active_entry *a, bool write)
 {
-    return a->extent && a->maps[write] < GRANT_PINS_MAX && (!write || a->maps[1]) && !a->gone && !a->extent->revoked;
+    return a->open & (write ? ACTIVE_WRITES : ACTIVE_READS) && a->maps[write] < GRANT_PINS_MAX && !a->extent->revoked;
 }
 
 /* A request found it mapped. */
@@ -69,8 +81,31 @@ static inline void active_used(struct active_entry *a)
     k->stats.hits++;
 }
 
-/* One map of a reference less. */
-void active_drop(struct gntmap *m, uint32_t gref, bool write);
+/* One map of a reference more: *out is in force until active_unmap(). 0, GRANT_E_*, or -errno. */
+static inline int active_map(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write,
+                             struct active_entry **out)
+{
+    if (gref >= GREFS_MAX)
+        return GRANT_E_BAD_REF;
+    struct active_entry *a = *out = &m->active[gref];
+    if (__builtin_expect(!active_serves(a, write), 0))
+        return gntmap_map_slowly(m, keep, gref, write);
+    active_used(a);
+    a->maps[write]++;
+    return 0;
+}
+
+/* One less. */
+static inline void active_unmap(struct gntmap *m, uint32_t gref, bool write)
+{
+    assert(gref < GREFS_MAX);
+    struct active_entry *a = &m->active[gref];
+    assert(a->maps[write] > 0);
+    a->maps[write]--;
+    if (!a->maps[1] && (write || !a->maps[0]))
+        gntmap_settle(m, gref, write);
+}
+
 /* A reference was mapped that is not kept: keeps it from now on, where there is room or can be made. */
 void gntkeep_take(struct gntkeep *k, struct active_entry *a, uint32_t gref, bool write);
 
