@@ -75,7 +75,8 @@ static void guest_ring_grant(struct blkguest *g)
 void blkguest_offer(struct blkguest *g, const char *protocol)
 {
     struct err e = {0};
-    struct keys_blk_front keys = {.queue_count = 1, .ring_order = g->order, .ring_ref_count = 1u << g->order};
+    struct keys_blk_front keys = {
+        .queue_count = 1, .ring_order = g->order, .ring_ref_count = 1u << g->order, .persistent = g->persistent};
     guest_wait_back(g, XenbusStateInitWait);
     g->protocol = blk_protocol_find(protocol);
     guest_ring_grant(g);
@@ -208,6 +209,7 @@ int blkguest_main(const char *domain_dir, int ready)
     struct blkguest g;
     blkguest_open(&g, domain_dir, BLKWORLD_DEVID);
     blkguest_switch(&g, XenbusStateInitialising);
+    g.persistent = true;
     blkguest_connect(&g, NULL);
     if (write(ready, "r", 1) != 1)
         return 1;

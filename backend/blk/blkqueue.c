@@ -144,7 +144,7 @@ static int indirect_fetch(struct blkqueue *q, const struct blkreq *req)
     size_t left = req->segment_count * sizeof(q->reactor->indirect[0]);
     for (unsigned i = 0; i < req->indirect_pages; i++) {
         uint32_t bytes = (uint32_t)MIN(left, (size_t)PAGE_BYTES);
-        int code = gntmap_copy(q->map, req->indirect_gref[i], 0, to, bytes, false);
+        int code = gntmap_copy_keeping(q->map, q->keep, req->indirect_gref[i], 0, to, bytes, false);
         if (code)
             return code;
         to += bytes;
