@@ -5,7 +5,8 @@
  * the backend's directory, so that everything else in it is exactly Xen's.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, domzero/{offset,size,direct-io,dma}
+ *                                discard-enable, domzero/{offset,size,direct-io,dma,poll}, those of keys_blk_qos.h;
+ *                                and to change a disk that runs domzero/set/… (keys_blk_set.h)
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
  *                                feature-barrier,
@@ -21,6 +22,7 @@
 
 #include "xenbus/device.h"
 #include "xenbus/keys.h"
+#include "xenbus/keys_blk_qos.h"
 
 #define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
@@ -42,12 +44,18 @@ struct keys_blk_config {
     uint64_t offset_bytes; /* where the disk begins in the file */
     uint64_t size_bytes;   /* its size; 0: to the end of the file */
     char dma[16];          /* a row of grant/dma.h */
-    bool online;           /* 0: the toolstack wants the device gone once it is closed */
+    char poll[16];         /* how its reactor waits for it; "": as the role does */
+    struct keys_blk_qos qos;
+    bool online; /* 0: the toolstack wants the device gone once it is closed */
 };
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);
 /* Writes all toolstack keys of the backend directory except state, frontend, frontend-id. `vdev` as "xvda". */
 int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
                           const struct keys_blk_config *config, const char *vdev, struct err *e);
+
+/* The part of it that can change while the disk runs: mode, domzero/{size,dma,poll} and those of keys_blk_qos.h. */
+int keys_blk_config_write_live(struct store_client *c, store_tx tx, const char *back_dir,
+                               const struct keys_blk_config *config, struct err *e);
 
 /* What the frontend offers to connect; hostile. */
 struct keys_blk_front {

@@ -46,7 +46,7 @@ static void device_detach(struct blkdev *d)
 }
 
 /* Fails now, or when the queue is detached. */
-static void device_fault(struct blkdev *d, int code, const char *sentence)
+void blkdev_fault(struct blkdev *d, int code, const char *sentence)
 {
     if (!d->queue) {
         device_fail(d, code, sentence);
@@ -73,18 +73,22 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
 }
 
-/* 0; -EAGAIN: later. */
-static int device_image_open(struct blkdev *d, struct err *e)
+int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e)
 {
-    const struct keys_blk_config *k = &d->config;
     struct image_config c = {.path = k->path,
                              .offset_bytes = k->offset_bytes,
                              .size_bytes = k->size_bytes,
                              .readonly = k->readonly,
                              .direct_io = k->direct_io};
+    return image_open(k->format, &c, out, e);
+}
+
+/* 0; -EAGAIN: later. */
+static int device_image_open(struct blkdev *d, struct err *e)
+{
     if (d->image)
         return 0;
-    int rc = image_open(k->format, &c, &d->image, e);
+    int rc = blkdev_image_open(&d->config, &d->image, e);
     d->locked = rc == -EBUSY && clock_now_ns() < d->lock_deadline_ns;
     return d->locked ? -EAGAIN : rc;
 }
@@ -95,9 +99,8 @@ static bool step_announce(struct blkdev *d)
     int rc = keys_blk_config_read(&d->xb, &d->config, &e);
     if (!rc && !d->config.online && d->xb.state == XenbusStateClosed)
         return false; /* the toolstack is about to remove it */
-    if (!rc && !dma_strategy_find(d->config.dma))
-        rc = err_set(&e, -EINVAL, "%s/domzero/dma: '%s' is no DMA strategy; the default is %s", d->xb.dir,
-                     d->config.dma, DMA_DEFAULT);
+    if (!rc)
+        rc = blkdev_live_config(d, &e);
     if (!rc)
         rc = device_image_open(d, &e);
     if (rc == -EAGAIN)
@@ -128,23 +131,29 @@ static bool device_discards(const struct blkdev *d)
     return d->config.discard && d->image->discard;
 }
 
-static void queue_config(const struct blkdev *d, const struct keys_blk_front *front, struct blkqueue_config *out)
+struct blkreq_limits blkdev_limits(const struct blkdev *d)
 {
-    const struct image *image = d->image;
+    return (struct blkreq_limits){.capacity_sectors = d->image->size_bytes / SECTOR_BYTES,
+                                  .sector_bytes = d->image->sector_bytes,
+                                  .read_only = d->image->readonly,
+                                  .flush = true,
+                                  .barrier = true,
+                                  .discard = device_discards(d),
+                                  .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
+}
+
+static void queue_config(struct blkdev *d, const struct keys_blk_front *front, struct blkqueue_config *out)
+{
     *out = (struct blkqueue_config){
+        .owner = d,
         .front_domid = d->xb.front_domid,
         .ring_pages = front->ring_ref_count,
         .port = front->port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
-        .image = image,
-        .limits = {.capacity_sectors = image->size_bytes / SECTOR_BYTES,
-                   .sector_bytes = image->sector_bytes,
-                   .read_only = image->readonly,
-                   .flush = true,
-                   .barrier = true,
-                   .discard = device_discards(d),
-                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
+        .image = d->image,
+        .throttle = &d->throttle,
+        .limits = blkdev_limits(d),
     };
     memcpy(out->ring_ref, front->ring_ref, sizeof(out->ring_ref));
 }
@@ -157,7 +166,6 @@ static bool step_connect(struct blkdev *d)
     int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, &front, &e);
     if (!rc) {
         queue_config(d, &front, &config);
-        config.owner = d;
         rc = config.protocol ? blkqueue_new(&config, &d->queue, &e)
                              : err_set(&e, -EINVAL, "%s/protocol: '%s' is not known", d->xb.peer_dir, front.protocol);
     }
@@ -206,16 +214,21 @@ static bool device_busy(const struct blkdev *d)
     return d->failed || d->locked || d->phase == BLKDEV_ATTACHING || d->phase == BLKDEV_DETACHING;
 }
 
-void blkdev_react(struct blkdev *d)
+static void device_steps(struct blkdev *d)
 {
-    if (d->removed) {
-        if (d->phase == BLKDEV_ATTACHED)
-            device_detach(d);
-        return;
-    }
     for (unsigned i = 0; i < BLKDEV_STEPS_MAX && !device_busy(d); i++)
         if (xb_device_read_peer(&d->xb) || !device_step(d))
             return;
+}
+
+void blkdev_react(struct blkdev *d)
+{
+    if (!d->removed) {
+        device_steps(d);
+        blkdev_live_react(d);
+    } else if (d->phase == BLKDEV_ATTACHED) {
+        device_detach(d);
+    }
 }
 
 /* ---- what happens to it ---- */
@@ -257,9 +270,8 @@ void blkdev_retry(struct blkdev *d)
         blkdev_react(d);
 }
 
-static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
+int blkdev_disk_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e)
 {
-    const struct blkdev *d = arg;
     const uint32_t granularity = d->image->discard_granularity_bytes;
     const struct keys_blk_disk disk = {
         .sectors = d->image->size_bytes / SECTOR_BYTES,
@@ -274,9 +286,14 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
         .discard_alignment_bytes =
             granularity ? (uint32_t)((granularity - d->image->base_bytes % granularity) % granularity) : 0,
     };
+    return keys_blk_disk_write(xb, tx, &disk, e);
+}
+
+static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
+{
     int rc = xb_device_confirm_peer(xb, tx, e); /* or the queue serves rings that were replaced meanwhile */
     if (!rc)
-        rc = keys_blk_disk_write(xb, tx, &disk, e);
+        rc = blkdev_disk_write(xb, tx, arg, e);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateConnected, e);
 }
 
@@ -312,7 +329,7 @@ static void queue_attached(struct blkdev *d)
     if (rc == -ESTALE)
         device_detach(d); /* and when it is detached the table is asked again */
     else if (rc)
-        device_fault(d, rc, e.text);
+        blkdev_fault(d, rc, e.text);
     else
         device_log_connected(d);
 }
@@ -322,6 +339,7 @@ static void queue_detached(struct blkdev *d)
     blkdev_stats_keep(d, d->queue);
     blkqueue_free(take_ptr(d->queue));
     d->phase = BLKDEV_IDLE;
+    blkdev_live_detached(d);
     if (d->fault_code && !d->removed)
         device_fail(d, d->fault_code, d->fault.text);
     d->fault_code = 0;
@@ -331,8 +349,10 @@ void blkdev_queue_event(struct blkdev *d, uint32_t words)
 {
     if (words & BLKQUEUE_ATTACHED)
         queue_attached(d);
+    if (words & (BLKQUEUE_HELD | BLKQUEUE_RESUMED))
+        blkdev_live_queue_event(d, words);
     if ((words & BLKQUEUE_FAULTED) && d->phase == BLKDEV_ATTACHED)
-        device_fault(d, EPROTO, blkqueue_fault_text(d->queue->fault));
+        blkdev_fault(d, EPROTO, blkqueue_fault_text(d->queue->fault));
     if (words & BLKQUEUE_DETACHED)
         queue_detached(d);
     d->dirty = true;
@@ -374,10 +394,13 @@ struct blkdev *blkdev_new(struct store_client *store, struct engine *engine, uin
         return NULL;
     d->engine = engine;
     d->since_ns = clock_now_ns();
+    d->change.asked = inherited; /* of a predecessor, which did not come to it */
+    throttle_init(&d->throttle);
     list_init(&d->link);
     xb_device_init(&d->xb, store, XB_BACK, "vbd", front_domid, back_domid, devid);
     snprintf(d->token, sizeof(d->token), "front/%u/%u", front_domid, devid);
     if (xb_device_load(&d->xb, &e) || xb_device_watch(&d->xb, d->token, &e)) {
+        throttle_deinit(&d->throttle);
         free(d);
         return NULL;
     }
@@ -395,5 +418,6 @@ void blkdev_free(struct blkdev *d)
     xb_device_unwatch(&d->xb, d->token);
     blkqueue_free(d->queue);
     image_close(d->image);
+    throttle_deinit(&d->throttle);
     free(d);
 }

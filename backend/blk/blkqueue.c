@@ -130,7 +130,7 @@ void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int
         list_append(&q->reactor->dirty, &q->dirty_link);
 }
 
-static void request_refuse(struct blkqueue *q, const struct blkreq *req, int code)
+void blkqueue_refuse(struct blkqueue *q, const struct blkreq *req, int code)
 {
     blkcounter_add(&q->stats.bad_requests[code], 1);
     blkqueue_answer(q, req->id, req->operation_raw,
@@ -163,19 +163,19 @@ static void indirect_begin(struct blkqueue *q, struct blkreq *req)
     }
     code = blkreq_check_indirect(req, q->reactor->indirect, &q->config.limits, q->reactor->segment);
     if (code)
-        request_refuse(q, req, code);
+        blkqueue_refuse(q, req, code);
     else
         blkrequest_start(q, req, q->reactor->segment);
 }
 
-static bool all_idle(const struct blkqueue *q)
+bool blkqueue_all_idle(const struct blkqueue *q)
 {
     return blkpool_idle(&q->small) && blkpool_idle(&q->large);
 }
 
 static bool request_may_begin(const struct blkqueue *q, const struct blkreq *req)
 {
-    return blkrequest_is_barrier(req) ? all_idle(q) : !blkrequest_is_large(req) || q->large.free_count;
+    return blkrequest_is_barrier(req) ? blkqueue_all_idle(q) : !blkrequest_is_large(req) || q->large.free_count;
 }
 
 static void request_begin(struct blkqueue *q, struct blkreq *req)
@@ -194,7 +194,7 @@ static void request_take(struct blkqueue *q)
     ring_back_take(&q->ring, slot, q->config.protocol->request_bytes);
     int code = q->config.protocol->decode(slot, &q->config.limits, &req);
     if (code) {
-        request_refuse(q, &req, code);
+        blkqueue_refuse(q, &req, code);
     } else if (!request_may_begin(q, &req)) {
         q->waiting = req;
         q->parked = true;
@@ -205,9 +205,14 @@ static void request_take(struct blkqueue *q)
 
 void blkqueue_unpark(struct blkqueue *q)
 {
-    if (!q->parked && !q->barrier)
+    bool hold = q->paused & BLKQUEUE_PAUSE_HOLD;
+    if (!q->parked && !q->barrier && !hold)
         return;
-    if (q->barrier && !all_idle(q))
+    if (hold) {
+        blkqueue_held_check(q);
+        return;
+    }
+    if (q->barrier && !blkqueue_all_idle(q))
         return;
     q->barrier = false;
     if (q->parked && request_may_begin(q, &q->waiting)) {
@@ -218,11 +223,21 @@ void blkqueue_unpark(struct blkqueue *q)
         blkqueue_activate(q);
 }
 
+static uint32_t take_throttled(struct blkqueue *q, uint32_t budget)
+{
+    uint32_t n = 0;
+    for (; n < budget && !q->parked && !q->barrier && blkqueue_rate_begin(q); n++) {
+        request_take(q);
+        blkqueue_rate_charge(q);
+    }
+    return n;
+}
+
 unsigned blkqueue_take(struct blkqueue *q)
 {
     uint32_t waiting, n = 0;
     assert(q->state == BLKQUEUE_RUNNING);
-    if (q->parked || q->barrier) {
+    if (q->parked || q->barrier || q->paused) {
         list_remove(&q->active_link);
         return 0;
     }
@@ -231,8 +246,11 @@ unsigned blkqueue_take(struct blkqueue *q)
         return 0;
     }
     uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
-    for (; n < budget && !q->parked && !q->barrier; n++)
-        request_take(q);
+    if (q->throttled)
+        n = take_throttled(q, budget);
+    else
+        for (; n < budget && !q->parked && !q->barrier; n++)
+            request_take(q);
     if (n) {
         blkcounter_add(&q->stats.requests, n);
         q->false_arms = 0;

@@ -69,9 +69,17 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
     struct blkqueue *q = container_of(l, struct blkqueue, to_reactor);
     if (bits & BLKQUEUE_ATTACH)
         engine_attach_now(g, q);
-    else if (bits & BLKQUEUE_DETACH)
+    if (bits & BLKQUEUE_RESUME) /* before a detach that came with it: the image may have changed */
+        blkqueue_resume(q);
+    if (bits & BLKQUEUE_DETACH) {
         blkqueue_detach(q);
-    else if (bits & BLKQUEUE_REFRESH)
+        return;
+    }
+    if (bits & BLKQUEUE_HOLD)
+        blkqueue_hold(q);
+    if (bits & BLKQUEUE_RATE)
+        blkqueue_rate_changed(q);
+    if (bits & BLKQUEUE_REFRESH)
         blkqueue_refresh(q);
 }
 
@@ -368,6 +376,21 @@ void engine_detach(struct engine *g, struct blkqueue *q)
 void engine_refresh(struct engine *g, struct blkqueue *q)
 {
     mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_REFRESH);
+}
+
+void engine_hold(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_HOLD);
+}
+
+void engine_resume(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_RESUME);
+}
+
+void engine_rate_changed(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_RATE);
 }
 
 int engine_event_fd(const struct engine *g)

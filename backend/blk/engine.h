@@ -58,10 +58,15 @@ void engine_free(struct engine *g);
 void engine_attach(struct engine *g, struct blkqueue *q);
 void engine_detach(struct engine *g, struct blkqueue *q);
 void engine_refresh(struct engine *g, struct blkqueue *q);
+/* Of an attached queue, answered by BLKQUEUE_HELD, or by what ends it. Then the control thread changes the image and
+ * q->change (a copy of what is in force), and engine_resume() is answered by BLKQUEUE_RESUMED. */
+void engine_hold(struct engine *g, struct blkqueue *q);
+void engine_resume(struct engine *g, struct blkqueue *q);
+void engine_rate_changed(struct engine *g, struct blkqueue *q);
 
 struct engine_event {
     struct blkqueue *queue; /* NULL: the engine itself: its platform connection is lost, nothing can be attached */
-    uint32_t words;         /* BLKQUEUE_ATTACHED, _FAULTED, _DETACHED: in this order, where more than one */
+    uint32_t words; /* BLKQUEUE_ATTACHED, _HELD, _RESUMED, _FAULTED, _DETACHED: in this order, where more than one */
 };
 int engine_event_fd(const struct engine *g); /* readable: engine_event_next() has something */
 bool engine_event_next(struct engine *g, struct engine_event *out);
