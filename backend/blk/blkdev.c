@@ -148,14 +148,14 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, s
         .owner = d,
         .front_domid = d->xb.front_domid,
         .ring_pages = front->ring_ref_count,
-        .port = front->port,
+        .port = front->queue[0].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
         .image = d->image,
         .throttle = &d->throttle,
         .limits = blkdev_limits(d),
     };
-    memcpy(out->ring_ref, front->ring_ref, sizeof(out->ring_ref));
+    memcpy(out->ring_ref, front->queue[0].ring_ref, sizeof(out->ring_ref));
 }
 
 static bool step_connect(struct blkdev *d)
@@ -163,7 +163,7 @@ static bool step_connect(struct blkdev *d)
     struct err e;
     struct keys_blk_front front;
     struct blkqueue_config config;
-    int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, &front, &e);
+    int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, 1, &front, &e);
     if (!rc) {
         queue_config(d, &front, &config);
         rc = config.protocol ? blkqueue_new(&config, &d->queue, &e)

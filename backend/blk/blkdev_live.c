@@ -67,6 +67,8 @@ static int config_wanted(const struct blkdev *d, struct keys_blk_config *out, st
         memcpy(out->dma, set->dma, sizeof(out->dma));
     if (set->has_poll)
         snprintf(out->poll, sizeof(out->poll), "%s", strcmp(set->poll, "default") ? set->poll : "");
+    if (out->cdrom && !out->readonly)
+        return err_set(e, -EINVAL, "a CD-ROM is read-only");
     return config_check(out, e);
 }
 
