@@ -24,6 +24,7 @@ COUNTER(pauses, "times that a guest that notifies without cause was not listened
 COUNTER(throttled, "times that the disk's rate was used up and its ring was left alone for a while")
 COUNTER(connects, "times that a frontend was connected")
 COUNTER(dma_copied_bytes, "bytes that the copy strategy copied, as of the last second")
+GAUGE(queues, "queues that are connected")
 GAUGE(in_flight, "requests taken and not answered")
 GAUGE(pinned_bytes, "memory registered with io_uring, which the kernel holds pinned, as of the last second")
 GAUGE(dma_plain, "1: the kernel refused to register memory, plain vectors serve")

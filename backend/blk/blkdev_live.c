@@ -40,8 +40,8 @@ static void rate_set(struct blkdev *d)
         return; /* or a guest that connects anew would be rid of its debts */
     d->rated = d->config.qos;
     throttle_set(&d->throttle, &d->rated, clock_now_ns());
-    if (d->phase == BLKDEV_ATTACHED)
-        engine_rate_changed(d->engine, d->queue);
+    for (unsigned i = 0; i < d->queue_count && d->phase == BLKDEV_ATTACHED; i++)
+        engine_rate_changed(blkdev_queue_engine(d, i), d->queue[i].queue);
 }
 
 int blkdev_live_config(struct blkdev *d, struct err *e)
@@ -94,7 +94,8 @@ static int answer_body(struct xb_device *xb, store_tx tx, void *arg, struct err 
     if (!r && still_asked(d, tx))
         r = keys_blk_set_answer(xb->store, tx, xb->dir, change->set.id, change->why.text, e);
     bool closing = xb_state_parse(state) != xb->state; /* the toolstack wrote into it */
-    if (!r && change->tell && d->queue && !closing && xb_transition_allowed(XB_BACK, xb->state, XenbusStateConnected)) {
+    if (!r && change->tell && d->queues_held && !closing &&
+        xb_transition_allowed(XB_BACK, xb->state, XenbusStateConnected)) {
         r = blkdev_disk_write(xb, tx, d, e);
         r = r ? r : xb_device_switch(xb, tx, XenbusStateConnected, e);
     }
@@ -175,30 +176,37 @@ static void change_held(struct blkdev *d)
         change_do(d, &wanted);
     if (d->phase != BLKDEV_ATTACHED)
         return;
-    d->queue->change.limits = blkdev_limits(d);
-    d->queue->change.dma = dma_strategy_find(d->config.dma);
     d->change.phase = BLKDEV_RESUMING;
-    engine_resume(d->engine, d->queue);
-}
-
-static void change_resumed(struct blkdev *d)
-{
-    const struct blkqueue *q = d->queue;
-    if (q->result) {
-        change_refuse(d, &q->err);
-        snprintf(d->config.dma, sizeof(d->config.dma), "%s", q->config.dma->name);
+    d->change.awaited = d->queue_count;
+    for (unsigned i = 0; i < d->queue_count; i++) {
+        struct blkqueue *q = d->queue[i].queue;
+        q->change.limits = blkdev_limits(d, d->queue_count);
+        q->change.dma = dma_strategy_find(d->config.dma);
+        engine_resume(blkdev_queue_engine(d, i), q);
     }
-    change_end(d);
 }
 
-void blkdev_live_queue_event(struct blkdev *d, uint32_t words)
+/* A queue that cannot have the new strategy goes on with the old one, whatever the others have: each does the same
+ * work. The next connection has one for all. */
+static void queue_resumed(struct blkdev *d, const struct blkqueue *q)
+{
+    if (!q->result)
+        return;
+    change_refuse(d, &q->err);
+    snprintf(d->config.dma, sizeof(d->config.dma), "%s", q->config.dma->name);
+}
+
+void blkdev_live_queue_event(struct blkdev *d, const struct blkqueue *q, uint32_t words)
 {
     if (d->phase != BLKDEV_ATTACHED)
-        return;
-    if ((words & BLKQUEUE_HELD) && d->change.phase == BLKDEV_HOLDING)
+        return; /* on its way out: it is done without queues */
+    if ((words & BLKQUEUE_HELD) && d->change.phase == BLKDEV_HOLDING && --d->change.awaited == 0)
         change_held(d);
-    if ((words & BLKQUEUE_RESUMED) && d->change.phase == BLKDEV_RESUMING)
-        change_resumed(d);
+    if (!(words & BLKQUEUE_RESUMED) || d->change.phase != BLKDEV_RESUMING)
+        return;
+    queue_resumed(d, q);
+    if (--d->change.awaited == 0)
+        change_end(d);
 }
 
 void blkdev_live_detached(struct blkdev *d)
@@ -238,7 +246,9 @@ void blkdev_live_react(struct blkdev *d)
         change_end(d);
     } else if (d->phase == BLKDEV_ATTACHED && (needs_image(d, &wanted) || strcmp(wanted.dma, d->config.dma))) {
         d->change.phase = BLKDEV_HOLDING;
-        engine_hold(d->engine, d->queue);
+        d->change.awaited = d->queue_count;
+        for (unsigned i = 0; i < d->queue_count; i++)
+            engine_hold(blkdev_queue_engine(d, i), d->queue[i].queue);
     } else {
         change_do(d, &wanted);
         change_end(d);

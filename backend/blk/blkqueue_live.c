@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* backend/blk/blkqueue_live.c: what changes while a queue runs: held and resumed under new rules, and its rate. See
- * blkqueue.h. All of it off the data path, but for blkqueue_rate_begin() and _charge(), which only disks with a rate
- * come to.
+ * blkqueue.h. The queues of a disk are held each by its own reactor, and resumed when all of them are. All of it off
+ * the data path, but for blkqueue_rate_begin() and _charge(), which only disks with a rate come to.
  */
 #include <assert.h>
 
