@@ -232,12 +232,50 @@ static void test_lifting_a_rate_wakes_who_waits_for_it(void **state)
         put_reads(&r.b.guest, IN_FLIGHT, 0);
         blkworld_nap(blkworld_patience_end(), "nothing");
         throttle_set(&r.throttle, &(struct keys_blk_qos){.iops = i < 2 ? 1000000 : 0}, clock_now_ns());
-        engine_rate_changed(r.b.engine, r.b.queue);
+        engine_tune(r.b.engine, r.b.queue);
         assert_int_equal(take_all(&r.b.guest, IN_FLIGHT), IN_FLIGHT);
         throttle_set(&r.throttle, &(struct keys_blk_qos){.iops = 1}, clock_now_ns());
-        engine_rate_changed(r.b.engine, r.b.queue);
+        engine_tune(r.b.engine, r.b.queue);
     }
     rated_stop(&r); /* … and who waits for it can be detached */
+}
+
+/* ---- polling ---- */
+
+static uint64_t spins(struct bench *b)
+{
+    struct engine_stats s;
+    engine_stats(b->engine, &s);
+    return s.spins;
+}
+
+static void one_read(struct bench *b)
+{
+    put_reads(&b->guest, 1, 3);
+    assert_int_equal(take_all(&b->guest, 1), 1);
+}
+
+static void test_a_reactor_waits_as_its_keenest_queue_wants_it(void **state)
+{
+    struct bench b;
+    struct blkqueue_config c;
+    (void)state;
+    bench_start(&b, "poll");
+    image_default(&b);
+    guest_ring(&b);
+    config_default(&b, "pin", &c);
+    c.poll = ENGINE_INTERRUPT;
+    assert_int_equal(queue_attach(&b, &c), 0);
+    uint64_t before = spins(&b); /* without a queue it has nothing to look at */
+    for (unsigned i = 0; i < 50; i++)
+        one_read(&b);
+    assert_int_equal(spins(&b), before);
+    b.queue->poll = ENGINE_DEFAULT; /* the reactor's own way, to poll */
+    engine_tune(b.engine, b.queue);
+    for (uint64_t end = blkworld_patience_end(); spins(&b) == before; blkworld_nap(end, "a spin"))
+        one_read(&b);
+    disconnect(&b);
+    bench_stop(&b);
 }
 
 int main(int argc, char **argv)
@@ -250,6 +288,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_rate_holds_and_the_reactor_sleeps_meanwhile),
         cmocka_unit_test(test_bytes_are_charged_also_of_large_requests),
         cmocka_unit_test(test_lifting_a_rate_wakes_who_waits_for_it),
+        cmocka_unit_test(test_a_reactor_waits_as_its_keenest_queue_wants_it),
     };
     blkworld_child(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,6 +178,7 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .dma = dma_strategy_find(d->config.dma),
         .image = d->image,
         .throttle = &d->throttle,
+        .poll = blkdev_live_poll(d),
         .limits = blkdev_limits(d, front->queue_count),
     };
     memcpy(out->ring_ref, front->queue[queue].ring_ref, sizeof(out->ring_ref));

@@ -114,6 +114,7 @@ void blkdev_live_queue_event(struct blkdev *d, const struct blkqueue *q, uint32_
 void blkdev_live_detached(struct blkdev *d);
 /* The configuration was read: its rates hold. 0, or -EINVAL with a sentence. */
 int blkdev_live_config(struct blkdev *d, struct err *e);
+enum engine_poll blkdev_live_poll(const struct blkdev *d);
 
 /* ---- blkdev.c, for the above ---- */
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e);

@@ -34,14 +34,26 @@ static int config_check(const struct keys_blk_config *k, struct err *e)
     return r ? r : keys_blk_qos_check(&k->qos, e);
 }
 
+enum engine_poll blkdev_live_poll(const struct blkdev *d)
+{
+    struct engine_options o = {0};
+    return d->config.poll[0] && !engine_poll_parse(d->config.poll, 0, &o, NULL) ? o.poll : ENGINE_DEFAULT;
+}
+
 static void rate_set(struct blkdev *d)
 {
     if (!memcmp(&d->rated, &d->config.qos, sizeof(d->rated)))
         return; /* or a guest that connects anew would be rid of its debts */
     d->rated = d->config.qos;
     throttle_set(&d->throttle, &d->rated, clock_now_ns());
-    for (unsigned i = 0; i < d->queue_count && d->phase == BLKDEV_ATTACHED; i++)
-        engine_rate_changed(blkdev_queue_engine(d, i), d->queue[i].queue);
+}
+
+static void queues_tune(struct blkdev *d)
+{
+    for (unsigned i = 0; i < d->queue_count && d->phase == BLKDEV_ATTACHED; i++) {
+        d->queue[i].queue->poll = (uint8_t)blkdev_live_poll(d);
+        engine_tune(blkdev_queue_engine(d, i), d->queue[i].queue);
+    }
 }
 
 int blkdev_live_config(struct blkdev *d, struct err *e)
@@ -166,6 +178,7 @@ static void change_do(struct blkdev *d, const struct keys_blk_config *wanted)
     memcpy(d->config.poll, wanted->poll, sizeof(d->config.poll));
     d->config.qos = wanted->qos;
     rate_set(d);
+    queues_tune(d);
 }
 
 static void change_held(struct blkdev *d)

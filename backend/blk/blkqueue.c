@@ -18,6 +18,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     if (!q)
         return err_set(e, -ENOMEM, "out of memory");
     q->config = *config;
+    q->poll = (uint8_t)config->poll;
     q->request_count = config_entries(config);
     assert(q->request_count > 0);
     uint32_t large = config->limits.indirect_segments_max > DMA_SEGMENTS_SMALL ? BLKQUEUE_LARGE_MAX : 0;

@@ -87,6 +87,9 @@ struct reactor {
     struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
 };
 
+/* How a reactor waits (engine.h), from the least keen on. */
+enum engine_poll { ENGINE_DEFAULT, ENGINE_INTERRUPT, ENGINE_ADAPTIVE, ENGINE_POLL };
+
 struct blkqueue_config {
     struct blkdev *owner; /* the control thread's */
     uint16_t front_domid;
@@ -97,6 +100,7 @@ struct blkqueue_config {
     const struct dma_strategy *dma;
     const struct image *image; /* borrowed until detached */
     struct throttle *throttle; /* the device's, borrowed; NULL: none */
+    enum engine_poll poll;
     struct blkreq_limits limits;
 };
 
@@ -122,7 +126,7 @@ enum blkqueue_word {
     BLKQUEUE_DETACHED = 1 << 5, /* all is given back: it is control's to free */
     BLKQUEUE_HOLD = 1 << 6,     /* to the reactor: take nothing more, say when nothing is under way */
     BLKQUEUE_RESUME = 1 << 7,   /* with q->change as it is to be from now on */
-    BLKQUEUE_RATE = 1 << 8,     /* the throttle has changed */
+    BLKQUEUE_TUNE = 1 << 8,     /* the throttle or q->poll has changed */
     BLKQUEUE_HELD = 1 << 9,     /* to control: image and q->change are its to change */
     BLKQUEUE_RESUMED = 1 << 10, /* q->result and q->err say whether the DMA strategy was had */
 };
@@ -173,6 +177,7 @@ struct blkqueue {
     bool event_posted; /* the poll of the channel or a pause is with the kernel */
     unsigned spurious; /* events since the last request */
 
+    _Atomic uint8_t poll;          /* enum engine_poll: the control thread's to write, at any time */
     struct blkqueue_change change; /* the control thread's from HELD to RESUME */
     struct uring_op rate_op;
     struct __kernel_timespec rate_wait;
