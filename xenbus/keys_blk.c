@@ -90,6 +90,8 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &queues, &max_queues, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &persistent, &persists, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
+    r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/poll", "", k.poll, sizeof(k.poll), e);
+    r = r ? r : keys_blk_qos_read(c, dir, &k.qos, e);
     r = r ? r : read_bool(back, dir, "direct-io-safe", &k.direct_io_safe, e);
     r = r ? r : read_block_bytes(back, &sector, &k.sector_bytes, e);
     r = r ? r : read_block_bytes(back, &physical, &k.physical_sector_bytes, e);
@@ -127,29 +129,25 @@ static int write_pairs(struct store_client *c, store_tx tx, const char *dir, con
 int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
                           const struct keys_blk_config *config, const char *vdev, struct err *e)
 {
-    char params[sizeof(config->format) + sizeof(config->path) + 1], offset[24], size[24], queues[12];
+    char params[sizeof(config->format) + sizeof(config->path) + 1], offset[24], queues[12];
     char sector[12], physical[12], alignment[12];
     snprintf(sector, sizeof(sector), "%u", config->sector_bytes);
     snprintf(physical, sizeof(physical), "%u", config->physical_sector_bytes);
     snprintf(alignment, sizeof(alignment), "%u", config->host_alignment_bytes);
     snprintf(params, sizeof(params), "%s:%s", config->format, config->path);
     snprintf(offset, sizeof(offset), "%" PRIu64, config->offset_bytes);
-    snprintf(size, sizeof(size), "%" PRIu64, config->size_bytes);
     snprintf(queues, sizeof(queues), "%" PRIu32, config->max_queues);
     const struct pair pairs[] = {
         {"params", params},
         {"type", "qdisk"},
         {"dev", vdev},
-        {"mode", config->readonly || config->cdrom ? "r" : "w"},
         {"device-type", config->cdrom ? "cdrom" : "disk"},
         {"bootable", "1"},
         {"removable", config->removable || config->cdrom ? "1" : "0"},
         {"discard-enable", config->discard ? "1" : "0"},
         {"online", config->online ? "1" : "0"},
         {"domzero/offset", offset},
-        {"domzero/size", size},
         {"domzero/direct-io", config->direct_io ? "1" : "0"},
-        {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
         {"domzero/sector-size", sector},
         {"domzero/physical-sector-size", physical},
         {"domzero/host-alignment", alignment},
@@ -158,7 +156,25 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
     };
     static const struct pair safe = {"direct-io-safe", "1"}; /* where it is not, xl writes nothing */
     int r = write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs) - !config->max_queues, e);
-    return r ? r : write_pairs(c, tx, back_dir, &safe, config->direct_io_safe, e);
+    r = r ? r : write_pairs(c, tx, back_dir, &safe, config->direct_io_safe, e);
+    return r ? r : keys_blk_config_write_live(c, tx, back_dir, config, e);
+}
+
+int keys_blk_config_write_live(struct store_client *c, store_tx tx, const char *back_dir,
+                               const struct keys_blk_config *config, struct err *e)
+{
+    char size[24];
+    snprintf(size, sizeof(size), "%" PRIu64, config->size_bytes);
+    const struct pair pairs[] = {
+        {"mode", config->readonly || config->cdrom ? "r" : "w"},
+        {"domzero/size", size},
+        {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
+        {"domzero/poll", config->poll},
+    };
+    int r = write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs) - !config->poll[0], e);
+    if (!r && !config->poll[0] && (r = store_rm(c, tx, "%s/domzero/poll", back_dir)) < 0)
+        return err_set(e, r, "cannot remove %s/domzero/poll: %s", back_dir, strerror(-r));
+    return r ? r : keys_blk_qos_write(c, tx, back_dir, &config->qos, e);
 }
 
 /* ---- what the frontend offers ---- */

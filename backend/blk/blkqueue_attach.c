@@ -72,7 +72,7 @@ static bool queue_idle(const struct blkqueue *q)
 static void queue_give_back(struct blkqueue *q)
 {
     struct reactor *r = q->reactor;
-    assert(queue_idle(q) && !q->event_posted);
+    assert(queue_idle(q) && !q->event_posted && !q->rate_posted);
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
     if (q->dma)
@@ -100,6 +100,7 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
         return rc;
     }
     q->state = BLKQUEUE_RUNNING;
+    blkqueue_rate_changed(q);
     blkqueue_listen(q);
     return 0;
 }
@@ -111,6 +112,7 @@ static void queue_stop(struct blkqueue *q, enum blkqueue_state state)
     list_remove(&q->active_link);
     if (q->event_posted)
         uring_cancel(&q->reactor->uring, &q->event_op);
+    blkqueue_rate_stop(q);
 }
 
 void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
@@ -133,11 +135,14 @@ void blkqueue_detach(struct blkqueue *q)
         queue_stop(q, BLKQUEUE_DRAINING);
     q->state = BLKQUEUE_DRAINING;
     q->reactor->draining++;
+    q->paused = 0;
+    blkqueue_unpark(q); /* what was parked before it was held */
 }
 
 bool blkqueue_drained(const struct blkqueue *q)
 {
-    return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && list_empty(&q->dirty_link);
+    return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && !q->rate_posted &&
+           list_empty(&q->dirty_link);
 }
 
 void blkqueue_release(struct blkqueue *q)

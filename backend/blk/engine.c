@@ -16,6 +16,7 @@ enum { ENGINE_STOP = 1 << 0, ENGINE_LOST = 1 << 1 };
 struct engine {
     struct engine_options options;
     struct reactor reactor;
+    enum engine_poll poll; /* as it waits now */
     struct spin spin;
     bool spin_in_flight; /* `poll`: also while I/O is under way; and the window does not shrink */
     struct ticker ticker;
@@ -41,6 +42,32 @@ static void counter_bump(_Atomic uint64_t *c)
 
 /* ---- what reaches the thread ---- */
 
+/* As the keenest of the queues wants it. */
+static enum engine_poll poll_wanted(const struct engine *g)
+{
+    enum engine_poll most = ENGINE_DEFAULT;
+    struct blkqueue *q;
+    list_foreach (q, &g->queues, engine_link) {
+        enum engine_poll own = (enum engine_poll)atomic_load_explicit(&q->poll, memory_order_relaxed);
+        own = own == ENGINE_DEFAULT ? g->options.poll : own;
+        most = MAX(most, own);
+    }
+    return most == ENGINE_DEFAULT ? g->options.poll : most;
+}
+
+/* Queues have come, gone or changed their mind. */
+static void engine_choose_poll(struct engine *g)
+{
+    enum engine_poll poll = poll_wanted(g);
+    if (poll == g->poll)
+        return;
+    g->poll = poll;
+    g->spin_in_flight = poll == ENGINE_POLL;
+    spin_init(&g->spin, poll == ENGINE_ADAPTIVE ? g->options.spin_us * CLOCK_NS_PER_US
+                        : poll == ENGINE_POLL   ? ENGINE_POLL_IDLE_NS
+                                                : 0);
+}
+
 static void engine_stop_all(struct engine *g)
 {
     struct blkqueue *q;
@@ -57,6 +84,7 @@ static void engine_attach_now(struct engine *g, struct blkqueue *q)
         q->result = blkqueue_attach(q, &g->reactor, &q->err);
     if (!q->result)
         list_append(&g->queues, &q->engine_link);
+    engine_choose_poll(g);
     mailbox_post(&g->to_control, &q->to_control, BLKQUEUE_ATTACHED);
 }
 
@@ -69,9 +97,19 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
     struct blkqueue *q = container_of(l, struct blkqueue, to_reactor);
     if (bits & BLKQUEUE_ATTACH)
         engine_attach_now(g, q);
-    else if (bits & BLKQUEUE_DETACH)
+    if (bits & BLKQUEUE_RESUME) /* before a detach that came with it: the image may have changed */
+        blkqueue_resume(q);
+    if (bits & BLKQUEUE_DETACH) {
         blkqueue_detach(q);
-    else if (bits & BLKQUEUE_REFRESH)
+        return;
+    }
+    if (bits & BLKQUEUE_HOLD)
+        blkqueue_hold(q);
+    if (bits & BLKQUEUE_TUNE) {
+        blkqueue_rate_changed(q);
+        engine_choose_poll(g);
+    }
+    if (bits & BLKQUEUE_REFRESH)
         blkqueue_refresh(q);
 }
 
@@ -145,6 +183,8 @@ static unsigned pass_release(struct engine *g)
         blkqueue_release(q);
         released++;
     }
+    if (released)
+        engine_choose_poll(g);
     return released;
 }
 
@@ -288,10 +328,7 @@ static void engine_fields_init(struct engine *g, const struct engine_options *op
     letter_init(&g->stop);
     letter_init(&g->trouble);
     sem_init(&g->started, 0, 0);
-    g->spin_in_flight = options->poll == ENGINE_POLL;
-    spin_init(&g->spin, options->poll == ENGINE_ADAPTIVE ? options->spin_us * CLOCK_NS_PER_US
-                        : options->poll == ENGINE_POLL   ? ENGINE_POLL_IDLE_NS
-                                                         : 0);
+    engine_choose_poll(g);
 }
 
 static void engine_fields_deinit(struct engine *g)
@@ -368,6 +405,21 @@ void engine_refresh(struct engine *g, struct blkqueue *q)
     mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_REFRESH);
 }
 
+void engine_hold(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_HOLD);
+}
+
+void engine_resume(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_RESUME);
+}
+
+void engine_tune(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_TUNE);
+}
+
 int engine_event_fd(const struct engine *g)
 {
     return g->to_control.fd;
@@ -403,7 +455,7 @@ int engine_poll_parse(const char *name, unsigned spin_us, struct engine_options 
         out->poll = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? ENGINE_ADAPTIVE : ENGINE_INTERRUPT;
         return 0;
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+    for (unsigned i = ENGINE_INTERRUPT; i < ARRAY_SIZE(names); i++) {
         if (strcmp(name, names[i]))
             continue;
         out->poll = (enum engine_poll)i;
