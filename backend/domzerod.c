@@ -31,7 +31,18 @@ static const char usage_text[] =
     "  --spin-us N        that window in microseconds; 50 by default\n"
     "  --log-level LEVEL  what is logged; info by default\n";
 
-enum { OPT_AS_ROLE = 256, OPT_READY_FD, OPT_STOP_FD, OPT_LOG_FD, OPT_DOMAIN_DIR, OPT_POLL, OPT_SPIN, OPT_LOG };
+enum {
+    OPT_AS_ROLE = 256,
+    OPT_READY_FD,
+    OPT_STOP_FD,
+    OPT_LOG_FD,
+    OPT_JOURNAL_FD,
+    OPT_CLAIM_FD,
+    OPT_DOMAIN_DIR,
+    OPT_POLL,
+    OPT_SPIN,
+    OPT_LOG
+};
 
 static const struct option long_options[] = {
     {"run-dir", required_argument, NULL, 'r'},
@@ -43,6 +54,8 @@ static const struct option long_options[] = {
     {"ready-fd", required_argument, NULL, OPT_READY_FD},
     {"stop-fd", required_argument, NULL, OPT_STOP_FD},
     {"log-fd", required_argument, NULL, OPT_LOG_FD},
+    {"journal-fd", required_argument, NULL, OPT_JOURNAL_FD},
+    {"claim-fd", required_argument, NULL, OPT_CLAIM_FD},
     {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
@@ -122,6 +135,8 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_READY_FD: number = role->ready_fd = parse_int(optarg, INT_MAX); break;
         case OPT_STOP_FD: number = role->stop_fd = parse_int(optarg, INT_MAX); break;
         case OPT_LOG_FD: number = role->log_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_JOURNAL_FD: number = role->journal_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_CLAIM_FD: number = role->claim_fd = parse_int(optarg, INT_MAX); break;
         case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;

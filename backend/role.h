@@ -22,6 +22,8 @@ struct role_options {
     const char *poll;         /* "interrupt", "adaptive" or "poll" */
     unsigned spin_us;
     int ready_fd, stop_fd; /* -1: none */
+    int journal_fd;        /* blk/journal.h; 0: none, what is in flight is not known to a successor */
+    int claim_fd;          /* the locked pid file of the daemon, kept until the last I/O has ended; 0: none */
     int log_fd;            /* where standard error goes once it serves; -1: nowhere else */
 };
 

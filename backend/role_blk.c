@@ -12,6 +12,7 @@ struct role_blk {
     struct loop loop;
     struct platform *platform;
     struct store_client *store;
+    struct journal *journal;
     struct blkback *back;
     struct statsock *stats; /* NULL: nobody can read them */
     struct loop_source platform_source, stop_source;
@@ -82,6 +83,10 @@ static int role_start(struct role_blk *role, const struct role_options *o, struc
     if (!rc)
         rc = role_watch(role, o, e);
     if (!rc)
+        rc = journal_open(o->journal_fd, &role->journal, e);
+    options.journal = role->journal;
+    options.claim_fd = o->claim_fd;
+    if (!rc)
         rc = engine_new(&options, &engine, e);
     if (!rc)
         rc = blkback_new(&role->loop, role->store, engine, platform_domid(role->platform), &role->back, e);
@@ -96,6 +101,7 @@ static void role_stop(struct role_blk *role)
 {
     statsock_free(role->stats);
     blkback_free(role->back);
+    journal_close(role->journal);
     loop_remove(&role->loop, &role->platform_source);
     loop_remove(&role->loop, &role->stop_source);
     if (role->store)

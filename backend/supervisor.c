@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "backend/blk/journal.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -34,7 +35,8 @@ struct supervisor {
     struct child child[SUPERVISOR_ROLES_MAX];
     unsigned child_count;
     int pid_file;
-    int log_fd; /* of a daemon in the background */
+    int log_fd;     /* of a daemon in the background */
+    int journal_fd; /* what its blk roles have in flight: handed to each, never looked at */
     bool stopping;
     int result;
 };
@@ -53,11 +55,14 @@ static void child_exec(const struct child *c, int ready_fd, int stop_fd)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    char ready[16], stop[16], log[16], spin[16];
+    char ready[16], stop[16], log[16], spin[16], journal[16], claim[16];
     snprintf(ready, sizeof(ready), "%d", ready_fd);
     snprintf(stop, sizeof(stop), "%d", stop_fd);
     snprintf(log, sizeof(log), "%d", c->sup->log_fd);
     snprintf(spin, sizeof(spin), "%u", o->role.spin_us);
+    snprintf(journal, sizeof(journal), "%d", c->sup->journal_fd);
+    snprintf(claim, sizeof(claim), "%d", c->sup->pid_file);
+    fcntl(c->sup->journal_fd, F_SETFD, 0);
     fcntl(ready_fd, F_SETFD, 0);
     fcntl(stop_fd, F_SETFD, 0);
     if (c->sup->pid_file >= 0)
@@ -66,8 +71,8 @@ static void child_exec(const struct child *c, int ready_fd, int stop_fd)
         fcntl(c->sup->log_fd, F_SETFD, 0);
     execl(o->program, "domzerod", "--as-role", c->role->name, "--ready-fd", ready, "--stop-fd", stop,
           o->role.domain_dir ? "--domain-dir" : "--run-dir", own_dir(c->sup), "--platform", o->role.platform_row,
-          "--poll", o->role.poll, "--spin-us", spin, "--log-level", o->log_level,
-          c->sup->log_fd >= 0 ? "--log-fd" : (char *)NULL, log, (char *)NULL);
+          "--poll", o->role.poll, "--spin-us", spin, "--log-level", o->log_level, "--journal-fd", journal, "--claim-fd",
+          claim, c->sup->log_fd >= 0 ? "--log-fd" : (char *)NULL, log, (char *)NULL);
     log_error("cannot execute %s: %s", o->program, strerror(errno));
     _exit(127);
 }
@@ -404,6 +409,9 @@ static int prepare(struct supervisor *s, int signal_fd, struct err *e)
     if (r < 0)
         return err_set(e, r, "cannot set up the event loop: %s", strerror(-r));
     r = claim_dir(s, e);
+    if (!r)
+        r = s->journal_fd = journal_create(e);
+    r = MIN(r, 0);
     if (!r && s->o->background)
         r = open_log(s, e);
     return r;
@@ -427,7 +435,7 @@ int supervisor_run(const struct supervisor_options *o)
         log_error("cannot go into the background: %s", strerror(errno));
         return 1;
     }
-    struct supervisor s = {.o = o, .pid_file = -1, .log_fd = -1};
+    struct supervisor s = {.o = o, .pid_file = -1, .log_fd = -1, .journal_fd = -1};
     struct err e = {0};
     sigset_t set;
     sigemptyset(&set);
@@ -452,6 +460,7 @@ int supervisor_run(const struct supervisor_options *o)
         tell_parent(parent_fd, 1);
     release_dir(&s);
     fd_closep(&s.log_fd);
+    fd_closep(&s.journal_fd);
     loop_deinit(&s.loop);
     return r < 0 ? 1 : s.result;
 }

@@ -73,6 +73,24 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
 }
 
+/* Until all that a predecessor started has ended. */
+static bool device_predecessor_gone(struct blkdev *d)
+{
+    bool gone = journal_ready(engine_journal(d->engine));
+    if (gone || !d->inherited) {
+        d->inherited = false;
+        return true;
+    }
+    uint64_t now_ns = clock_now_ns();
+    if (now_ns >= d->lock_deadline_ns && !d->waits_long) {
+        log_warning(DEV_FMT ": waits: the storage has not ended the I/O of the role before this one", DEV_ARG(d));
+        d->waits_long = true;
+    }
+    if (d->waits_long)
+        d->lock_deadline_ns = now_ns + BLKDEV_LOCK_WAIT_NS;
+    return false;
+}
+
 /* 0; -EAGAIN: later. */
 static int device_image_open(struct blkdev *d, struct err *e)
 {
@@ -84,6 +102,9 @@ static int device_image_open(struct blkdev *d, struct err *e)
                              .direct_io = k->direct_io};
     if (d->image)
         return 0;
+    d->locked = !device_predecessor_gone(d);
+    if (d->locked)
+        return -EAGAIN;
     int rc = image_open(k->format, &c, &d->image, e);
     d->locked = rc == -EBUSY && clock_now_ns() < d->lock_deadline_ns;
     return d->locked ? -EAGAIN : rc;
@@ -132,7 +153,9 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
 {
     const struct image *image = d->image;
     *out = (struct blkqueue_config){
+        .journal = engine_journal(d->engine),
         .front_domid = d->xb.front_domid,
+        .devid = d->xb.devid,
         .ring_pages = front->ring_ref_count,
         .port = front->port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
@@ -304,7 +327,7 @@ static void queue_attached(struct blkdev *d)
     }
     d->phase = BLKDEV_ATTACHED;
     d->seen = (struct blkstats_seen){0};
-    d->stats_looked_at = 0;
+    d->stats_looked_at = d->missing_seen = 0;
     if (d->removed)
         return;
     bool closing = !xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateConnected); /* the toolstack was faster */
@@ -351,6 +374,12 @@ void blkdev_tick(struct blkdev *d)
     const char *why = blkstats_news(s, &d->seen, &failed);
     if (why)
         log_peer(&d->limiter, DEV_FMT ": %" PRIu64 " requests failed, most of them: %s", DEV_ARG(d), failed, why);
+    uint64_t missing = blkcounter_get(&s->not_replayed);
+    if (missing != d->missing_seen)
+        log_warning(DEV_FMT ": %" PRIu64 " requests that were in flight when the last role ended did not come again as "
+                            "they were; where they were writes, what the disk holds there is the old or the new",
+                    DEV_ARG(d), missing);
+    d->missing_seen = missing;
     engine_refresh(d->engine, d->queue);
 }
 
@@ -383,6 +412,7 @@ struct blkdev *blkdev_new(struct store_client *store, struct engine *engine, uin
     }
     if (inherited) {
         d->lock_deadline_ns = clock_now_ns() + BLKDEV_LOCK_WAIT_NS;
+        d->inherited = true;
         device_inherit(d);
     }
     return d;

@@ -16,8 +16,9 @@
  *
  * Takeover: a device that is found in InitWait or Connected when the role starts was served by a predecessor. It goes
  * to InitWait with its image open, and is connected when the frontend has published a new ring. The predecessor's last
- * writes may still be on their way to the image; its lock is held until they have landed, so the open is tried again
- * for BLKDEV_LOCK_WAIT_NS, while other devices go on.
+ * I/O may still be under way, its writes to the image, its reads to the guest's pages: it is waited for (journal.h) as
+ * long as the storage takes, and the guest sees a pause. Then the image's lock, which somebody else may have taken
+ * meanwhile, is tried for BLKDEV_LOCK_WAIT_NS. Devices that are new go on.
  */
 #ifndef BLK_BLKDEV_H
 #define BLK_BLKDEV_H
@@ -41,15 +42,18 @@ struct blkdev {
     struct image *image;
     struct blkqueue *queue;
     enum blkdev_phase phase;
-    bool dirty;   /* the owner's: something happened, react */
-    bool failed;  /* until the frontend's state is written again */
-    bool removed; /* its directory is gone: so is it, as soon as the queue is */
-    bool locked;  /* waiting for somebody to let go of the image */
+    bool dirty;      /* the owner's: something happened, react */
+    bool failed;     /* until the frontend's state is written again */
+    bool removed;    /* its directory is gone: so is it, as soon as the queue is */
+    bool locked;     /* waiting for somebody to let go of the image, or of the role's lock */
+    bool inherited;  /* a predecessor served it; its I/O may be under way */
+    bool waits_long; /* said so */
     uint64_t lock_deadline_ns;
     int fault_code; /* 0: none; else the device fails with `fault` once its queue is detached */
     struct err fault;
     struct log_limiter limiter;
     struct blkstats_seen seen;
+    uint64_t missing_seen;    /* of not_replayed */
     uint64_t stats_looked_at; /* requests and events at the last tick */
     struct stats_blk past;    /* what queues counted that are gone */
     uint64_t since_ns;        /* when it was seen first */

@@ -23,7 +23,8 @@ struct engine {
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
     bool stopping, lost;
-    bool spun; /* the last pass ended in a spin that saw something */
+    int32_t held[2]; /* slots of files that the ring keeps open until its last I/O has ended; -1: none */
+    bool spun;       /* the last pass ended in a spin that saw something */
 
     pthread_t thread;
     sem_t started;
@@ -251,6 +252,27 @@ static void engine_run(struct engine *g)
 
 /* ---- the thread's life ---- */
 
+/* What a successor waits for (journal.h): without it a late read could come after what it is to come before. */
+static int engine_hold(struct engine *g)
+{
+    const struct engine_options *o = &g->options;
+    struct uring *u = &g->reactor.uring;
+    g->held[0] = o->journal ? uring_file_register(u, journal_lock_fd(o->journal)) : -1;
+    g->held[1] = o->claim_fd > 0 ? uring_file_register(u, o->claim_fd) : -1;
+    if ((o->journal && g->held[0] < 0) || (o->claim_fd > 0 && g->held[1] < 0))
+        return err_set(&g->err, -ENFILE, "io_uring refuses to hold the role's lock: raise the limit of open files");
+    return 0;
+}
+
+static void engine_teardown(struct engine *g)
+{
+    struct uring *u = &g->reactor.uring;
+    for (unsigned i = 0; i < ARRAY_SIZE(g->held); i++)
+        uring_file_unregister(u, g->held[i]);
+    uring_deinit(u);
+    platform_close(g->reactor.platform);
+}
+
 static int engine_setup(struct engine *g)
 {
     struct reactor *r = &g->reactor;
@@ -261,6 +283,11 @@ static int engine_setup(struct engine *g)
     rc = uring_init(&r->uring, &g->err);
     if (rc) {
         platform_close(r->platform);
+        return rc;
+    }
+    rc = engine_hold(g);
+    if (rc) {
+        engine_teardown(g);
         return rc;
     }
     g->mailbox_op.fn = mailbox_ready;
@@ -278,8 +305,7 @@ static void *engine_main(void *arg)
     if (rc)
         return NULL;
     engine_run(g);
-    uring_deinit(&g->reactor.uring);
-    platform_close(g->reactor.platform);
+    engine_teardown(g);
     return NULL;
 }
 
@@ -394,6 +420,11 @@ void engine_stats(const struct engine *g, struct engine_stats *out)
                                  .sleeps = blkcounter_get(&g->sleeps),
                                  .spins = blkcounter_get(&g->spins),
                                  .spin_hits = blkcounter_get(&g->spin_hits)};
+}
+
+struct journal *engine_journal(const struct engine *g)
+{
+    return g->options.journal;
 }
 
 int engine_poll_parse(const char *name, unsigned spin_us, struct engine_options *out, struct err *e)
