@@ -38,6 +38,7 @@ enum {
     OPT_LOG_FD,
     OPT_JOURNAL_FD,
     OPT_CLAIM_FD,
+    OPT_STANDBY,
     OPT_DOMAIN_DIR,
     OPT_POLL,
     OPT_SPIN,
@@ -56,6 +57,7 @@ static const struct option long_options[] = {
     {"log-fd", required_argument, NULL, OPT_LOG_FD},
     {"journal-fd", required_argument, NULL, OPT_JOURNAL_FD},
     {"claim-fd", required_argument, NULL, OPT_CLAIM_FD},
+    {"standby", no_argument, NULL, OPT_STANDBY},
     {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
@@ -137,6 +139,7 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_LOG_FD: number = role->log_fd = parse_int(optarg, INT_MAX); break;
         case OPT_JOURNAL_FD: number = role->journal_fd = parse_int(optarg, INT_MAX); break;
         case OPT_CLAIM_FD: number = role->claim_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_STANDBY: role->standby = true; break;
         case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;

@@ -88,6 +88,10 @@ static int role_start(struct role_blk *role, const struct role_options *o, struc
     options.claim_fd = o->claim_fd;
     if (!rc)
         rc = engine_new(&options, &engine, e);
+    if (!rc && o->standby && role_standby(o)) {
+        engine_free(engine);
+        return err_set(e, -ECANCELED, "stood by, and was not needed");
+    }
     if (!rc)
         rc = blkback_new(&role->loop, role->store, engine, platform_domid(role->platform), &role->back, e);
     if (rc)
