@@ -93,6 +93,24 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
 }
 
+/* Until all that a predecessor started has ended. */
+static bool device_predecessor_gone(struct blkdev *d)
+{
+    bool gone = journal_ready(reactors_journal(d->reactors));
+    if (gone || !d->inherited) {
+        d->inherited = false;
+        return true;
+    }
+    uint64_t now_ns = clock_now_ns();
+    if (now_ns >= d->lock_deadline_ns && !d->waits_long) {
+        log_warning(DEV_FMT ": waits: the storage has not ended the I/O of the role before this one", DEV_ARG(d));
+        d->waits_long = true;
+    }
+    if (d->waits_long)
+        d->lock_deadline_ns = now_ns + BLKDEV_LOCK_WAIT_NS;
+    return false;
+}
+
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e)
 {
     struct image_config c = {.path = k->path,
@@ -108,6 +126,9 @@ static int device_image_open(struct blkdev *d, struct err *e)
 {
     if (d->image)
         return 0;
+    d->locked = !device_predecessor_gone(d);
+    if (d->locked)
+        return -EAGAIN;
     int rc = blkdev_image_open(&d->config, &d->image, e);
     d->locked = rc == -EBUSY && clock_now_ns() < d->lock_deadline_ns;
     return d->locked ? -EAGAIN : rc;
@@ -184,7 +205,10 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
 {
     *out = (struct blkqueue_config){
         .owner = d,
+        .journal = reactors_journal(d->reactors),
+        .index = queue,
         .front_domid = d->xb.front_domid,
+        .devid = d->xb.devid,
         .ring_pages = front->ring_ref_count,
         .port = front->queue[queue].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
@@ -480,6 +504,12 @@ static void queue_tick(struct blkdev *d, unsigned queue)
     const char *why = blkstats_news(s, &dq->seen, &failed);
     if (why)
         log_peer(&d->limiter, DEV_FMT ": %" PRIu64 " requests failed, most of them: %s", DEV_ARG(d), failed, why);
+    uint64_t missing = blkcounter_get(&s->not_replayed);
+    if (missing != dq->missing_seen)
+        log_warning(DEV_FMT ": %" PRIu64 " requests that were in flight when the last role ended did not come again as "
+                            "they were; where they were writes, what the disk holds there is the old or the new",
+                    DEV_ARG(d), missing);
+    dq->missing_seen = missing;
     engine_refresh(blkdev_queue_engine(d, queue), dq->queue);
 }
 
@@ -523,6 +553,7 @@ struct blkdev *blkdev_new(struct store_client *store, struct reactors *reactors,
     }
     if (inherited) {
         d->lock_deadline_ns = clock_now_ns() + BLKDEV_LOCK_WAIT_NS;
+        d->inherited = true;
         device_inherit(d);
     }
     return d;

@@ -27,6 +27,13 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         blkqueue_free(q);
         return err_set(e, -ENOMEM, "out of memory for %u requests", q->request_count);
     }
+    if (journal_claim(config->journal, config->front_domid, config->devid, config->index, &q->journal)) {
+        blkqueue_free(q);
+        return err_set(e, -ENOMEM, "out of memory");
+    }
+    assert(q->small.count + q->large.count <= JOURNAL_ROWS);
+    q->small.rows = q->journal.area->row;
+    q->large.rows = q->small.rows + q->small.count;
     q->channel = EVTCHN_NONE;
     q->file_index = -1;
     list_init(&q->active_link);
@@ -45,6 +52,7 @@ void blkqueue_free(struct blkqueue *q)
     assert(q->state == BLKQUEUE_NEW || q->state == BLKQUEUE_RELEASED);
     blkpool_deinit(&q->small);
     blkpool_deinit(&q->large);
+    journal_release(q->config.journal, &q->journal);
     free(q);
 }
 

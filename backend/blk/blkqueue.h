@@ -41,6 +41,7 @@
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/image.h"
+#include "backend/blk/journal.h"
 #include "backend/blk/mailbox.h"
 #include "backend/blk/throttle.h"
 #include "backend/blk/uring.h"
@@ -92,8 +93,10 @@ struct reactor {
 enum engine_poll { ENGINE_DEFAULT, ENGINE_INTERRUPT, ENGINE_ADAPTIVE, ENGINE_POLL };
 
 struct blkqueue_config {
-    struct blkdev *owner; /* the control thread's */
+    struct blkdev *owner;    /* the control thread's */
+    struct journal *journal; /* borrowed until freed; NULL: what is in flight is not written down */
     uint16_t front_domid;
+    uint32_t devid, index; /* the device, and which of its queues this is */
     unsigned ring_pages;
     uint32_t ring_ref[BLKQUEUE_RING_PAGES_MAX];
     uint32_t port; /* the guest's */
@@ -145,6 +148,7 @@ struct blkqueue {
     struct ring_back ring;
     uint32_t request_count; /* ring.entries */
     struct blkpool small, large;
+    struct journal_queue journal;
     bool parked;    /* taken from the ring, and has to wait: `waiting` */
     bool barrier;   /* one is under way: nothing else is */
     uint8_t paused; /* enum blkqueue_pause */

@@ -99,6 +99,7 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
         queue_give_back(q);
         return rc;
     }
+    blkcounter_add(&q->stats.inherited, journal_connect(&q->journal, q->instance, q->request_count));
     q->state = BLKQUEUE_RUNNING;
     blkqueue_rate_changed(q);
     blkqueue_listen(q);

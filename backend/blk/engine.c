@@ -23,6 +23,7 @@ struct engine {
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
     bool stopping, lost;
+    int32_t kept[2];       /* slots of files that the ring keeps open until its last I/O has ended; -1: none */
     bool spun;             /* the last pass ended in a spin that saw something */
     unsigned quick_passes; /* that had no need of the kernel */
 
@@ -285,6 +286,27 @@ static void engine_run(struct engine *g)
 
 /* ---- the thread's life ---- */
 
+/* What a successor waits for (journal.h): without it a late read could come after what it is to come before. */
+static int engine_files_keep(struct engine *g)
+{
+    const struct engine_options *o = &g->options;
+    struct uring *u = &g->reactor.uring;
+    g->kept[0] = o->journal ? uring_file_register(u, journal_lock_fd(o->journal)) : -1;
+    g->kept[1] = o->claim_fd > 0 ? uring_file_register(u, o->claim_fd) : -1;
+    if ((o->journal && g->kept[0] < 0) || (o->claim_fd > 0 && g->kept[1] < 0))
+        return err_set(&g->err, -ENFILE, "io_uring refuses to hold the role's lock: raise the limit of open files");
+    return 0;
+}
+
+static void engine_teardown(struct engine *g)
+{
+    struct uring *u = &g->reactor.uring;
+    for (unsigned i = 0; i < ARRAY_SIZE(g->kept); i++)
+        uring_file_unregister(u, g->kept[i]);
+    uring_deinit(u);
+    platform_close(g->reactor.platform);
+}
+
 static int engine_setup(struct engine *g)
 {
     struct reactor *r = &g->reactor;
@@ -296,6 +318,11 @@ static int engine_setup(struct engine *g)
     rc = uring_init(&r->uring, &g->err);
     if (rc) {
         platform_close(r->platform);
+        return rc;
+    }
+    rc = engine_files_keep(g);
+    if (rc) {
+        engine_teardown(g);
         return rc;
     }
     g->mailbox_op.fn = mailbox_ready;
@@ -313,8 +340,7 @@ static void *engine_main(void *arg)
     if (rc)
         return NULL;
     engine_run(g);
-    uring_deinit(&g->reactor.uring);
-    platform_close(g->reactor.platform);
+    engine_teardown(g);
     return NULL;
 }
 
@@ -444,6 +470,11 @@ void engine_stats(const struct engine *g, struct engine_stats *out)
                                  .sleeps = blkcounter_get(&g->sleeps),
                                  .spins = blkcounter_get(&g->spins),
                                  .spin_hits = blkcounter_get(&g->spin_hits)};
+}
+
+struct journal *engine_journal(const struct engine *g)
+{
+    return g->options.journal;
 }
 
 int engine_poll_parse(const char *name, unsigned spin_us, struct engine_options *out, struct err *e)
