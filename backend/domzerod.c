@@ -38,6 +38,9 @@ enum {
     OPT_READY_FD,
     OPT_STOP_FD,
     OPT_LOG_FD,
+    OPT_JOURNAL_FD,
+    OPT_CLAIM_FD,
+    OPT_STANDBY,
     OPT_DOMAIN_DIR,
     OPT_POLL,
     OPT_SPIN,
@@ -55,6 +58,9 @@ static const struct option long_options[] = {
     {"ready-fd", required_argument, NULL, OPT_READY_FD},
     {"stop-fd", required_argument, NULL, OPT_STOP_FD},
     {"log-fd", required_argument, NULL, OPT_LOG_FD},
+    {"journal-fd", required_argument, NULL, OPT_JOURNAL_FD},
+    {"claim-fd", required_argument, NULL, OPT_CLAIM_FD},
+    {"standby", no_argument, NULL, OPT_STANDBY},
     {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
@@ -135,6 +141,9 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_READY_FD: number = role->ready_fd = parse_int(optarg, INT_MAX); break;
         case OPT_STOP_FD: number = role->stop_fd = parse_int(optarg, INT_MAX); break;
         case OPT_LOG_FD: number = role->log_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_JOURNAL_FD: number = role->journal_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_CLAIM_FD: number = role->claim_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_STANDBY: role->standby = true; break;
         case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;

@@ -138,6 +138,7 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         r = disk_check(v, &disk, e);
     if (r < 0)
         return r;
+    const struct dz_vbd_info before = v->info;
     v->info = (struct dz_vbd_info){
         .size_bytes = disk.sectors * SECTOR_BYTES,
         .sector_bytes = disk.sector_bytes,
@@ -148,7 +149,10 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .discard_granularity_bytes = disk.discard_granularity_bytes,
         .queue_depth = v->slots,
         .request_bytes_max = v->segments_max * PAGE_BYTES,
+        .changes = before.changes,
     };
+    v->info.changes += v->opened && (before.size_bytes != v->info.size_bytes || before.readonly != v->info.readonly ||
+                                     before.discard != v->info.discard);
     return 0;
 }
 

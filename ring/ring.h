@@ -195,8 +195,8 @@ static inline void ring_back_take(struct ring_back *b, void *request, size_t byt
     ring_copy_out(request, ring_slot(&b->ring, b->req_cons++), bytes);
 }
 
-/* The same in two steps: bytes `from` … `to` - 1 of it, without consuming it. What of the later step depends on bytes of
- * the earlier one is decided by the copy. */
+/* The same in two steps: bytes `from` … `to` - 1 of it, without consuming it. What of the later step depends on bytes
+ * of the earlier one is decided by the copy. */
 static inline void ring_back_peek(const struct ring_back *b, unsigned char *request, size_t from, size_t to)
 {
     assert(from <= to && to <= b->ring.slot_bytes);

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "tests/keys_fixture.h"
+#include "tests/keys_scene.h"
 
 /* ---- one key ---- */
 

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "tests/keys_fixture.h"
+#include "tests/keys_scene.h"
 
 /* An offer of several queues: page and port of each are made of its number. */
 static struct keys_blk_front several(uint32_t queues, uint32_t order)

@@ -56,6 +56,11 @@ struct engine *reactors_engine(const struct reactors *r, unsigned index)
     return r->at[index].engine;
 }
 
+struct journal *reactors_journal(const struct reactors *r)
+{
+    return engine_journal(r->at[0].engine);
+}
+
 unsigned reactors_least(const struct reactors *r)
 {
     unsigned least = 0;

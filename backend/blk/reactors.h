@@ -35,6 +35,7 @@ void reactors_free(struct reactors *r);
 
 unsigned reactors_count(const struct reactors *r);
 struct engine *reactors_engine(const struct reactors *r, unsigned index);
+struct journal *reactors_journal(const struct reactors *r); /* theirs together */
 /* Where the first queue of a disk goes; the next ones follow in order, and after the last comes the first. */
 unsigned reactors_least(const struct reactors *r);
 /* A queue was given to it; one was taken from it. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* tests/keys_fixture.h: a real store and the two directories of one block device in it. */
-#ifndef TESTS_KEYS_FIXTURE_H
-#define TESTS_KEYS_FIXTURE_H
+/* tests/keys_scene.h: a store, and the two directories of one block device in it, for tests of keys. */
+#ifndef TESTS_KEYS_SCENE_H
+#define TESTS_KEYS_SCENE_H
 
 #include "tests/store_thread.h"
 #include "xenbus/keys_blk.h"
