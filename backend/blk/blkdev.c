@@ -189,6 +189,16 @@ static bool domain_waits(const struct blkdev *d)
     return false;
 }
 
+/* Another disk of this guest is on its way to a reactor. */
+static bool domain_attaches(const struct blkdev *d)
+{
+    const struct blkdev *o;
+    list_foreach (o, d->siblings, link)
+        if (o->phase == BLKDEV_ATTACHING && o->xb.front_domid == d->xb.front_domid)
+            return true;
+    return false;
+}
+
 struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
 {
     return (struct blkreq_limits){.capacity_sectors = d->image->size_bytes / SECTOR_BYTES,
@@ -213,7 +223,7 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .port = front->queue[queue].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
-        .take_over = d->siblings && !domain_waits(d),
+        .take_over = queue == 0 && d->siblings && !domain_waits(d),
         .persistent = front->persistent && !d->config.no_persistent,
         .image = d->image,
         .throttle = &d->throttle,
@@ -273,10 +283,22 @@ static int queues_make(struct blkdev *d, const struct keys_blk_front *front, str
     return rc;
 }
 
+/* The first queue goes alone, and so does the first of each disk of a guest: the reactor that it comes to may clear
+ * what a predecessor marked in the guest's grant table, and another reactor's marks look no different. */
+static void queues_attach(struct blkdev *d, unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++, d->awaited++)
+        engine_attach(blkdev_queue_engine(d, i), d->queue[i].queue);
+}
+
 static bool step_connect(struct blkdev *d)
 {
     struct err e;
     struct keys_blk_front front;
+    if (domain_attaches(d)) {
+        d->dirty = true; /* looked at again with the reactors' next word */
+        return false;
+    }
     int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, queues_offered(d), &front, &e);
     if (!rc)
         rc = queues_make(d, &front, &e);
@@ -285,9 +307,7 @@ static bool step_connect(struct blkdev *d)
         return false;
     }
     d->phase = BLKDEV_ATTACHING;
-    d->awaited = d->queue_count;
-    for (unsigned i = 0; i < d->queue_count; i++)
-        engine_attach(blkdev_queue_engine(d, i), d->queue[i].queue);
+    queues_attach(d, 0, 1);
     return false;
 }
 
@@ -462,13 +482,28 @@ static unsigned queue_index(const struct blkdev *d, const struct blkqueue *q)
     return i;
 }
 
+/* The others follow the first, if they may. */
+static void first_attached(struct blkdev *d)
+{
+    unsigned count = d->queue_count;
+    if (!d->fault_code && !d->removed)
+        queues_attach(d, 1, count);
+    else
+        for (unsigned i = 1; i < count; i++)
+            queue_drop(d, i);
+}
+
 static void queue_attached(struct blkdev *d, struct blkqueue *q)
 {
+    unsigned index = queue_index(d, q);
     if (q->result) {
         blkdev_fault(d, q->result, q->err.text);
-        queue_drop(d, queue_index(d, q));
+        queue_drop(d, index);
     }
-    if (--d->awaited == 0)
+    d->awaited--;
+    if (index == 0)
+        first_attached(d);
+    if (d->awaited == 0)
         device_attached(d);
 }
 
