@@ -61,14 +61,22 @@ static int option_dma(struct vmcfg_disk *disk, const char *option, const char *v
     return 0;
 }
 
+/* The formats that libxlutil has no word for. Which there are is the backend's to know. */
+static int option_image(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    size_t n = strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789");
+    if (n == 0 || value[n] || n >= sizeof(disk->config.format))
+        return err_set(e, -EINVAL, "%s: the name of an image format such as raw or null was expected", option);
+    strcpy(disk->config.format, value);
+    return 0;
+}
+
 static const struct option {
     const char *name;
     int (*set)(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e);
 } options[] = {
-    {"offset", option_offset},
-    {"size", option_size},
-    {"direct-io", option_direct_io},
-    {"dma", option_dma},
+    {"offset", option_offset}, {"size", option_size},   {"direct-io", option_direct_io},
+    {"dma", option_dma},       {"image", option_image},
 };
 
 static const struct option *option_find(const char *text)
@@ -90,8 +98,9 @@ int vmcfg_disk_option(struct vmcfg_disk *disk, const char *option, struct err *e
 {
     const struct option *o = option_find(option);
     if (!o)
-        return err_set(e, -EINVAL,
-                       "no disk option is called \"%s\"; there are offset=, size=, direct-io= and dma=", option);
+        return err_set(
+            e, -EINVAL,
+            "no disk option is called \"%s\"; there are offset=, size=, direct-io=, dma= and image=", option);
     int r = o->set(disk, option, option + strlen(o->name) + 1, e);
     if (r == 0 && !span_fits(disk->config.offset_bytes, disk->config.size_bytes, INT64_MAX))
         return err_set(e, -EINVAL, "%s: offset and size together end beyond any file", option);

@@ -23,7 +23,8 @@ struct engine {
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
     bool stopping, lost;
-    bool spun; /* the last pass ended in a spin that saw something */
+    bool spun;             /* the last pass ended in a spin that saw something */
+    unsigned quick_passes; /* that had no need of the kernel */
 
     pthread_t thread;
     sem_t started;
@@ -230,6 +231,8 @@ static void engine_pass(struct engine *g)
         engine_submit(g, false);
         g->reactor.now_ns = clock_now_ns();
         done += uring_reap(u);
+    } else if (done && ++g->quick_passes % ENGINE_QUICK_PASSES_MAX == 0) {
+        g->reactor.now_ns = clock_now_ns();
     }
     pass_publish(g);
     done += pass_release(g);

@@ -34,6 +34,9 @@
 #define ENGINE_SPIN_MIN_NS     1000 /* a window that has shrunk below this is none */
 #define ENGINE_SPIN_RETRY      32   /* sleeps after which a window of zero is tried again */
 #define ENGINE_POLL_IDLE_NS    (10 * CLOCK_NS_PER_MS)
+/* A pass whose requests ended without the kernel (image_null.c) does not read the clock, which would be a tenth of what
+ * it does; so many of them in a row do, lest the time that others find be old. */
+#define ENGINE_QUICK_PASSES_MAX 16
 
 enum engine_poll { ENGINE_INTERRUPT, ENGINE_ADAPTIVE, ENGINE_POLL };
 
