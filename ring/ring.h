@@ -125,6 +125,19 @@ static inline void ring_front_put(struct ring_front *f, const void *request, siz
     memcpy(ring_slot(&f->ring, f->req_prod_pvt++), request, bytes);
 }
 
+/* As ring_front_put(), for who writes the request in place: its slot, which the backend is told of by the next push. */
+static inline void *ring_front_slot(struct ring_front *f)
+{
+    assert(ring_front_room(f));
+    return ring_slot(&f->ring, f->req_prod_pvt++);
+}
+
+/* How many requests were put and not published. */
+static inline uint32_t ring_front_unpublished(const struct ring_front *f)
+{
+    return f->req_prod_pvt - f->req_prod;
+}
+
 /* Publishes what was put; true: the backend wants an event. */
 static inline bool ring_front_push(struct ring_front *f)
 {
