@@ -217,6 +217,7 @@ const struct blk_protocol blk_protocol_native = {
     .request_bytes = sizeof(struct blkif_request),
     .response_bytes = sizeof(struct blkif_response),
     .slot_bytes = sizeof(union blkif_sring_entry),
+    .segments_offset = offsetof(struct blkif_request, seg),
     .decode = native_decode,
     .encode = native_encode,
     .encode_response = native_encode_response,

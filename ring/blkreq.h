@@ -75,7 +75,8 @@ struct blkreq_limits {
 struct blk_protocol {
     const char *name; /* value of the `protocol` key, XEN_IO_PROTO_ABI_* */
     uint32_t request_bytes, response_bytes, slot_bytes;
-    /* `slot` is a private copy of request_bytes. 0 or BLKREQ_E_*; out->id and out->operation_raw are set in any case.
+    uint32_t segments_offset; /* of the first segment in the slot of a request that carries its own */
+    /* `slot` is a private copy, of request_bytes of which blk_protocol_used_bytes() are defined. 0 or BLKREQ_E_*; out->id and out->operation_raw are set in any case.
      */
     int (*decode)(const void *slot, const struct blkreq_limits *limits, struct blkreq *out);
     void (*encode)(const struct blkreq *request, void *slot);
@@ -83,6 +84,18 @@ struct blk_protocol {
     void (*encode_response)(uint64_t id, uint8_t operation, int16_t status, void *slot);
     void (*decode_response)(const void *slot, uint64_t *id, uint8_t *operation, int16_t *status);
 };
+
+#define BLKREQ_HEAD_BYTES 32 /* all of a request of one segment, in every row */
+
+/* How many bytes of a slot mean something, by its first BLKREQ_HEAD_BYTES: most requests are of one segment, and the
+ * second cache line of such a slot need not go from processor to processor. */
+static inline uint32_t blk_protocol_used_bytes(const struct blk_protocol *p, const unsigned char *head)
+{
+    const uint8_t operation = head[0], segments = head[1]; /* as in every row: blkif.h begins with these */
+    if (operation > BLKIF_OP_FLUSH_DISKCACHE || segments > BLKREQ_SEGMENTS_MAX)
+        return p->request_bytes;
+    return p->segments_offset + segments * (uint32_t)sizeof(struct blkif_request_segment);
+}
 
 extern const struct blk_protocol blk_protocol_native; /* "x86_64-abi", and "arm-abi", which is laid out the same */
 extern const struct blk_protocol blk_protocol_x86_32; /* "x86_32-abi" */

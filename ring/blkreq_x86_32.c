@@ -129,6 +129,7 @@ const struct blk_protocol blk_protocol_x86_32 = {
     .request_bytes = sizeof(struct request_x86_32),
     .response_bytes = sizeof(struct response_x86_32),
     .slot_bytes = sizeof(struct request_x86_32),
+    .segments_offset = offsetof(struct request_x86_32, seg),
     .decode = x86_32_decode,
     .encode = x86_32_encode,
     .encode_response = x86_32_encode_response,
