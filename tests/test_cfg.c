@@ -102,14 +102,15 @@ static void test_each_bad_file_says_what_is_wrong(void **state)
     }
 }
 
-static const char good[] = "# comment with name = 'x' in it\n"
-                           "name = \"guest-1.a_b\"\n"
-                           "type='pvh'; memory = 128\n"
-                           "disk = [ 'disk one.img,raw,xvda,rw',\n"
-                           "         \"format=qcow2, vdev=xvdb1, access=ro, target=/a=b,c.img\", # nofkey = 1\n"
-                           "         'file:/old.img,sda,r' ]\n"
-                           "vif = [ '' ]\n"
-                           "disk_options = [ \"xvda,offset=1M, size=64M,direct-io=1\", \"51712,dma=copy\", \"xvdb1,image=null\" ]\n";
+static const char good[] =
+    "# comment with name = 'x' in it\n"
+    "name = \"guest-1.a_b\"\n"
+    "type='pvh'; memory = 128\n"
+    "disk = [ 'disk one.img,raw,xvda,rw',\n"
+    "         \"format=qcow2, vdev=xvdb1, access=ro, target=/a=b,c.img\", # nofkey = 1\n"
+    "         'file:/old.img,sda,r' ]\n"
+    "vif = [ '' ]\n"
+    "disk_options = [ \"xvda,offset=1M, size=64M,direct-io=1\", \"51712,dma=copy\", \"xvdb1,image=null\" ]\n";
 
 static void test_a_good_file_is_read_whole(void **state)
 {

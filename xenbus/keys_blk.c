@@ -48,11 +48,28 @@ static int read_bool(const struct xb_device *d, const char *dir, const char *nam
     return r;
 }
 
+/* 512, 4096, or 0 for "not said". */
+static int read_block_bytes(const struct xb_device *back, const struct xb_key *key, uint32_t *out, struct err *e)
+{
+    uint64_t value;
+    int r = xb_key_read(back->store, STORE_NO_TX, back->dir, key, &value, e);
+    if (r)
+        return r;
+    if (value && value != SECTOR_BYTES && value != PAGE_BYTES)
+        return err_set(e, -EINVAL, "%s/%s is %" PRIu64 "; %u, %u or 0 was expected", back->dir, key->name, value,
+                       SECTOR_BYTES, (unsigned)PAGE_BYTES);
+    *out = (uint32_t)value;
+    return 0;
+}
+
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e)
 {
     static const struct xb_key offset = {.name = "domzero/offset", .max = INT64_MAX};
     static const struct xb_key size = {.name = "domzero/size", .max = INT64_MAX};
     static const struct xb_key discard = {.name = "discard-enable", .max = UINT32_MAX, .def = 1};
+    static const struct xb_key sector = {.name = "domzero/sector-size", .max = SECTOR_BYTES_MAX};
+    static const struct xb_key physical = {.name = "domzero/physical-sector-size", .max = SECTOR_BYTES_MAX};
+    static const struct xb_key alignment = {.name = "domzero/host-alignment", .max = SECTOR_BYTES_MAX};
     static const struct xb_key queues = {.name = "domzero/max-queues", .min = 1, .max = KEYS_BLK_QUEUES_MAX};
     struct store_client *c = back->store;
     const char *dir = back->dir;
@@ -71,15 +88,20 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &queues, &max_queues, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
+    r = r ? r : read_bool(back, dir, "direct-io-safe", &k.direct_io_safe, e);
+    r = r ? r : read_block_bytes(back, &sector, &k.sector_bytes, e);
+    r = r ? r : read_block_bytes(back, &physical, &k.physical_sector_bytes, e);
+    r = r ? r : read_block_bytes(back, &alignment, &k.host_alignment_bytes, e);
     if (r)
         return r;
     if (!span_fits(k.offset_bytes, k.size_bytes, INT64_MAX))
         return err_set(e, -ERANGE, "%s/domzero: offset %" PRIu64 " and size %" PRIu64 " end beyond any file", dir,
                        k.offset_bytes, k.size_bytes);
-    k.readonly = mode[0] != 'w';
     k.discard = discards != 0;
     k.max_queues = (uint32_t)max_queues;
     k.cdrom = !strcmp(device_type, "cdrom");
+    k.readonly = k.cdrom || mode[0] != 'w';
+    k.removable |= k.cdrom;
     *out = k;
     return 0;
 }
@@ -103,6 +125,10 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
                           const struct keys_blk_config *config, const char *vdev, struct err *e)
 {
     char params[sizeof(config->format) + sizeof(config->path) + 1], offset[24], size[24], queues[12];
+    char sector[12], physical[12], alignment[12];
+    snprintf(sector, sizeof(sector), "%u", config->sector_bytes);
+    snprintf(physical, sizeof(physical), "%u", config->physical_sector_bytes);
+    snprintf(alignment, sizeof(alignment), "%u", config->host_alignment_bytes);
     snprintf(params, sizeof(params), "%s:%s", config->format, config->path);
     snprintf(offset, sizeof(offset), "%" PRIu64, config->offset_bytes);
     snprintf(size, sizeof(size), "%" PRIu64, config->size_bytes);
@@ -111,19 +137,24 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"params", params},
         {"type", "qdisk"},
         {"dev", vdev},
-        {"mode", config->readonly ? "r" : "w"},
+        {"mode", config->readonly || config->cdrom ? "r" : "w"},
         {"device-type", config->cdrom ? "cdrom" : "disk"},
         {"bootable", "1"},
-        {"removable", config->removable ? "1" : "0"},
+        {"removable", config->removable || config->cdrom ? "1" : "0"},
         {"discard-enable", config->discard ? "1" : "0"},
         {"online", config->online ? "1" : "0"},
         {"domzero/offset", offset},
         {"domzero/size", size},
         {"domzero/direct-io", config->direct_io ? "1" : "0"},
         {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
+        {"domzero/sector-size", sector},
+        {"domzero/physical-sector-size", physical},
+        {"domzero/host-alignment", alignment},
         {"domzero/max-queues", queues}, /* the last: where it was not said it is not written */
     };
-    return write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs) - !config->max_queues, e);
+    static const struct pair safe = {"direct-io-safe", "1"}; /* where it is not, xl writes nothing */
+    int r = write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs) - !config->max_queues, e);
+    return r ? r : write_pairs(c, tx, back_dir, &safe, config->direct_io_safe, e);
 }
 
 /* ---- what the frontend offers ---- */
@@ -229,6 +260,8 @@ int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, uint32
     r = r ? r : check_distinct(dir, &k, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "protocol", "", k.protocol, sizeof(k.protocol), e);
     r = r ? r : read_bool(back, dir, "feature-persistent", &k.persistent, e);
+    r = r ? r : read_bool(back, dir, "domzero/feature-fua", &k.fua, e);
+    r = r ? r : read_bool(back, dir, "domzero/feature-write-zeroes", &k.write_zeroes, e);
     if (r == 0)
         *out = k;
     return r;
@@ -251,6 +284,12 @@ static int write_number_at(const struct xb_device *d, store_tx tx, const char *d
 static int write_number(const struct xb_device *d, store_tx tx, const char *name, uint64_t value, struct err *e)
 {
     return write_number_at(d, tx, d->dir, name, value, e);
+}
+
+/* An extension of ours: a key, or none, so that a peer without it shows exactly Xen's. */
+static int write_extension(const struct xb_device *d, store_tx tx, const char *name, uint64_t value, struct err *e)
+{
+    return value ? write_number(d, tx, name, value, e) : remove_key(d, tx, name, e);
 }
 
 static int write_queue(const struct xb_device *front, store_tx tx, const struct keys_blk_front *k, uint32_t queue,
@@ -308,6 +347,8 @@ int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struc
     assert(keys->queue_count >= 1 && keys->queue_count <= KEYS_BLK_QUEUES_MAX);
     int r = write_queues(front, tx, keys, e);
     r = r ? r : write_number(front, tx, "feature-persistent", keys->persistent, e);
+    r = r ? r : write_extension(front, tx, "domzero/feature-fua", keys->fua, e);
+    r = r ? r : write_extension(front, tx, "domzero/feature-write-zeroes", keys->write_zeroes, e);
     if (r || !keys->protocol[0])
         return r ? r : remove_key(front, tx, "protocol", e);
     const struct pair protocol = {"protocol", keys->protocol};
@@ -320,6 +361,8 @@ int keys_blk_features_write(const struct xb_device *back, store_tx tx, const str
 {
     int r = write_number(back, tx, "max-ring-page-order", f->max_ring_order, e);
     r = r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
+    r = r ? r : write_extension(back, tx, "domzero/feature-fua", f->fua, e);
+    r = r ? r : write_extension(back, tx, "domzero/max-write-zeroes-sectors", f->max_write_zeroes_sectors, e);
     if (r || !f->max_indirect_segments)
         return r ? r : remove_key(back, tx, "feature-max-indirect-segments", e);
     return write_number(back, tx, "feature-max-indirect-segments", f->max_indirect_segments, e);
@@ -331,12 +374,18 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
     static const struct xb_key order_key = {.name = "max-ring-page-order", .max = UINT32_MAX};
     static const struct xb_key queues_key = {.name = "multi-queue-max-queues", .min = 1, .max = UINT32_MAX, .def = 1};
     static const struct xb_key indirect_key = {.name = "feature-max-indirect-segments", .max = UINT32_MAX};
-    uint64_t order, queues, segments;
+    static const struct xb_key zeroes_key = {.name = "domzero/max-write-zeroes-sectors", .max = UINT32_MAX};
+    uint64_t order, queues, segments, zeroes;
+    bool fua;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &indirect_key, &segments, e);
+    r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &zeroes_key, &zeroes, e);
+    r = r ? r : read_bool(front, front->peer_dir, "domzero/feature-fua", &fua, e);
     if (r)
         return r;
+    f->fua = fua;
+    f->max_write_zeroes_sectors = (uint32_t)zeroes;
     f->max_ring_order = (uint32_t)MIN(order, (uint64_t)KEYS_BLK_RING_ORDER_MAX);
     f->max_queues = (uint32_t)MIN(queues, (uint64_t)KEYS_BLK_QUEUES_MAX);
     f->max_indirect_segments = (uint32_t)MIN(segments, (uint64_t)KEYS_BLK_INDIRECT_MAX);
