@@ -102,6 +102,7 @@ static struct dz_vbd *vbd_new(struct dz_domain *dom, const struct dz_vbd_options
     v->pool_bytes = o->pool_bytes ? o->pool_bytes : VBD_POOL_BYTES;
     v->depth_wanted = o->queue_depth ? o->queue_depth : VBD_DEPTH_DEFAULT;
     v->queues_wanted = o->queues ? o->queues : 1;
+    v->no_persistent = o->no_persistent;
     v->timeout_ms = o->timeout_ms ? MIN(o->timeout_ms, (uint32_t)INT32_MAX) : VBD_TIMEOUT_MS;
     return v;
 }
@@ -122,12 +123,17 @@ int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_vbd_opt
     return 0;
 }
 
+/* Until nothing is in flight, or there is nobody to wait for. */
 static void drain(struct dz_queue *q, uint64_t deadline_ns)
 {
     gate_enter(&q->gate);
     queue_kick(q);
-    while (queue_in_flight(q) && queue_progress(q, deadline_ns))
-        ;
+    while (queue_in_flight(q)) {
+        if (queue_progress(q, MIN(deadline_ns, vbd_deadline_ns(VBD_LOOK_MS))))
+            continue;
+        if (vbd_ms_until(deadline_ns) == 0 || vbd_backend_gone(q->disk))
+            break;
+    }
     gate_leave(&q->gate);
 }
 

@@ -59,12 +59,13 @@ int queue_new(struct dz_vbd *v, uint32_t index, struct dz_queue **out)
 
 int queue_books_new(struct dz_queue *q, uint32_t slots, uint32_t segments_max)
 {
-    q->shadow = calloc(slots, sizeof(*q->shadow));
+    q->shadow = aligned_alloc(_Alignof(struct vbd_shadow), slots * sizeof(*q->shadow));
     q->free_slot = calloc(slots, sizeof(*q->free_slot));
     q->segments = calloc((size_t)slots * segments_max, sizeof(*q->segments));
     q->bounces = calloc((size_t)slots * segments_max, sizeof(*q->bounces));
     if (!q->shadow || !q->free_slot || !q->segments || !q->bounces)
         return -ENOMEM;
+    memset(q->shadow, 0, slots * sizeof(*q->shadow));
     for (uint32_t i = 0; i < slots; i++) {
         q->shadow[i].segment = q->segments + (size_t)i * segments_max;
         q->shadow[i].bounce = q->bounces + (size_t)i * segments_max;

@@ -37,7 +37,7 @@
 enum vbd_source { VBD_SOURCE_CHANNEL, VBD_SOURCE_STORE, VBD_SOURCE_PLATFORM, VBD_SOURCE_BELL, VBD_SOURCES };
 
 struct vbd_shadow {
-    struct dz_io *io; /* NULL: free */
+    _Alignas(64) struct dz_io *io; /* NULL: free */
     uint64_t id, sector;
     uint64_t *segment; /* segments_max words in the wire's form; private, as all here */
     uint16_t *bounce;  /* pages of the pool, up to segments_max */

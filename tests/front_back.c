@@ -277,16 +277,17 @@ static void serve_rings(struct back *b)
         serve_ring(b, &b->queue[i]);
 }
 
-/* A millisecond, or until a guest's event. */
-static void await_event(struct back *b)
+/* A millisecond, or until a guest's event; false: there was none. */
+static bool await_event(struct back *b)
 {
     struct pollfd fd[KEYS_BLK_QUEUES_MAX];
     for (unsigned i = 0; i < b->queue_count; i++)
         fd[i] = (struct pollfd){b->queue[i].channel.wait_fd, POLLIN, 0};
     if (poll(fd, b->queue_count, 1) <= 0)
-        return;
+        return false;
     for (unsigned i = 0; i < b->queue_count; i++)
         b->shared->notified += evtchn_consume(&b->queue[i].channel);
+    return true;
 }
 
 static void release_queue(struct back *b, struct back_queue *q)
@@ -363,7 +364,8 @@ void front_back_run(struct front_world *w)
         }
         for (unsigned i = 0; i < 20 && b.connected && b.device.state == XenbusStateConnected; i++) {
             serve_rings(&b);
-            await_event(&b);
+            if (!await_event(&b))
+                break; /* idle: a look at the store */
         }
         if (!b.connected)
             nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);

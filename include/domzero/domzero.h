@@ -54,7 +54,8 @@ struct dz_vbd_options {
     uint32_t timeout_ms;  /* how long open waits for the backend; 0: 10,000 */
     uint32_t queue_depth; /* requests in flight that are wanted; 0: 32. Rounded up to what a ring of 1, 2, 4, 8 or 16
                              pages takes, 32 to 512, as far as the backend offers it: dz_vbd_info says what it became */
-    uint32_t queues; /* that are wanted, each with that depth; 0: 1. At most 16, and as many as the backend offers */
+    uint32_t queues;    /* that are wanted, each with that depth; 0: 1. At most 16, and as many as the backend offers */
+    bool no_persistent; /* does not let the backend keep the pool mapped from request to request */
 };
 
 struct dz_vbd_info {
@@ -72,7 +73,9 @@ struct dz_vbd_info {
  * -ENODEV (no such disk), -EBUSY (another process of this domain has it), -ETIMEDOUT, or the backend's reason. */
 DZ_API int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_vbd_options *options,
                        struct dz_vbd **out);
-/* Waits for what is in flight, closes as the protocol asks and gives all back. NULL is fine. */
+/* Waits for what is in flight, at most timeout_ms, and a second where the backend is gone; what is not answered then
+ * gets -ECANCELED (as its dz_io.result: there is no reap any more). Closes as the protocol asks and gives all back:
+ * memory that the backend still has mapped is kept until it lets go. NULL is fine. */
 DZ_API void dz_vbd_close(struct dz_vbd *disk);
 /* Any thread. */
 DZ_API void dz_vbd_info(const struct dz_vbd *disk, struct dz_vbd_info *out);
