@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "frontend/blkfront.h"
 
+#include "base/clock.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,6 +104,8 @@ static struct dz_vbd *vbd_new(struct dz_domain *dom, const struct dz_vbd_options
     v->pool_bytes = o->pool_bytes ? o->pool_bytes : VBD_POOL_BYTES;
     v->depth_wanted = o->queue_depth ? o->queue_depth : VBD_DEPTH_DEFAULT;
     v->queues_wanted = o->queues ? o->queues : 1;
+    v->merge = o->merge;
+    v->epoch_ns = o->request_timeout_ms * CLOCK_NS_PER_MS / VBD_EPOCHS;
     v->no_persistent = o->no_persistent;
     v->timeout_ms = o->timeout_ms ? MIN(o->timeout_ms, (uint32_t)INT32_MAX) : VBD_TIMEOUT_MS;
     return v;
@@ -176,6 +180,9 @@ void dz_queue_stats(const struct dz_queue *q, struct dz_vbd_stats *out)
         .bytes_bounced = counter_read(&c->bytes_bounced),
         .reconnects = counter_read(&q->disk->reconnects),
         .replayed = counter_read(&c->replayed),
+        .merged = counter_read(&c->merged),
+        .split = counter_read(&c->split),
+        .timeouts = counter_read(&c->timeouts),
     };
 }
 
@@ -194,6 +201,9 @@ void dz_vbd_stats(const struct dz_vbd *v, struct dz_vbd_stats *out)
         sum.bytes_bounced += one.bytes_bounced;
         sum.reconnects = one.reconnects;
         sum.replayed += one.replayed;
+        sum.merged += one.merged;
+        sum.split += one.split;
+        sum.timeouts += one.timeouts;
     }
     *out = sum;
 }

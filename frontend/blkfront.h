@@ -8,6 +8,8 @@
  *   blkfront_queue.h  one ring and its books · blkfront_gate.h who may touch them
  *   blkfront_io.c     requests out, responses in (data path: no allocation, no log, no system call but the
  *                     notification)
+ *   blkfront_unusual.c, _merge.c, _late.c  what is not one plain transfer in one request; timeouts
+ *   blkfront_bounce.c memory that is not the pool's
  *   blkfront_wait.c   spinning, sleeping, when to look at the control path
  *   blkfront_sync.c   read, write, flush of any length over the above, from any thread
  *
@@ -36,6 +38,7 @@
 #define VBD_CONTROL_MS  10    /* a poller looks at the control path that often; unmeasured, it costs one poll() */
 #define VBD_TIMEOUT_MS  10000 /* default of dz_vbd_options.timeout_ms */
 #define VBD_DETACH_MS   1000  /* a backend that takes the disk away gets that long from response to response */
+#define VBD_EPOCHS      4     /* of a request timeout: blkfront_late.c */
 #define VBD_GONE_MS     1000  /* a close does not wait longer for a backend that is not there */
 #define VBD_LOOK_MS     100   /* … and looks that often whether it is */
 #define VBD_WATCH_TOKEN "vbd"
@@ -55,6 +58,8 @@ struct dz_vbd {
     int failed;
     uint32_t segments_max; /* of a request */
     uint32_t spin_us;
+    bool merge;        /* option */
+    uint64_t epoch_ns; /* option: a quarter of the request timeout; 0: there is none */
     struct dz_vbd_info info;
     struct pool *pool, *ring_pool; /* ring_pool: each queue's ring, then each of its slots' pages of segments */
     uint32_t queue_count;          /* 1 until the backend was seen */
@@ -80,6 +85,7 @@ struct dz_vbd {
     /* Options. */
     uint32_t timeout_ms, pool_bytes, depth_wanted, queues_wanted;
 
+    struct keys_blk_features offer; /* the backend's, of this connection */
     unsigned ring_order;
     uint32_t slots;            /* of each ring; 0 until the backend was seen */
     pthread_mutex_t pool_lock; /* of `shared` */

@@ -223,6 +223,12 @@ static int disk_check(const struct dz_vbd *v, const struct keys_blk_disk *disk, 
     return 0;
 }
 
+static uint32_t zeroes_bytes_max(const struct dz_vbd *v, uint32_t sector_bytes)
+{
+    uint64_t bytes = (uint64_t)v->offer.max_write_zeroes_sectors * SECTOR_BYTES;
+    return (uint32_t)(MIN(bytes, 1u << 31) & ~(uint64_t)(sector_bytes - 1));
+}
+
 static int disk_read(struct dz_vbd *v, struct err *e)
 {
     struct keys_blk_disk disk;
@@ -242,6 +248,8 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .discard_granularity_bytes = disk.discard_granularity_bytes,
         .queue_depth = v->slots,
         .queues = v->queue_count,
+        .fua = v->offer.fua && !(disk.info & KEYS_BLK_INFO_READONLY),
+        .write_zeroes_bytes_max = disk.info & KEYS_BLK_INFO_READONLY ? 0 : zeroes_bytes_max(v, disk.sector_bytes),
         .request_bytes_max = v->segments_max * PAGE_BYTES,
         .changes = before.changes,
     };

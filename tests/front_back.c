@@ -99,7 +99,7 @@ static void respond(struct back_queue *q, uint64_t id, uint8_t operation, int16_
 static void move_data(struct back *b, const struct held *h)
 {
     uint64_t at = h->request.sector * SECTOR_BYTES;
-    if (h->request.operation == BLKIF_OP_DISCARD)
+    if (blkreq_is_span(h->request.operation))
         memset(b->shared->data + at, 0, h->request.sector_count * SECTOR_BYTES);
     for (unsigned i = 0; i < h->request.segment_count; i++) {
         const struct blkreq_segment *s = &h->segment[i];
@@ -230,6 +230,8 @@ static void take_one(struct back *b, struct back_queue *q)
                                    .sector_bytes = disk->sector_bytes,
                                    .flush = disk->flush_cache,
                                    .discard = disk->discard,
+                                   .fua = b->shared->features.fua,
+                                   .zeroes_sectors_max = b->shared->features.max_write_zeroes_sectors,
                                    .indirect_segments_max = (uint16_t)MIN(b->shared->features.max_indirect_segments,
                                                                           (uint32_t)BLKREQ_INDIRECT_SEGMENTS_MAX)};
     uint32_t gref[BLKREQ_INDIRECT_SEGMENTS_MAX];
@@ -239,6 +241,7 @@ static void take_one(struct back *b, struct back_queue *q)
     b->shared->taken++;
     b->shared->taken_by[q - b->queue]++;
     r = r ? r : segments_take(b, &limits, &h);
+    b->shared->durable += r == 0 && h.request.operation == BLKREQ_OP_WRITE_FUA;
     if (r == 0) {
         for (unsigned i = 0; i < h.request.segment_count; i++)
             gref[i] = h.segment[i].gref;
