@@ -225,6 +225,7 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
 
 static void queue_drop(struct blkdev *d, unsigned queue)
 {
+    assert(d->queue && d->queues_held > 0);
     struct blkqueue *q = take_ptr(d->queue[queue].queue);
     blkdev_stats_keep(d, q);
     blkqueue_free(q);
