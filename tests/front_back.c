@@ -77,7 +77,7 @@ static void notify(struct back *b)
 static void respond(struct back *b, uint64_t id, uint8_t operation, int16_t status)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
-    blk_protocol_native.encode_response(id, operation, status, slot);
+    blkreq_encode_response(&blk_protocol_native, id, operation, status, slot);
     memcpy(ring_slot(&b->ring.ring, b->ring.rsp_prod_pvt++), slot, blk_protocol_native.response_bytes);
 }
 
@@ -214,7 +214,7 @@ static void take_one(struct back *b)
                                                                           (uint32_t)BLKREQ_INDIRECT_SEGMENTS_MAX)};
     uint32_t gref[BLKREQ_INDIRECT_SEGMENTS_MAX];
     ring_back_take(&b->ring, slot, blk_protocol_native.request_bytes);
-    int r = blk_protocol_native.decode(slot, &limits, &h.request);
+    int r = blkreq_decode(&blk_protocol_native, slot, &limits, &h.request);
     b->shared->taken++;
     r = r ? r : segments_take(b, &limits, &h);
     if (r == 0) {

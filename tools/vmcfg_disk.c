@@ -42,6 +42,15 @@ static int option_size(struct vmcfg_disk *disk, const char *option, const char *
     return r;
 }
 
+static int option_persistent(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    uint64_t on;
+    if (parse_u64(value, 0, 1, &on))
+        return err_set(e, -EINVAL, "%s: 1 (grants may stay mapped) or 0 was expected", option);
+    disk->config.no_persistent = !on;
+    return 0;
+}
+
 static int option_direct_io(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
     uint64_t on;
@@ -130,7 +139,7 @@ static const struct option {
     {"offset", option_offset}, {"size", option_size},       {"direct-io", option_direct_io},
     {"dma", option_dma},       {"image", option_image},     {"max-queues", option_max_queues},
     {"poll", option_poll},     {"iops", option_qos},        {"iops-burst", option_qos},
-    {"bytes", option_qos},     {"bytes-burst", option_qos},
+    {"bytes", option_qos},     {"bytes-burst", option_qos}, {"persistent", option_persistent},
 };
 
 static const struct option *option_find(const char *text)

@@ -71,10 +71,11 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     static const struct xb_key physical = {.name = "domzero/physical-sector-size", .max = SECTOR_BYTES_MAX};
     static const struct xb_key alignment = {.name = "domzero/host-alignment", .max = SECTOR_BYTES_MAX};
     static const struct xb_key queues = {.name = "domzero/max-queues", .min = 1, .max = KEYS_BLK_QUEUES_MAX};
+    static const struct xb_key persistent = {.name = "domzero/persistent", .max = 1, .def = 1};
     struct store_client *c = back->store;
     const char *dir = back->dir;
     struct keys_blk_config k = {0};
-    uint64_t discards, max_queues;
+    uint64_t discards, max_queues, persists;
     char params[sizeof(k.format) + sizeof(k.path)], mode[8], device_type[16];
     int r = xb_key_read_string(c, STORE_NO_TX, dir, "params", NULL, params, sizeof(params), e);
     r = r ? r : split_params(dir, params, &k, e);
@@ -87,6 +88,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &offset, &k.offset_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &queues, &max_queues, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &persistent, &persists, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/poll", "", k.poll, sizeof(k.poll), e);
     r = r ? r : keys_blk_qos_read(c, dir, &k.qos, e);
@@ -101,6 +103,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
                        k.offset_bytes, k.size_bytes);
     k.discard = discards != 0;
     k.max_queues = (uint32_t)max_queues;
+    k.no_persistent = !persists;
     k.cdrom = !strcmp(device_type, "cdrom");
     k.readonly = k.cdrom || mode[0] != 'w';
     k.removable |= k.cdrom;
@@ -148,6 +151,7 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"domzero/sector-size", sector},
         {"domzero/physical-sector-size", physical},
         {"domzero/host-alignment", alignment},
+        {"domzero/persistent", config->no_persistent ? "0" : "1"},
         {"domzero/max-queues", queues}, /* the last: where it was not said it is not written */
     };
     static const struct pair safe = {"direct-io-safe", "1"}; /* where it is not, xl writes nothing */
@@ -379,6 +383,7 @@ int keys_blk_features_write(const struct xb_device *back, store_tx tx, const str
     r = r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
     r = r ? r : write_extension(back, tx, "domzero/feature-fua", f->fua, e);
     r = r ? r : write_extension(back, tx, "domzero/max-write-zeroes-sectors", f->max_write_zeroes_sectors, e);
+    r = r ? r : write_number(back, tx, "feature-persistent", f->persistent, e);
     if (r || !f->max_indirect_segments)
         return r ? r : remove_key(back, tx, "feature-max-indirect-segments", e);
     return write_number(back, tx, "feature-max-indirect-segments", f->max_indirect_segments, e);
@@ -393,11 +398,13 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
     static const struct xb_key zeroes_key = {.name = "domzero/max-write-zeroes-sectors", .max = UINT32_MAX};
     uint64_t order, queues, segments, zeroes;
     bool fua;
+    f->persistent = false;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &indirect_key, &segments, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &zeroes_key, &zeroes, e);
     r = r ? r : read_bool(front, front->peer_dir, "domzero/feature-fua", &fua, e);
+    r = r ? r : read_bool(front, front->peer_dir, "feature-persistent", &f->persistent, e);
     if (r)
         return r;
     f->fua = fua;

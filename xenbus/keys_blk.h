@@ -7,9 +7,10 @@
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
  *                                discard-enable, direct-io-safe, domzero/{offset,size,direct-io,dma,poll,
- *                                max-queues,sector-size,physical-sector-size,host-alignment}, those of
+ *                                max-queues,persistent,sector-size,physical-sector-size,host-alignment}, those of
  *                                keys_blk_qos.h; and to change a disk that runs domzero/set/… (keys_blk_set.h)
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments,
+ *                                feature-persistent (where it may be used, 1),
  *                                domzero/{feature-fua,max-write-zeroes-sectors}; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
  *                                feature-barrier,
@@ -59,6 +60,7 @@ struct keys_blk_config {
     uint32_t sector_bytes, physical_sector_bytes; /* that the guest is shown */
     uint32_t host_alignment_bytes;                /* that I/O on the storage is a multiple of, at the least */
     bool direct_io_safe; /* O_DIRECT may be used by backends that give pages back too early; we do not */
+    bool no_persistent;  /* grants are not kept mapped, whatever the frontend can do */
     bool online;         /* 0: the toolstack wants the device gone once it is closed */
 };
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);
@@ -96,6 +98,7 @@ struct keys_blk_features {
     uint32_t max_indirect_segments;      /* 0: no indirect requests */
     bool fua;                            /* BLKREQ_OP_WRITE_FUA of ring/blkreq.h */
     uint32_t max_write_zeroes_sectors;   /* BLKREQ_OP_WRITE_ZEROES of up to so many; 0: none */
+    bool persistent;                     /* it keeps grants mapped where the frontend says so, too */
 };
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f,
                             struct err *e);

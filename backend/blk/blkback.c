@@ -65,6 +65,7 @@ static struct blkdev *device_find(struct blkback *b, uint16_t front_domid, uint3
         blkdev_free(d);
         return NULL;
     }
+    d->siblings = &b->devices;
     list_append(&b->devices, &d->link);
     return d;
 }

@@ -80,9 +80,11 @@ static uint32_t queues_offered(const struct blkdev *d)
 
 static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
+    const struct blkdev *d = arg;
     const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER,
-                                               .max_queues = queues_offered(arg),
-                                               .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX};
+                                               .max_queues = queues_offered(d),
+                                               .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX,
+                                               .persistent = !d->config.no_persistent};
     int rc = xb_device_confirm_peer(xb, tx, e);
     if (!rc)
         rc = keys_blk_features_write(xb, tx, &features, e);
@@ -166,6 +168,17 @@ struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
                                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
 }
 
+/* An image of this domain is still locked: perhaps by a predecessor, whose I/O may be under way to the domain's pages.
+ */
+static bool domain_waits(const struct blkdev *d)
+{
+    const struct blkdev *o;
+    list_foreach (o, d->siblings, link)
+        if (o->locked && o->xb.front_domid == d->xb.front_domid)
+            return true;
+    return false;
+}
+
 static void queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
                          struct blkqueue_config *out)
 {
@@ -176,6 +189,8 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .port = front->queue[queue].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
+        .take_over = d->siblings && !domain_waits(d),
+        .persistent = front->persistent && !d->config.no_persistent,
         .image = d->image,
         .throttle = &d->throttle,
         .poll = blkdev_live_poll(d),
@@ -459,7 +474,7 @@ static void queue_tick(struct blkdev *d, unsigned queue)
     struct blkdev_queue *dq = &d->queue[queue];
     const struct blkstats *s = &dq->queue->stats;
     uint64_t now = blkcounter_get(&s->requests) + blkcounter_get(&s->events);
-    if (now == dq->stats_looked_at)
+    if (now == dq->stats_looked_at && !blkcounter_get(&s->persistent_pages))
         return;
     dq->stats_looked_at = now;
     const char *why = blkstats_news(s, &dq->seen, &failed);

@@ -59,7 +59,8 @@ struct blkdev_queue {
 };
 
 struct blkdev {
-    struct list link; /* the owner's */
+    struct list link;            /* the owner's */
+    const struct list *siblings; /* the owner's list of all devices, borrowed; NULL: none */
     struct reactors *reactors;
     struct xb_device xb;
     char token[32]; /* of the watch on the frontend's state */

@@ -32,6 +32,7 @@ static void stats_live(const struct blkdev *d, unsigned queue, struct stats_blk 
     s->in_flight += live.requests > live.responses ? live.requests - live.responses : 0;
     if (queue_is_first(d, queue) || !q->config.dma->registers_extents)
         s->pinned_bytes += live.pinned_bytes;
+    s->persistent_pages += live.persistent_pages;
     s->dma_plain |= live.dma_plain;
     if (live.last_io_errno)
         s->last_io_errno = live.last_io_errno;

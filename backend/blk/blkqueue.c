@@ -125,7 +125,7 @@ void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int
     if (q->broken)
         return;
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
-    q->config.protocol->encode_response(id, operation_raw, status, slot);
+    blkreq_encode_response(q->config.protocol, id, operation_raw, status, slot);
     ring_back_put(&q->ring, slot, q->config.protocol->response_bytes);
     if (list_empty(&q->dirty_link))
         list_append(&q->reactor->dirty, &q->dirty_link);
@@ -145,7 +145,7 @@ static int indirect_fetch(struct blkqueue *q, const struct blkreq *req)
     size_t left = req->segment_count * sizeof(q->reactor->indirect[0]);
     for (unsigned i = 0; i < req->indirect_pages; i++) {
         uint32_t bytes = (uint32_t)MIN(left, (size_t)PAGE_BYTES);
-        int code = gntmap_copy(q->map, req->indirect_gref[i], 0, to, bytes, false);
+        int code = gntmap_copy_keeping(q->map, q->keep, req->indirect_gref[i], 0, to, bytes, false);
         if (code)
             return code;
         to += bytes;
@@ -204,7 +204,7 @@ static uint64_t request_take(struct blkqueue *q)
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
     struct blkreq req;
     slot_take(q, slot);
-    int code = q->config.protocol->decode(slot, &q->config.limits, &req);
+    int code = blkreq_decode(q->config.protocol, slot, &q->config.limits, &req);
     if (code) {
         blkqueue_refuse(q, &req, code);
         return 0;

@@ -65,7 +65,8 @@
 #define BLKQUEUE_PAUSE_NS       1000000 /* … cost the guest this much latency */
 #define BLKQUEUE_RETRIES_MAX    16      /* of an I/O that the kernel interrupts without any progress */
 #define BLKQUEUE_SLOT_BYTES_MAX sizeof(union blkif_sring_entry)
-#define BLKQUEUE_LARGE_MAX      8 /* requests of more than a slot's segments: 8 MiB, more than keeps a disk busy */
+#define BLKQUEUE_KEEP_SLOT      33 /* pages kept for each slot of the ring; as Linux's backend: 1056 for one page */
+#define BLKQUEUE_LARGE_MAX      8  /* requests of more than a slot's segments: 8 MiB, more than keeps a disk busy */
 
 struct blkdev;
 struct blkqueue;
@@ -98,6 +99,8 @@ struct blkqueue_config {
     uint32_t port; /* the guest's */
     const struct blk_protocol *protocol;
     const struct dma_strategy *dma;
+    bool persistent;           /* both ends want grants to stay mapped */
+    bool take_over;            /* of the domain's grants: no I/O of a predecessor is under way */
     const struct image *image; /* borrowed until detached */
     struct throttle *throttle; /* the device's, borrowed; NULL: none */
     enum engine_poll poll;
@@ -162,6 +165,7 @@ struct blkqueue {
 
     struct dma *dma;
     struct gntmap *map;
+    struct gntkeep *keep; /* NULL where grants do not stay mapped */
     struct frametable *frames;
     uint64_t misses_before;
     int32_t file_index; /* of image->fd; -1: not registered */
@@ -200,6 +204,7 @@ const char *blkqueue_fault_text(enum blkqueue_fault fault);
 /* Maps the ring, binds the channel, sets up the DMA row: 0, or a negative errno or positive code of the guest's with a
  * sentence; then nothing is held. */
 int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e);
+int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struct dma **out, struct err *e);
 /* No more requests are taken; what is in flight ends and is answered. */
 void blkqueue_detach(struct blkqueue *q);
 /* Draining and empty: may be released. */

@@ -35,6 +35,17 @@ static int queue_map_ring(struct blkqueue *q, struct err *e)
     return 0;
 }
 
+int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struct dma **out, struct err *e)
+{
+    const struct dma_setup setup = {.map = q->map,
+                                    .keep = q->keep,
+                                    .frames = q->frames,
+                                    .host = &q->reactor->uring.host,
+                                    .requests_max = q->small.count,
+                                    .large_max = q->large.count};
+    return dma->setup(&setup, out, e);
+}
+
 static int queue_acquire(struct blkqueue *q, struct err *e)
 {
     struct reactor *r = q->reactor;
@@ -42,18 +53,17 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     int rc = platform_gntmap_get(r->platform, c->front_domid, &q->map, &q->frames, e);
     if (rc)
         return rc;
-    q->misses_before = gntmap_misses(q->map);
     rc = queue_map_ring(q, e);
+    if (!rc && c->take_over)
+        gntmap_take_over(q->map);
+    q->misses_before = gntmap_misses(q->map);
     if (!rc)
         rc = platform_evtchn_bind_interdomain(r->platform, c->front_domid, c->port, &q->channel, e);
     if (rc)
         return rc;
-    struct dma_setup setup = {.map = q->map,
-                              .frames = q->frames,
-                              .host = &r->uring.host,
-                              .requests_max = q->small.count,
-                              .large_max = q->large.count};
-    rc = c->dma->setup(&setup, &q->dma, e);
+    if (c->persistent && gntkeep_new(q->map, BLKQUEUE_KEEP_SLOT * q->request_count, &q->keep))
+        return err_set(e, -ENOMEM, "out of memory for the grants that stay mapped");
+    rc = blkqueue_dma_setup(q, c->dma, &q->dma, e);
     if (!rc)
         q->file_index = uring_file_register(&r->uring, c->image->fd);
     return rc;
@@ -72,6 +82,7 @@ static void queue_give_back(struct blkqueue *q)
     q->file_index = -1;
     if (q->dma)
         q->config.dma->teardown(take_ptr(q->dma));
+    gntkeep_free(take_ptr(q->keep));
     if (q->channel.wait_fd >= 0)
         platform_evtchn_close(r->platform, &q->channel);
     grant_window_close(&q->window);
@@ -148,8 +159,22 @@ void blkqueue_release(struct blkqueue *q)
     mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_DETACHED);
 }
 
+/* What its guest has not used for a while goes back. */
+static void keep_refresh(struct blkqueue *q)
+{
+    if (!q->keep)
+        return;
+    gntkeep_tick(q->keep, q->reactor->now_ns / CLOCK_NS_PER_S);
+    struct gntkeep_stats s = gntkeep_stats(q->keep);
+    blkcounter_set(&q->stats.persistent_hits, s.hits);
+    blkcounter_set(&q->stats.persistent_evictions, s.evictions);
+    blkcounter_set(&q->stats.persistent_expiries, s.expiries);
+    blkcounter_set(&q->stats.persistent_pages, gntkeep_pages(q->keep));
+}
+
 void blkqueue_refresh(struct blkqueue *q)
 {
+    keep_refresh(q);
     struct dma_stats s;
     if (!q->dma)
         return;

@@ -310,7 +310,7 @@ static void request_discard(struct blk_request *r)
 static int request_get(struct blk_request *r, const struct blkreq *req, const struct blkreq_segment *from)
 {
     struct blkqueue *q = r->queue;
-    struct dma_segment segment[DMA_SEGMENTS_MAX];
+    struct dma_segment *segment = r->dma.segment;
     for (unsigned i = 0; i < req->segment_count; i++) {
         const struct blkreq_segment *s = &from[i];
         segment[i] = (struct dma_segment){
