@@ -7,10 +7,11 @@
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
  *                                discard-enable, direct-io-safe, domzero/{offset,size,direct-io,dma,poll,
- *                                persistent,max-queues,sector-size,physical-sector-size,host-alignment}, those of
+ *                                max-queues,persistent,sector-size,physical-sector-size,host-alignment}, those of
  *                                keys_blk_qos.h; and to change a disk that runs domzero/set/… (keys_blk_set.h)
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments,
- *                                feature-persistent, domzero/{feature-fua,max-write-zeroes-sectors}; then, with
+ *                                feature-persistent (where it may be used, 1),
+ *                                domzero/{feature-fua,max-write-zeroes-sectors}; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
  *                                feature-barrier,
  *                                and where it discards feature-discard, discard-granularity, discard-alignment,

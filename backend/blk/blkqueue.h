@@ -208,6 +208,7 @@ const char *blkqueue_fault_text(enum blkqueue_fault fault);
 /* Maps the ring, binds the channel, sets up the DMA row: 0, or a negative errno or positive code of the guest's with a
  * sentence; then nothing is held. */
 int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e);
+int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struct dma **out, struct err *e);
 /* No more requests are taken; what is in flight ends and is answered. */
 void blkqueue_detach(struct blkqueue *q);
 /* Draining and empty: may be released. */
