@@ -61,14 +61,21 @@ static int option_dma(struct vmcfg_disk *disk, const char *option, const char *v
     return 0;
 }
 
+static int option_on_error(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    if (strcmp(value, "report") && strcmp(value, "stop"))
+        return err_set(e, -EINVAL, "%s: report (errors go to the guest) or stop (requests are held) was expected",
+                       option);
+    disk->config.stop_on_error = !strcmp(value, "stop");
+    return 0;
+}
+
 static const struct option {
     const char *name;
     int (*set)(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e);
 } options[] = {
-    {"offset", option_offset},
-    {"size", option_size},
-    {"direct-io", option_direct_io},
-    {"dma", option_dma},
+    {"offset", option_offset}, {"size", option_size},         {"direct-io", option_direct_io},
+    {"dma", option_dma},       {"on-error", option_on_error},
 };
 
 static const struct option *option_find(const char *text)
@@ -90,8 +97,9 @@ int vmcfg_disk_option(struct vmcfg_disk *disk, const char *option, struct err *e
 {
     const struct option *o = option_find(option);
     if (!o)
-        return err_set(e, -EINVAL,
-                       "no disk option is called \"%s\"; there are offset=, size=, direct-io= and dma=", option);
+        return err_set(
+            e, -EINVAL,
+            "no disk option is called \"%s\"; there are offset=, size=, direct-io=, dma= and on-error=", option);
     int r = o->set(disk, option, option + strlen(o->name) + 1, e);
     if (r == 0 && !span_fits(disk->config.offset_bytes, disk->config.size_bytes, INT64_MAX))
         return err_set(e, -EINVAL, "%s: offset and size together end beyond any file", option);

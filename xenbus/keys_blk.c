@@ -49,6 +49,17 @@ static int read_bool(const struct xb_device *d, const char *dir, const char *nam
     return r;
 }
 
+static int read_on_error(const struct xb_device *d, bool *stop, struct err *e)
+{
+    char text[8];
+    int r = xb_key_read_string(d->store, STORE_NO_TX, d->dir, "domzero/on-error", "report", text, sizeof(text), e);
+    if (!r && strcmp(text, "report") && strcmp(text, "stop"))
+        r = err_set(e, -EINVAL, "%s/domzero/on-error is '%s': report and stop are known", d->dir, text);
+    if (!r)
+        *stop = !strcmp(text, "stop");
+    return r;
+}
+
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e)
 {
     static const struct xb_key offset = {.name = "domzero/offset", .max = INT64_MAX};
@@ -70,6 +81,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &offset, &k.offset_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
+    r = r ? r : read_on_error(back, &k.stop_on_error, e);
     if (r)
         return r;
     if (!span_fits(k.offset_bytes, k.size_bytes, INT64_MAX))
@@ -118,6 +130,7 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"domzero/size", size},
         {"domzero/direct-io", config->direct_io ? "1" : "0"},
         {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
+        {"domzero/on-error", config->stop_on_error ? "stop" : "report"},
     };
     return write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs), e);
 }

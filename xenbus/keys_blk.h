@@ -5,12 +5,14 @@
  * the backend's directory, so that everything else in it is exactly Xen's.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, domzero/{offset,size,direct-io,dma}
+ *                                discard-enable, domzero/{offset,size,direct-io,dma,on-error}; domzero/paused
+ *                                ("resume", over what the backend wrote)
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
  *                                feature-barrier,
  *                                and where it discards feature-discard, discard-granularity, discard-alignment,
  *                                discard-secure (0)
+ *                                domzero/paused while requests are held: why
  *   frontend → its dir           with state 3: ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol,
  *                                feature-persistent
  *
@@ -24,6 +26,9 @@
 
 #define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
+
+#define KEYS_BLK_PAUSED "domzero/paused"
+#define KEYS_BLK_RESUME "resume"
 
 #define KEYS_BLK_INDIRECT_MAX 4096u /* segments: 8 pages of 512 */
 
@@ -42,6 +47,7 @@ struct keys_blk_config {
     uint64_t offset_bytes; /* where the disk begins in the file */
     uint64_t size_bytes;   /* its size; 0: to the end of the file */
     char dma[16];          /* a row of grant/dma.h */
+    bool stop_on_error;    /* requests that the storage failed are held, not answered */
     bool online;           /* 0: the toolstack wants the device gone once it is closed */
 };
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);

@@ -124,6 +124,8 @@ static void own_event(struct blkback *b, const char *path)
         device_find(b, front_domid, devid);
     else if (!rest[0] || !strcmp(rest, "/state") || !strcmp(rest, "/online"))
         blkdev_own_event(d);
+    else if (!strcmp(rest, "/" KEYS_BLK_PAUSED))
+        blkdev_paused_event(d);
 }
 
 static void peer_event(struct blkback *b, const char *token)

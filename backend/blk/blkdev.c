@@ -70,6 +70,8 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
         rc = keys_blk_features_write(xb, tx, &features, e);
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/error", xb->dir);
+    if (!rc)
+        rc = store_rm(xb->store, tx, "%s/" KEYS_BLK_PAUSED, xb->dir);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
 }
 
@@ -161,6 +163,7 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
         .image = image,
+        .stop_on_error = d->config.stop_on_error,
         .limits = {.capacity_sectors = image->size_bytes / SECTOR_BYTES,
                    .sector_bytes = image->sector_bytes,
                    .read_only = image->readonly,
@@ -261,6 +264,8 @@ void blkdev_own_event(struct blkdev *d)
         d->removed = true;
     else if (state == XenbusStateClosing && xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateClosing))
         d->xb.state = XenbusStateClosing;
+    if (d->paused && d->phase == BLKDEV_ATTACHED && (d->removed || d->xb.state == XenbusStateClosing))
+        engine_resume(d->engine, d->queue, true); /* the frontend waits for their answers before it closes */
 }
 
 bool blkdev_finished(const struct blkdev *d)
@@ -340,6 +345,35 @@ static void queue_attached(struct blkdev *d)
         device_log_connected(d);
 }
 
+/* What is held has changed: the operator is told by a key, a line, and the numbers. */
+static void queue_held(struct blkdev *d)
+{
+    const struct blkstats *s = &d->queue->stats;
+    uint64_t held = blkcounter_get(&s->held);
+    if (held) {
+        char text[160];
+        snprintf(text, sizeof(text), "%s: requests are held; make it work again, then: domzero block-resume",
+                 strerror((int)blkcounter_get(&s->last_io_errno)));
+        log_warning(DEV_FMT ": paused: %s", DEV_ARG(d), text);
+        if (!d->removed)
+            store_write(d->xb.store, STORE_NO_TX, text, "%s/" KEYS_BLK_PAUSED, d->xb.dir);
+    } else if (d->paused) {
+        log_info(DEV_FMT ": resumed", DEV_ARG(d));
+        store_rm(d->xb.store, STORE_NO_TX, "%s/" KEYS_BLK_PAUSED, d->xb.dir);
+    }
+    d->paused = held > 0;
+}
+
+void blkdev_paused_event(struct blkdev *d)
+{
+    _cleanup_free_ char *text = NULL;
+    if (!d->paused || d->phase != BLKDEV_ATTACHED ||
+        store_read(d->xb.store, STORE_NO_TX, &text, NULL, "%s/" KEYS_BLK_PAUSED, d->xb.dir))
+        return;
+    if (!strcmp(text, KEYS_BLK_RESUME))
+        engine_resume(d->engine, d->queue, false);
+}
+
 static void queue_detached(struct blkdev *d)
 {
     blkdev_stats_keep(d, d->queue);
@@ -356,6 +390,8 @@ void blkdev_queue_event(struct blkdev *d, uint32_t words)
         queue_attached(d);
     if ((words & BLKQUEUE_FAULTED) && d->phase == BLKDEV_ATTACHED)
         device_fault(d, EPROTO, blkqueue_fault_text(d->queue->fault));
+    if (words & (BLKQUEUE_HELD | BLKQUEUE_DETACHED))
+        queue_held(d);
     if (words & BLKQUEUE_DETACHED)
         queue_detached(d);
     d->dirty = true;

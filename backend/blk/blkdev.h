@@ -49,6 +49,7 @@ struct blkdev {
     bool inherited;  /* a predecessor served it; its I/O may be under way */
     bool waits_long; /* said so */
     uint64_t lock_deadline_ns;
+    bool paused;    /* requests are held, and the operator was told so */
     int fault_code; /* 0: none; else the device fails with `fault` once its queue is detached */
     struct err fault;
     struct log_limiter limiter;
@@ -71,6 +72,8 @@ void blkdev_peer_event(struct blkdev *d);
 /* Somebody wrote into our own directory, or took it away. */
 void blkdev_own_event(struct blkdev *d);
 void blkdev_queue_event(struct blkdev *d, uint32_t words);
+/* Somebody wrote into domzero/paused. */
+void blkdev_paused_event(struct blkdev *d);
 /* Removed, and nothing is held any more: to be freed. */
 bool blkdev_finished(const struct blkdev *d);
 /* Tries the image again; -EAGAIN while it is still locked. */

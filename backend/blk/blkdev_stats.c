@@ -21,6 +21,7 @@ static void stats_live(const struct blkqueue *q, struct stats_blk *s)
     blkstats_read(&q->stats, &live);
     stats_blk_add(s, &live);
     s->in_flight = live.requests > live.responses ? live.requests - live.responses : 0;
+    s->held = live.held;
     s->pinned_bytes = live.pinned_bytes;
     s->dma_plain = live.dma_plain;
     if (live.last_io_errno)

@@ -213,9 +213,10 @@ static void request_take(struct blkqueue *q)
 
 void blkqueue_unpark(struct blkqueue *q)
 {
-    if (!q->parked && !q->barrier)
+    if (!q->parked && !q->barrier && !q->hold.state)
         return;
-    if (q->barrier && !all_idle(q))
+    blkhold_progress(q);
+    if (q->hold.state || (q->barrier && !all_idle(q)))
         return;
     q->barrier = false;
     if (q->parked && request_may_begin(q, &q->waiting)) {
@@ -230,7 +231,7 @@ unsigned blkqueue_take(struct blkqueue *q)
 {
     uint32_t waiting, n = 0;
     assert(q->state == BLKQUEUE_RUNNING);
-    if (q->parked || q->barrier) {
+    if (q->parked || q->barrier || q->hold.state) {
         list_remove(&q->active_link);
         return 0;
     }
@@ -239,7 +240,7 @@ unsigned blkqueue_take(struct blkqueue *q)
         return 0;
     }
     uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
-    for (; n < budget && !q->parked && !q->barrier; n++)
+    for (; n < budget && !q->parked && !q->barrier && !q->hold.state; n++)
         request_take(q);
     if (n) {
         blkcounter_add(&q->stats.requests, n);

@@ -32,6 +32,7 @@
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
 
+#include "backend/blk/blkhold.h"
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/image.h"
@@ -87,6 +88,7 @@ struct blkqueue_config {
     const struct blk_protocol *protocol;
     const struct dma_strategy *dma;
     const struct image *image; /* borrowed until detached */
+    bool stop_on_error;        /* blkhold.h */
     struct blkreq_limits limits;
 };
 
@@ -98,6 +100,9 @@ enum blkqueue_word {
     BLKQUEUE_ATTACHED = 1 << 3, /* to control: q->result and q->err say how it went */
     BLKQUEUE_FAULTED = 1 << 4,  /* q->fault says why; detach it */
     BLKQUEUE_DETACHED = 1 << 5, /* all is given back: it is control's to free */
+    BLKQUEUE_RESUME = 1 << 6,   /* to the reactor: do again what is held */
+    BLKQUEUE_GIVE_UP = 1 << 7,  /* … answer it with its errors, and what fails from now on */
+    BLKQUEUE_HELD = 1 << 8,     /* to control: stats.held has changed, to or from 0, or was tried in vain */
 };
 
 enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };
@@ -112,6 +117,7 @@ struct blkqueue {
     uint32_t request_count; /* ring.entries */
     struct blkpool small, large;
     struct journal_queue journal;
+    struct blkhold hold;
     bool parked;  /* taken from the ring, and has to wait: `waiting` */
     bool barrier; /* one is under way: nothing else is */
     struct blkreq waiting;

@@ -128,6 +128,8 @@ void blkqueue_detach(struct blkqueue *q)
         queue_stop(q, BLKQUEUE_DRAINING);
     q->state = BLKQUEUE_DRAINING;
     q->reactor->draining++;
+    if (!q->hold.abandon)
+        blkhold_give_up(q);
 }
 
 bool blkqueue_drained(const struct blkqueue *q)

@@ -46,8 +46,10 @@ static void engine_stop_all(struct engine *g)
 {
     struct blkqueue *q;
     g->stopping = true;
-    list_foreach (q, &g->queues, engine_link)
+    list_foreach (q, &g->queues, engine_link) {
+        blkhold_abandon(q);
         blkqueue_detach(q);
+    }
 }
 
 static void engine_attach_now(struct engine *g, struct blkqueue *q)
@@ -68,6 +70,10 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
         return;
     }
     struct blkqueue *q = container_of(l, struct blkqueue, to_reactor);
+    if (bits & BLKQUEUE_RESUME)
+        blkhold_resume(q);
+    if (bits & BLKQUEUE_GIVE_UP)
+        blkhold_give_up(q);
     if (bits & BLKQUEUE_ATTACH)
         engine_attach_now(g, q);
     else if (bits & BLKQUEUE_DETACH)
@@ -394,6 +400,11 @@ void engine_detach(struct engine *g, struct blkqueue *q)
 void engine_refresh(struct engine *g, struct blkqueue *q)
 {
     mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_REFRESH);
+}
+
+void engine_resume(struct engine *g, struct blkqueue *q, bool give_up)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, give_up ? BLKQUEUE_GIVE_UP : BLKQUEUE_RESUME);
 }
 
 int engine_event_fd(const struct engine *g)

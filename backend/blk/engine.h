@@ -61,6 +61,8 @@ void engine_free(struct engine *g);
 void engine_attach(struct engine *g, struct blkqueue *q);
 void engine_detach(struct engine *g, struct blkqueue *q);
 void engine_refresh(struct engine *g, struct blkqueue *q);
+/* What is held because the storage failed (blkhold.h) is done again, or answered with its errors. */
+void engine_resume(struct engine *g, struct blkqueue *q, bool give_up);
 
 struct engine_event {
     struct blkqueue *queue; /* NULL: the engine itself: its platform connection is lost, nothing can be attached */
