@@ -44,11 +44,12 @@ static void give(int fd, char text[16])
 static void child_exec(const struct child *c, const char *program, int ready_fd, int stop_fd, int log_fd, bool standby)
 {
     const struct supervisor_options *o = c->world->o;
-    char ready[16], stop[16], log[16], spin[16], journal[16], claim[16];
+    char ready[16], stop[16], log[16], spin[16], reactors[16], journal[16], claim[16];
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     snprintf(spin, sizeof(spin), "%u", o->role.spin_us);
+    snprintf(reactors, sizeof(reactors), "%u", o->role.reactors);
     give(ready_fd, ready);
     give(stop_fd, stop);
     give(log_fd, log);
@@ -69,13 +70,15 @@ static void child_exec(const struct child *c, const char *program, int ready_fd,
                             o->role.poll,
                             "--spin-us",
                             spin,
+                            "--reactors",
+                            reactors,
                             "--log-level",
                             o->log_level,
                             "--journal-fd",
                             journal,
                             "--claim-fd",
                             claim};
-    unsigned n = 21;
+    unsigned n = 23;
     if (log_fd >= 0) {
         argv[n++] = "--log-fd";
         argv[n++] = log;

@@ -67,8 +67,10 @@ static int servers_main(const char *dir, int ready, int stop)
 
 static int role_main(const char *dir, const char *poll, int ready, int stop)
 {
+    const char *reactors = getenv("BLKWORLD_REACTORS");
     const struct role_options o = {.run_dir = dir,
                                    .poll = poll,
+                                   .reactors = reactors ? (unsigned)atoi(reactors) : 0,
                                    .ready_fd = ready,
                                    .stop_fd = stop,
                                    .journal_fd = atoi(getenv("BLKWORLD_JOURNAL"))};

@@ -88,6 +88,7 @@ struct blkguest {
     struct xb_device xb;
     struct platform_extent memory;           /* ring, indirect pages, data */
     uint32_t order;                          /* of the ring that it offers: 0 after the open */
+    bool persistent;                         /* it says feature-persistent: not after the open */
     bool scattered;                          /* the ring's pages lie in memory in another order than in the ring */
     struct grant_window window;              /* over them */
     uint32_t ring_gref[BLKWORLD_RING_PAGES]; /* [0] 0: not granted */

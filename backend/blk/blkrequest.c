@@ -32,7 +32,7 @@ static void request_end(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
     int code = 0;
-    if (__builtin_expect(r->error, 0) && blkhold_keep(r))
+    if (__builtin_expect(r->error, 0) && blkstop_keep(r))
         return;
     if (r->has_data)
         code = q->config.dma->put(q->dma, &r->dma, r->error == 0);
@@ -187,6 +187,10 @@ static void request_transfer(struct blk_request *r)
         return;
     }
     assert(n > 0 && n <= IMAGE_EXTENTS_MAX);
+    if (extent[0].kind == IMAGE_NONE) {
+        request_data_end(r);
+        return;
+    }
     struct vec_cursor at = {0};
     r->parts = (unsigned)n + 1; /* one for this function: a piece of zeroes ends at once */
     for (int i = 0; i < n; i++) {
@@ -310,7 +314,7 @@ static void request_discard(struct blk_request *r)
 static int request_get(struct blk_request *r, const struct blkreq *req, const struct blkreq_segment *from)
 {
     struct blkqueue *q = r->queue;
-    struct dma_segment segment[DMA_SEGMENTS_MAX];
+    struct dma_segment *segment = r->dma.segment;
     for (unsigned i = 0; i < req->segment_count; i++) {
         const struct blkreq_segment *s = &from[i];
         segment[i] = (struct dma_segment){

@@ -46,7 +46,7 @@ struct blk_request {
 
 /* Starts what was decoded from the ring, `segment` being its segments; it is answered now or when its I/O ends. */
 void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment);
-/* One that was held (blkhold.h): from its beginning; answers it with its error. */
+/* One that was held (blkstop.h): from its beginning; answers it with its error. */
 void blkrequest_retry(struct blk_request *r);
 void blkrequest_fail(struct blk_request *r);
 /* Counts why a request's memory could not be had: GRANT_E_* or -errno; 0 is fine. */

@@ -129,7 +129,8 @@ static int row_compare(const void *a, const void *b)
 static bool operation_known(uint8_t operation)
 {
     return operation == BLKIF_OP_READ || operation == BLKIF_OP_WRITE || operation == BLKIF_OP_WRITE_BARRIER ||
-           operation == BLKIF_OP_FLUSH_DISKCACHE || operation == BLKIF_OP_DISCARD;
+           operation == BLKIF_OP_FLUSH_DISKCACHE || operation == BLKIF_OP_DISCARD ||
+           operation == BLKREQ_OP_WRITE_ZEROES || operation == BLKREQ_OP_WRITE_FUA;
 }
 
 /* Copies the rows that are in flight; returns how many. */

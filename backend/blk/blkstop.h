@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* backend/blk/blkhold.h: requests that are held because the storage failed, where the disk is configured so
+/* backend/blk/blkstop.h: requests that are held because the storage failed, where the disk is configured so
  * (`domzero/on-error` = stop).
  *
  * A request whose I/O failed is not answered: it is kept as it is, with its grants mapped and its data where it is, and
@@ -16,8 +16,8 @@
  *
  * The memory is that of the requests, so a guest holds no more than its ring. All of it is the reactor's.
  */
-#ifndef BLK_BLKHOLD_H
-#define BLK_BLKHOLD_H
+#ifndef BLK_BLKSTOP_H
+#define BLK_BLKSTOP_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,21 +25,21 @@
 struct blkqueue;
 struct blk_request;
 
-enum blkhold_state { BLKHOLD_NONE, BLKHOLD_PAUSED, BLKHOLD_RETRYING };
+enum blkstop_state { BLKSTOP_NONE, BLKSTOP_PAUSED, BLKSTOP_RETRYING };
 
-struct blkhold {
-    enum blkhold_state state;
+struct blkstop {
+    enum blkstop_state state;
     bool give_up, abandon;            /* what fails from now on is answered; is dropped */
     struct blk_request *first, *last; /* by next; last: valid where first is not NULL */
     uint32_t count;
 };
 
 /* A request whose I/O has failed is about to end: true: it does not. */
-bool blkhold_keep(struct blk_request *r);
-/* A request has ended while the queue is held. */
-void blkhold_progress(struct blkqueue *q);
-void blkhold_resume(struct blkqueue *q);
-void blkhold_give_up(struct blkqueue *q);
-void blkhold_abandon(struct blkqueue *q);
+bool blkstop_keep(struct blk_request *r);
+/* A request has ended while the queue is stopped: true: that is over. */
+bool blkstop_over(struct blkqueue *q);
+void blkstop_retry(struct blkqueue *q);
+void blkstop_give_up(struct blkqueue *q);
+void blkstop_abandon(struct blkqueue *q);
 
 #endif

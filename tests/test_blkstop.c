@@ -266,5 +266,5 @@ int main(void)
         cmocka_unit_test(test_what_is_held_survives_a_role_that_is_killed),
         cmocka_unit_test(test_what_is_held_survives_an_upgrade),
     };
-    return cmocka_run_group_tests_name("hold", tests, setup, teardown);
+    return cmocka_run_group_tests_name("blkstop", tests, setup, teardown);
 }
