@@ -142,6 +142,8 @@ void blkqueue_detach(struct blkqueue *q)
     q->state = BLKQUEUE_DRAINING;
     q->reactor->draining++;
     q->paused = 0;
+    if (!q->stop.abandon)
+        blkstop_give_up(q);
     blkqueue_unpark(q); /* what was parked before it was held */
 }
 
