@@ -352,11 +352,16 @@ int engine_new(const struct engine_options *options, struct engine **out, struct
     return 0;
 }
 
+void engine_stop(struct engine *g)
+{
+    mailbox_post(&g->to_reactor, &g->stop, ENGINE_STOP);
+}
+
 void engine_free(struct engine *g)
 {
     if (!g)
         return;
-    mailbox_post(&g->to_reactor, &g->stop, ENGINE_STOP);
+    engine_stop(g);
     pthread_join(g->thread, NULL);
     engine_fields_deinit(g);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* backend/blk/engine.h: the reactor: one thread that serves the rings of all disks, through one io_uring.
+/* backend/blk/engine.h: the reactor: one thread that serves the rings of its queues, through one io_uring. A role has
+ * one or several (reactors.h).
  *
  * One pass, and it is the only loop:
  *
@@ -54,6 +55,8 @@ struct engine;
 
 /* Starts the thread: 0, or -errno with a sentence when its platform connection or its ring cannot be had. */
 int engine_new(const struct engine_options *options, struct engine **out, struct err *e);
+/* Asks for the end, and does not wait. */
+void engine_stop(struct engine *g);
 /* Lets what is in flight end, answers it, gives everything back and joins the thread. Queues that are still attached
  * become the caller's to free. */
 void engine_free(struct engine *g);
