@@ -55,30 +55,29 @@ static int guest_submit(struct guest *g, struct dz_io *io, uint64_t now_ns)
 
 static int guest_run(struct guest *g)
 {
-    uint64_t start = clock_now_ns(), end = start + (uint64_t)(g->load.seconds * 1e9), now = start;
-    double cpu = load_cpu_s();
-    unsigned in_flight = 0;
-    for (; in_flight < g->load.qd; in_flight++)
-        if (guest_submit(g, &g->io[in_flight], now) < 0)
-            return -1;
+    struct load *l = &g->load;
     struct dz_io *done[LOAD_QD_MAX];
+    unsigned in_flight = 0;
+    load_begin(l);
+    for (; in_flight < l->qd; in_flight++)
+        if (guest_submit(g, &g->io[in_flight], l->start_ns) < 0)
+            return -1;
     while (in_flight) {
         int n = dz_vbd_wait(g->disk, done, LOAD_QD_MAX, -1);
         if (n <= 0)
             return -1;
-        now = clock_now_ns();
+        uint64_t now = clock_now_ns();
         for (int i = 0; i < n; i++) {
-            g->load.done++;
-            g->load.errors += done[i]->result != 0;
-            hist_add(&g->load.latency_ns, now - g->started_ns[done[i] - g->io]);
-            if (now >= end)
+            l->errors += done[i]->result != 0;
+            hist_add(&l->latency_ns, now - g->started_ns[done[i] - g->io]);
+            if (now >= l->end_ns)
                 in_flight--;
             else if (guest_submit(g, done[i], now) < 0)
                 return -1;
         }
+        l->done += (unsigned)n;
     }
-    g->load.elapsed_s = (double)(clock_now_ns() - start) / 1e9;
-    g->load.cpu_s = load_cpu_s() - cpu;
+    load_end(l);
     return 0;
 }
 
@@ -88,6 +87,10 @@ int main(int argc, char **argv)
     int status = load_parse(&g.load, argc, argv);
     if (status)
         return status;
+    if (g.load.threads > 1) {
+        fprintf(stderr, "guest_blk: a disk is used by one thread\n");
+        return 1;
+    }
     if (guest_setup(&g) < 0)
         return 1;
     if (guest_run(&g) < 0) {
