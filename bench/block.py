@@ -8,14 +8,15 @@ rounds is the result, least and most say how far to trust it. A wake-up across i
 same, so rows that sleep move with the scheduler's choices. The vhost-user client has constant requests and no virtual machine
 around it, which flatters its servers.
 
-Each case runs its peers one after another, A B C, A B C, for ROUNDS rounds of SECONDS_EACH; the file is read before each, so that it is
-in the page cache (for O_DIRECT it is written out and dropped from there). Knobs:
+Each case runs its peers one after another, A B C, A B C, for ROUNDS rounds of SECONDS_EACH; the file is read (for
+writes: written) before each, so that it is in the page cache. Before a round it is written out, for O_DIRECT dropped
+from there, too. Knobs:
 
-  ROUNDS=5 SECONDS_EACH=0.5 SIZE_MIB=512 SEED=1 IDLE_DISKS=256 BUILD=build
+  ROUNDS=5 SECONDS_EACH=0.5 SIZE_MIB=512 SEED=1 IDLE_DISKS=256 NICENESS=-15 BUILD=build
   CASES, PEERS   patterns, by commas, that match whole names or those up to a dash: CASES=hot-read-qd32,null; CASES=list names all
   RESULTS        where to; otherwise a run of everything goes to bench/results/block-DATE-COMMIT/, others to bench/results/latest/
 """
-import fnmatch, os, shutil, sys, tempfile, time
+import fnmatch, os, shutil, signal, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 import block_idle, block_report, machine
@@ -73,7 +74,7 @@ def measure(bench, case, name, round_):
     """One row, with the processors that others used meanwhile."""
     peer = PEERS[name]
     if bench.path(case) and not case.direct:
-        machine.warm(bench.path(case))
+        (machine.soil if case.write else machine.warm)(bench.path(case))
     with Hogs(case.hogs) as hogs:
         clocks = lambda: machine.children_seconds() + time.process_time() + sum(machine.cpu_seconds(p) for p in servers() + hogs.pids)
         before = machine.busy_seconds(), clocks(), time.monotonic()
@@ -107,9 +108,9 @@ class Run:
             else:
                 present.append(name)
         rows = {name: [] for name in present}
-        if self.bench.path(case) and present:
-            machine.chill(self.bench.path(case))
         for round_ in range(ROUNDS):
+            if self.bench.path(case):
+                machine.write_out(self.bench.path(case), drop=case.direct)
             for name in present:
                 try:
                     rows[name].append(measure(self.bench, case, name, round_))
@@ -162,13 +163,14 @@ def main():
     names = picked(every, "CASES")
     if not names or ROUNDS < 1:
         sys.exit("block.py: CASES picks nothing; CASES=list names all" if ROUNDS > 0 else "block.py: ROUNDS is at least 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("block.py: terminated"))
     machine.raise_descriptor_limit()
     preferred = machine.prefer()
     directory = tempfile.mkdtemp(prefix="dzb", dir="/tmp")
     tmpfs = tempfile.mkdtemp(prefix="dzb", dir="/dev/shm" if os.path.isdir("/dev/shm") else "/tmp")
     bench = Bench(os.path.abspath(os.environ.get("BUILD", "build")), directory, tmpfs, int(os.environ.get("SIZE_MIB", "512")), SECONDS)
     info = machine.describe(directory, tmpfs)
-    info.update({"niceness": f"{machine.NICE}, autogroups too" if preferred else "0: not allowed to raise it, expect more noise",
+    info.update({"niceness": f"{machine.NICE}, autogroups too" if preferred else "not raised, expect more noise",
                  "rounds": ROUNDS, "seconds each": SECONDS, "size": f"{bench.size_bytes >> 20} MiB", "seed": SEED})
     run, start = Run(bench), time.monotonic()
     try:

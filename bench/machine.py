@@ -2,12 +2,12 @@
 """bench/machine.py: the machine under a measurement: what it is, who else runs on it, and how to be disturbed less.
 
 Processor time is read from the clocks of whole processes (CLOCK_PROCESS_CPUTIME_ID of another process), to the
-nanosecond, io_uring's workers and ended threads included. Where we may, measured processes run at nice -15 and so do
+nanosecond, io_uring's workers and ended threads included. Where we may, measured processes run at NICENESS (-15) and so do
 their autogroups: niceness alone counts only within one session.
 """
 import os, platform, re, resource, subprocess, time
 
-NICE = -15
+NICE = int(os.environ.get("NICENESS", "-15"))
 HZ = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,7 +32,9 @@ def busy_seconds():
 
 
 def prefer(pid=0):
-    """Raises the priority of a process's session. False where that is not allowed."""
+    """Raises the priority of a process's session. False where that is not allowed, or not wanted (NICENESS=0)."""
+    if NICE == 0:
+        return False
     try:
         os.setpriority(os.PRIO_PROCESS, pid, NICE)
         with open(f"/proc/{pid or 'self'}/autogroup", "w") as f:
@@ -62,17 +64,29 @@ CHUNK = bytearray(4 << 20)
 
 
 def warm(path):
-    """Reads a file into the page cache, from which a machine with DAMON evicts what nobody touched for a while."""
+    """Has a file in the page cache, from which a machine with DAMON evicts what nobody touched for a while. Without readahead,
+    which would make large folios: a 4 KiB write to one of these costs ten times one to a page of its own (Linux 6.18, ext4),
+    and whether they come about is chance."""
     with open(path, "rb", buffering=0) as f:
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         while f.readinto(CHUNK):
             pass
 
 
-def chill(path):
-    """Writes out what is dirty of a file and drops it from the page cache: O_DIRECT is to meet the disk alone."""
+def soil(path):
+    """Writes a whole file, once it is in the cache: all of its pages are dirty, whoever wrote before."""
+    warm(path)
+    with open(path, "r+b", buffering=0) as f:
+        for _ in range(os.fstat(f.fileno()).st_size // len(CHUNK)):
+            f.write(CHUNK)
+
+
+def write_out(path, drop):
+    """Leaves nothing dirty of a file; with `drop` nothing of it in the page cache: O_DIRECT is to meet the disk alone."""
     with open(path, "rb") as f:
         os.fsync(f.fileno())
-        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if drop:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def first_line(*command):
