@@ -129,7 +129,7 @@ static void ring_put_request(struct dz_vbd *v, const struct vbd_shadow *s)
         blkreq_fill_segments(s->segment, s->request.segment_count, (void *)pool_page(v->ring_pool, page));
     }
     blk_protocol_native.encode(&s->request, slot);
-    ring_front_put(&v->ring, slot, blk_protocol_native.request_bytes);
+    ring_front_put(&v->ring, slot, blk_protocol_used_bytes(&blk_protocol_native, slot));
 }
 
 static struct dz_io *io_next(const struct dz_io *io)

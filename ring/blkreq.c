@@ -22,10 +22,13 @@ static bool operation_offered(const struct blkreq_wire *wire, const struct blkre
     case BLKIF_OP_WRITE: return true;
     case BLKIF_OP_FLUSH_DISKCACHE: return limits->flush;
     case BLKIF_OP_WRITE_BARRIER: return limits->barrier;
-    case BLKIF_OP_DISCARD: return limits->discard && !(wire->discard_flag & BLKIF_DISCARD_SECURE);
+    case BLKIF_OP_DISCARD: return limits->discard && !(wire->span_flag & BLKIF_DISCARD_SECURE);
     case BLKIF_OP_INDIRECT:
         return limits->indirect_segments_max &&
-               (wire->indirect_operation == BLKIF_OP_READ || wire->indirect_operation == BLKIF_OP_WRITE);
+               (wire->indirect_operation == BLKIF_OP_READ || wire->indirect_operation == BLKIF_OP_WRITE ||
+                (wire->indirect_operation == BLKREQ_OP_WRITE_FUA && limits->fua));
+    case BLKREQ_OP_WRITE_ZEROES: return limits->zeroes_sectors_max && !(wire->span_flag & ~BLKREQ_ZEROES_MAY_UNMAP);
+    case BLKREQ_OP_WRITE_FUA: return limits->fua;
     default: return false;
     }
 }
@@ -98,9 +101,12 @@ int blkreq_check(const struct blkreq_wire *wire, const struct blkreq_limits *lim
     if (indirect)
         return indirect_check(wire, limits, out);
     int code;
-    if (op == BLKIF_OP_DISCARD) {
-        out->sector_count = wire->discard_sectors;
+    if (blkreq_is_span(op)) {
+        out->flag = wire->span_flag;
+        out->sector_count = wire->span_sectors;
         code = span_check(op, limits, out);
+        if (!code && op == BLKREQ_OP_WRITE_ZEROES && out->sector_count > limits->zeroes_sectors_max)
+            code = BLKREQ_E_RANGE;
     } else {
         if (wire->segment_count > BLKREQ_SEGMENTS_MAX || (!wire->segment_count && !operation_may_be_empty(op)))
             return BLKREQ_E_SEGMENT_COUNT;
@@ -164,9 +170,9 @@ static int native_decode(const void *slot, const struct blkreq_limits *limits, s
         wire.segment_count = r.indirect.nr_segments;
         wire.indirect_operation = r.indirect.indirect_op;
         wire.indirect_gref = r.indirect.indirect_grefs;
-    } else if (wire.operation == BLKIF_OP_DISCARD) {
-        wire.discard_flag = r.discard.flag;
-        wire.discard_sectors = r.discard.nr_sectors;
+    } else if (blkreq_is_span(wire.operation)) {
+        wire.span_flag = r.discard.flag;
+        wire.span_sectors = r.discard.nr_sectors;
     }
     return blkreq_check(&wire, limits, out);
 }
@@ -183,7 +189,8 @@ static void native_encode(const struct blkreq *request, void *slot)
         r.indirect.indirect_op = request->operation;
         r.indirect.nr_segments = request->segment_count;
         memcpy(r.indirect.indirect_grefs, request->indirect_gref, sizeof(request->indirect_gref));
-    } else if (request->operation == BLKIF_OP_DISCARD) {
+    } else if (blkreq_is_span(request->operation)) {
+        r.discard.flag = request->flag;
         r.discard.nr_sectors = request->sector_count;
     } else {
         assert(request->segment_count <= BLKREQ_SEGMENTS_MAX);
@@ -217,6 +224,7 @@ const struct blk_protocol blk_protocol_native = {
     .request_bytes = sizeof(struct blkif_request),
     .response_bytes = sizeof(struct blkif_response),
     .slot_bytes = sizeof(union blkif_sring_entry),
+    .segments_offset = offsetof(struct blkif_request, seg),
     .decode = native_decode,
     .encode = native_encode,
     .encode_response = native_encode_response,
@@ -255,7 +263,8 @@ static const struct {
                           "a segment ends before it begins, leaves its page or is no multiple of the sector"},
     [BLKREQ_E_READ_ONLY] = {"read-only", "the request writes to a read-only disk"},
     [BLKREQ_E_RANGE] = {"range",
-                        "the request reaches past the end of the disk, begins or ends within a sector, or is empty"},
+                        "the request reaches past the end of the disk, begins or ends within a sector, is empty, or "
+                        "is to zero more than was offered"},
 };
 
 const char *blkreq_error_name(int code)

@@ -77,9 +77,9 @@ static int x86_32_decode(const void *slot, const struct blkreq_limits *limits, s
         wire.segment_count = r.indirect.nr_segments;
         wire.indirect_operation = r.indirect.indirect_op;
         wire.indirect_gref = r.indirect.indirect_grefs;
-    } else if (wire.operation == BLKIF_OP_DISCARD) {
-        wire.discard_flag = r.discard.flag;
-        wire.discard_sectors = r.discard.nr_sectors;
+    } else if (blkreq_is_span(wire.operation)) {
+        wire.span_flag = r.discard.flag;
+        wire.span_sectors = r.discard.nr_sectors;
     }
     return blkreq_check(&wire, limits, out);
 }
@@ -96,7 +96,8 @@ static void x86_32_encode(const struct blkreq *request, void *slot)
         r.indirect.indirect_op = request->operation;
         r.indirect.nr_segments = request->segment_count;
         memcpy(r.indirect.indirect_grefs, request->indirect_gref, sizeof(request->indirect_gref));
-    } else if (request->operation == BLKIF_OP_DISCARD) {
+    } else if (blkreq_is_span(request->operation)) {
+        r.discard.flag = request->flag;
         r.discard.nr_sectors = request->sector_count;
     } else {
         assert(request->segment_count <= BLKREQ_SEGMENTS_MAX);
@@ -129,6 +130,7 @@ const struct blk_protocol blk_protocol_x86_32 = {
     .request_bytes = sizeof(struct request_x86_32),
     .response_bytes = sizeof(struct response_x86_32),
     .slot_bytes = sizeof(struct request_x86_32),
+    .segments_offset = offsetof(struct request_x86_32, seg),
     .decode = x86_32_decode,
     .encode = x86_32_encode,
     .encode_response = x86_32_encode_response,

@@ -75,15 +75,15 @@ static void guest_ring_grant(struct blkguest *g)
 void blkguest_offer(struct blkguest *g, const char *protocol)
 {
     struct err e = {0};
-    struct keys_blk_front keys = {.ring_order = g->order, .ring_ref_count = 1u << g->order};
+    struct keys_blk_front keys = {.queue_count = 1, .ring_order = g->order, .ring_ref_count = 1u << g->order};
     guest_wait_back(g, XenbusStateInitWait);
     g->protocol = blk_protocol_find(protocol);
     guest_ring_grant(g);
     ring_front_init(&g->ring, g->window.address, g->window.bytes, g->protocol->slot_bytes);
     if (platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e))
         fail_msg("%s", e.text);
-    memcpy(keys.ring_ref, g->ring_gref, sizeof(keys.ring_ref));
-    keys.port = g->channel.port;
+    memcpy(keys.queue[0].ring_ref, g->ring_gref, sizeof(keys.queue[0].ring_ref));
+    keys.queue[0].port = g->channel.port;
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", protocol ? protocol : "");
     if (keys_blk_front_write(&g->xb, STORE_NO_TX, &keys, &e))
         fail_msg("%s", e.text);

@@ -53,13 +53,13 @@ static void connect_front(struct back *b)
 {
     struct keys_blk_front keys;
     struct frametable *frames;
-    must(keys_blk_front_read(&b->device, b->shared->features.max_ring_order, &keys, &e));
+    must(keys_blk_front_read(&b->device, b->shared->features.max_ring_order, 1, &keys, &e));
     must(platform_gntmap_get(b->platform, b->w->domid, &b->map, &frames, &e));
     b->ring_pages = keys.ring_ref_count;
-    must(gntmap_map_many(b->map, keys.ring_ref, b->ring_pages, true, b->ring_page, NULL));
+    must(gntmap_map_many(b->map, keys.queue[0].ring_ref, b->ring_pages, true, b->ring_page, NULL));
     for (unsigned i = 0; i < b->ring_pages; i++) /* our frontend's are */
         must(b->ring_page[i].address != b->ring_page[0].address + (size_t)i * PAGE_BYTES);
-    must(platform_evtchn_bind_interdomain(b->platform, b->w->domid, keys.port, &b->channel, &e));
+    must(platform_evtchn_bind_interdomain(b->platform, b->w->domid, keys.queue[0].port, &b->channel, &e));
     ring_back_init(&b->ring, b->ring_page[0].address, (size_t)b->ring_pages * PAGE_BYTES,
                    blk_protocol_native.slot_bytes, 0);
     b->connected = true;
