@@ -7,8 +7,11 @@
  *   dz_vbd_read(disk, buffer, 4096, 0);
  *
  * Functions return 0 (or a count) or a negative errno; dz_error() then gives a sentence for a person, of this thread,
- * valid until the thread's next call. Offsets and lengths are bytes and must be multiples of the disk's sector size. A
- * domain and its disks are used by one thread at a time; different domains by different threads.
+ * valid until the thread's next call. Offsets and lengths are bytes and must be multiples of the disk's sector size.
+ *
+ * Threads: what says "any thread" below is called from any, at any time between open and close. A queue (submit, kick,
+ * reap, wait, arm) is used by one thread at a time, different queues by different threads without a lock between them.
+ * Closing is the last thing that is done with a disk, or a domain.
  *
  * Memory: any pointer can be read into and written from (its data is bounced through the disk's pool); memory from
  * dz_buffer_alloc() is granted to the backend and goes without a copy. Grants, rings and event channels are Xen's;
@@ -32,6 +35,7 @@ extern "C" {
 
 struct dz_domain;
 struct dz_vbd;
+struct dz_queue;
 
 /* The sentence about this thread's last failure. Never NULL. */
 DZ_API const char *dz_error(void);
@@ -50,16 +54,18 @@ struct dz_vbd_options {
     uint32_t timeout_ms;  /* how long open waits for the backend; 0: 10,000 */
     uint32_t queue_depth; /* requests in flight that are wanted; 0: 32. Rounded up to what a ring of 1, 2, 4, 8 or 16
                              pages takes, 32 to 512, as far as the backend offers it: dz_vbd_info says what it became */
+    uint32_t queues; /* that are wanted, each with that depth; 0: 1. At most 16, and as many as the backend offers */
 };
 
 struct dz_vbd_info {
     uint64_t size_bytes;
     uint32_t sector_bytes, physical_sector_bytes;
     bool readonly, flush;               /* flush: dz_vbd_flush() reaches the backend */
-    uint32_t queue_depth;               /* requests that can be in flight */
+    uint32_t queue_depth;               /* requests that can be in flight, in each queue */
     bool discard;                       /* dz_vbd_discard() is served */
     uint32_t discard_granularity_bytes; /* smaller parts of a discard may be left as they are */
     uint32_t request_bytes_max;         /* longest dz_io: 1 MiB, or 44 KiB where the backend has no indirect requests */
+    uint32_t queues;
 };
 
 /* Opens disk `vdev` ("xvda", or its number) and waits until it is connected. `options` NULL: defaults.
@@ -68,9 +74,10 @@ DZ_API int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_
                        struct dz_vbd **out);
 /* Waits for what is in flight, closes as the protocol asks and gives all back. NULL is fine. */
 DZ_API void dz_vbd_close(struct dz_vbd *disk);
+/* Any thread. */
 DZ_API void dz_vbd_info(const struct dz_vbd *disk, struct dz_vbd_info *out);
 
-/* ---- one at a time: any length, any pointer ---- */
+/* ---- one at a time: any length, any pointer, any thread; several threads go on at the same time ---- */
 DZ_API int dz_vbd_read(struct dz_vbd *disk, void *buffer, size_t length_bytes, uint64_t offset_bytes);
 DZ_API int dz_vbd_write(struct dz_vbd *disk, const void *buffer, size_t length_bytes, uint64_t offset_bytes);
 DZ_API int dz_vbd_flush(struct dz_vbd *disk);
@@ -78,7 +85,8 @@ DZ_API int dz_vbd_flush(struct dz_vbd *disk);
  * backend reads zeroes. -EOPNOTSUPP where the disk does not discard. */
 DZ_API int dz_vbd_discard(struct dz_vbd *disk, uint64_t length_bytes, uint64_t offset_bytes);
 
-/* ---- buffers of the pool: page aligned, granted, no copy; NULL where the pool is full ---- */
+/* ---- buffers of the pool: page aligned, granted, no copy, for any queue, any thread; NULL where the pool is full ----
+ */
 DZ_API void *dz_buffer_alloc(struct dz_vbd *disk, size_t bytes);
 DZ_API void dz_buffer_free(struct dz_vbd *disk, void *buffer, size_t bytes);
 
@@ -111,13 +119,26 @@ DZ_API int dz_vbd_wait(struct dz_vbd *disk, struct dz_io **done, unsigned max, i
 DZ_API int dz_vbd_fd(struct dz_vbd *disk);
 DZ_API bool dz_vbd_arm(struct dz_vbd *disk);
 
+/* ---- several queues: those of above, for queue `index` of dz_vbd_info's `queues`; the ones above are those of queue
+ * 0. A request is reaped from the queue that it was submitted to. Valid as long as the disk; NULL: no such queue ----
+ */
+DZ_API struct dz_queue *dz_vbd_queue(struct dz_vbd *disk, unsigned index);
+DZ_API int dz_queue_submit(struct dz_queue *queue, struct dz_io *io);
+DZ_API int dz_queue_kick(struct dz_queue *queue);
+DZ_API int dz_queue_reap(struct dz_queue *queue, struct dz_io **done, unsigned max);
+DZ_API int dz_queue_wait(struct dz_queue *queue, struct dz_io **done, unsigned max, int timeout_ms);
+DZ_API int dz_queue_fd(struct dz_queue *queue);
+DZ_API bool dz_queue_arm(struct dz_queue *queue);
+
 struct dz_vbd_stats {
     uint64_t requests, bytes_read, bytes_written, errors;
     uint64_t notifications_sent, notifications_received;
     uint64_t bytes_bounced;
     uint64_t reconnects, replayed; /* backend restarts survived, requests done again */
 };
+/* Of all queues, and of one; `reconnects` are the disk's. Any thread. */
 DZ_API void dz_vbd_stats(const struct dz_vbd *disk, struct dz_vbd_stats *out);
+DZ_API void dz_queue_stats(const struct dz_queue *queue, struct dz_vbd_stats *out);
 
 #ifdef __cplusplus
 }
