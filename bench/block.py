@@ -16,7 +16,7 @@ from there, too. Knobs:
   CASES, PEERS   patterns, by commas, that match whole names or those up to a dash: CASES=hot-read-qd32,null; CASES=list names all
   RESULTS        where to; otherwise a run of everything goes to bench/results/block-DATE-COMMIT/, others to bench/results/latest/
 """
-import fnmatch, os, shutil, signal, sys, tempfile, time
+import fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 import block_idle, block_report, machine
@@ -88,7 +88,7 @@ class Run:
     """All that a run of the benchmark learns."""
 
     def __init__(self, bench):
-        self.bench, self.results, self.left_out, self.text = bench, {}, [], []
+        self.bench, self.results, self.left_out, self.text, self.apart_ns = bench, {}, [], [], {}
 
     def say(self, text=""):
         print(text, flush=True)
@@ -107,8 +107,9 @@ class Run:
                 self.leave_out(case, name, why)
             else:
                 present.append(name)
-        rows = {name: [] for name in present}
+        rows, apart = {name: [] for name in present}, []
         for round_ in range(ROUNDS):
+            apart += self.apart()
             if self.bench.path(case):
                 machine.write_out(self.bench.path(case), drop=case.direct)
             for name in present:
@@ -124,7 +125,13 @@ class Run:
                 PEERS[name].stop()
         self.results[case.name] = rows
         if any(r for rounds in rows.values() for r in rounds):
-            self.say(block_report.case_text(case, rows))
+            self.apart_ns[case.name] = apart
+            self.say(block_report.case_text(case, rows, apart))
+
+    def apart(self):
+        """[how long a word takes from the first processor to the last and back, in ns]; [] where there is only one."""
+        p = subprocess.run([f"{self.bench.build}/bench/line"], capture_output=True, text=True)
+        return [int(p.stdout)] if p.returncode == 0 else []
 
     def idle(self):
         peer = block_idle.ManyGuests(int(os.environ.get("IDLE_DISKS", "256")))
@@ -186,7 +193,7 @@ def main():
     run.say(block_report.goals_text(block_report.goal_rows(run.results)))
     run.say(f"load after: {info['load after']}; took {info['took']}")
     to = results_directory(names == every and not os.environ.get("PEERS"), info)
-    said = block_report.write_files(to, info, cases(), run.results, run.left_out, "\n".join(run.text) + "\n")
+    said = block_report.write_files(to, info, cases(), run, "\n".join(run.text) + "\n")
     print(f"{to}/block.txt, .csv, .json, .svg written" + (f"; {said}" if said else ""))
 
 

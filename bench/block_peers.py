@@ -43,9 +43,9 @@ class Bench:
     def path(self, case):
         return self.image.get(case.image)
 
-    def load_args(self, case, seed):
+    def load_args(self, case, seed, place=False):
         args = ["-q", case.qd, "-b", case.block_bytes, "-j", case.threads, "-s", self.seconds, "-r", seed]
-        args += ["-w"] * case.write + ["-S"] * case.sequential
+        args += ["-w"] * case.write + ["-S"] * case.sequential + ["-P"] * place
         return [str(a) for a in args]
 
     def load(self, command, cpus, env=None):
@@ -81,17 +81,18 @@ class Floor:
     def measure(self, bench, case, seed):
         client, _ = places(case, False)
         args = ["-n"] if case.image == "null" else ["-d"] if case.direct else []
-        return bench.load([f"{bench.build}/bench/floor_uring", "-t", bench.path(case) or "-", *args, *bench.load_args(case, seed)], client)
+        return bench.load([f"{bench.build}/bench/floor_uring", "-t", bench.path(case) or "-", *args, *bench.load_args(case, seed, case.threads > 1)], client)
 
     def stop(self):
         pass
 
 
 class Domzero:
-    """One daemon, which waits as `mode` says, and one guest with one disk at a time. The daemon stays for the next."""
+    """One daemon, which waits as `mode` says, and one guest with one disk at a time. The daemon stays for the next. With `pairs`
+    the thread of the guest that has queue i and reactor i share a processor."""
 
-    def __init__(self, mode, *options):
-        self.mode, self.options, self.run_dir = mode, options, None
+    def __init__(self, mode, dma="pin", reactors=0, pairs=False):
+        self.mode, self.dma, self.reactors, self.pairs, self.run_dir = mode, dma, reactors, pairs, None
 
     def missing(self, bench, case):
         return None
@@ -103,9 +104,10 @@ class Domzero:
 
     def start(self, bench, name="dom0"):
         self.build = bench.build
-        self.run_dir = f"{bench.directory}/{name}-{'-'.join((self.mode, *self.options))}"
+        self.run_dir = f"{bench.directory}/{name}.{id(self)}"
         self.env = dict(os.environ, DOMZERO_RUN_DIR=self.run_dir)
         command = [f"{self.build}/domzerod", "--run-dir", self.run_dir, "--poll", self.mode, "--log-level", "warning"]
+        command += ["--reactors", str(self.reactors)] * (self.reactors > 0)
         p = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if p.returncode:
             self.run_dir = None
@@ -118,14 +120,20 @@ class Domzero:
             return int(f.read())
 
     def create(self, bench, case, name="bench", path=None):
-        options = [f"dma={o}" for o in self.options]
+        options = [f"dma={self.dma}", f"max-queues={case.threads}"]
         options += ["direct-io=1"] * case.direct
         options += [f"image=null,size={bench.size_bytes}"] * (case.image == "null")
         with open(f"{self.run_dir}/{name}.cfg", "w") as f:
             f.write(f'name = "{name}"\ndisk = ["format=raw,vdev=xvda,access=rw,target={path or bench.path(case) or "/dev/null"}"]\n')
-            if options:
-                f.write(f'disk_options = ["xvda,{",".join(options)}"]\n')
+            f.write(f'disk_options = ["xvda,{",".join(options)}"]\n')
         self.call("create", f.name)
+
+    def pin_pairs(self, blk):
+        """The reactors are the threads that the role made first, after its own."""
+        tids = sorted(int(t) for t in os.listdir(f"/proc/{blk}/task"))
+        tids = [t for t in tids if not machine.one_word(f"/proc/{blk}/task/{t}/comm").startswith("iou-")]
+        for i, tid in enumerate(tids[1:1 + self.reactors]):
+            os.sched_setaffinity(tid, {CPUS[i % len(CPUS)]})
 
     def measure(self, bench, case, seed):
         if not self.run_dir:
@@ -135,8 +143,10 @@ class Domzero:
         self.create(bench, case)
         try:
             machine.pin(blk, server or CPUS)
+            if self.pairs:
+                self.pin_pairs(blk)
             wait = {"poll": ["-p"], "adaptive": ["-a"], "interrupt": []}[self.mode]
-            guest = [f"{bench.build}/bench/guest_blk", "-t", "xvda", "-c", str(blk), *wait, *bench.load_args(case, seed)]
+            guest = [f"{bench.build}/bench/guest_blk", "-t", "xvda", "-c", str(blk), *wait, *bench.load_args(case, seed, self.pairs)]
             return bench.load([f"{bench.build}/domzero", "exec", "bench", "--", *guest], client, self.env)
         finally:
             machine.pin(blk, CPUS)
@@ -269,7 +279,10 @@ PEERS = {
     "domzero-poll": Domzero("poll"),
     "domzero-adaptive": Domzero("adaptive"),
     "domzero-interrupt": Domzero("interrupt"),
-    "domzero-copy": Domzero("adaptive", "copy"),
+    "domzero-copy": Domzero("adaptive", dma="copy"),
+    "domzero-reactors": Domzero("interrupt", reactors=2),
+    "domzero-pairs": Domzero("interrupt", reactors=2, pairs=True),
+    "domzero-pairs-adaptive": Domzero("adaptive", reactors=2, pairs=True),
     "qsd-poll": QemuVhost(polls=True, iothread=False),
     "qsd-iothread": QemuVhost(polls=True, iothread=True),
     "qsd-interrupt": QemuVhost(polls=False, iothread=False),

@@ -16,7 +16,8 @@ COLUMNS = (  # figure, heading, width, format
 REFERENCES = ("floor", "qsd-poll", "qsd-interrupt")
 EXPLAINED = """IOPS, GiB/s and latencies are the client's. CPU s/M: processor seconds of client and server, io_uring's workers included, per million
 requests (= us per request). kicks, events: notifications per request from and to the client. others: processors that everybody else
-used meanwhile. / floor, / qsd-…: IOPS over theirs, median of the rounds' ratios (least-most)."""
+used meanwhile. / floor, / qsd-…: IOPS over theirs, median of the rounds' ratios (least-most). processors … ns apart: what a word takes from the first to
+the last processor and back; where it differs between cases or rounds, so do all rows that poll."""
 
 
 def values(rounds, figure):
@@ -47,16 +48,17 @@ def references(peers):
     return here[:2] if here[:1] == ["floor"] else here[:1]
 
 
-def case_text(case, peers):
+def case_text(case, peers, apart):
     """The table of a case, a line for each peer that has figures."""
-    head = f"{'':<20}{'IOPS (least-most)':<25}" + "".join(f"{h:>{w}}" for _, h, w, _ in COLUMNS) + "".join(f"{'/ ' + r:>21}" for r in references(peers))
-    lines = [f"{case.name}: {case.title}", head]
+    far = f"; processors {statistics.median(apart):.0f} ns apart ({min(apart)}-{max(apart)})" if apart else ""
+    head = f"{'':<25}{'IOPS (least-most)':<25}" + "".join(f"{h:>{w}}" for _, h, w, _ in COLUMNS) + "".join(f"{'/ ' + r:>21}" for r in references(peers))
+    lines = [f"{case.name}: {case.title}{far}", head]
     for name, rounds in peers.items():
         v = values(rounds, "iops")
         if not v:
             continue
-        line = f"  {name:<18}{count_text(statistics.median(v))} ({count_text(min(v))}-{count_text(max(v))})"
-        line = f"{line:<45}"
+        line = f"  {name:<23}{count_text(statistics.median(v))} ({count_text(min(v))}-{count_text(max(v))})"
+        line = f"{line:<50}"
         for figure, _, width, form in COLUMNS:
             m = median(rounds, figure)
             line += f"{'-' if m is None else form.format(m):>{width}}"
@@ -140,13 +142,14 @@ def figures(case, peers):
         yield row
 
 
-def write_files(directory, info, cases, results, left_out, text):
-    rows = [row for c in cases for row in figures(c, results.get(c.name, {}))]
-    table = goal_rows(results)
+def write_files(directory, info, cases, run, text):
+    rows = [row for c in cases for row in figures(c, run.results.get(c.name, {}))]
+    table = goal_rows(run.results)
     with open(f"{directory}/block.txt", "w") as f:
         f.write(text)
     with open(f"{directory}/block.json", "w") as f:
-        json.dump({"machine": info, "left_out": left_out, "rows": rows, "goals": table, "rounds": results}, f, indent=1)
+        everything = {"machine": info, "left_out": run.left_out, "rows": rows, "goals": table, "apart_ns": run.apart_ns, "rounds": run.results}
+        json.dump(everything, f, indent=1)
     if rows:
         with open(f"{directory}/block.csv", "w", newline="") as f:
             out = csv.DictWriter(f, rows[0].keys())

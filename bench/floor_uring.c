@@ -3,13 +3,10 @@
  * whose completions are run by the thread that waits for them, and which submits and waits for half of what is in
  * flight in one system call. What a block backend in between costs is measured against it.
  *
- * -j N: N such loops side by side, thread i on the i-th processor that it may use. -n: no I/O at all, the ring's own
+ * -j N: N such loops side by side. -n: no I/O at all, the ring's own
  * speed (TARGET is not looked at). */
-#include <assert.h>
 #include <fcntl.h>
 #include <liburing.h>
-#include <pthread.h>
-#include <sched.h>
 #include <sys/stat.h>
 
 #include "bench/load.h"
@@ -17,19 +14,15 @@
 #define RING_ENTRIES 256 /* LOAD_QD_MAX */
 
 struct floor {
-    struct load load;
+    struct load_thread thread;
     struct io_uring ring;
     unsigned char *buffers;
-    bool failed;
-    struct load *whole;
-    pthread_barrier_t *ready; /* passed when all are set up, and again when `whole` has begun */
-    pthread_t thread;
     uint64_t started_ns[LOAD_QD_MAX];
 };
 
 static int floor_register_buffers(struct floor *f)
 {
-    const struct load *l = &f->load;
+    const struct load *l = &f->thread.load;
     struct iovec v[LOAD_QD_MAX];
     if (posix_memalign((void **)&f->buffers, 4096, (size_t)l->qd * l->block_bytes))
         return -1;
@@ -39,46 +32,50 @@ static int floor_register_buffers(struct floor *f)
     return io_uring_register_buffers(&f->ring, v, l->qd);
 }
 
-static int floor_setup(struct floor *f)
+/* The ring belongs to the thread that makes it. */
+static bool floor_setup(struct load_thread *t, unsigned index)
 {
+    struct floor *f = container_of(t, struct floor, thread);
     struct io_uring_params p = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
     int e = io_uring_queue_init_params(RING_ENTRIES, &f->ring, &p);
-    if (!e && !f->load.nop) {
-        int fd = open(f->load.target, (f->load.write ? O_RDWR : O_RDONLY) | (f->load.direct ? O_DIRECT : 0));
+    (void)index;
+    if (!e && !t->load.nop) {
+        int fd = open(t->load.target, (t->load.write ? O_RDWR : O_RDONLY) | (t->load.direct ? O_DIRECT : 0));
         if (fd < 0) {
-            perror(f->load.target);
-            return -1;
+            perror(t->load.target);
+            return false;
         }
         e = io_uring_register_files(&f->ring, &fd, 1);
         e = e ? e : floor_register_buffers(f);
     }
     if (e) {
         fprintf(stderr, "floor_uring: cannot set up io_uring (RLIMIT_MEMLOCK?)\n");
-        return -1;
+        return false;
     }
     io_uring_register_ring_fd(&f->ring);
-    return 0;
+    return true;
 }
 
 static void floor_queue(struct floor *f, unsigned slot, uint64_t now_ns)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&f->ring);
-    const struct load *l = &f->load;
+    struct load *l = &f->thread.load;
     void *buffer = f->buffers + (size_t)slot * l->block_bytes;
     if (l->nop)
         io_uring_prep_nop(sqe);
     else if (l->write)
-        io_uring_prep_write_fixed(sqe, 0, buffer, l->block_bytes, load_next_offset(&f->load), (int)slot);
+        io_uring_prep_write_fixed(sqe, 0, buffer, l->block_bytes, load_next_offset(l), (int)slot);
     else
-        io_uring_prep_read_fixed(sqe, 0, buffer, l->block_bytes, load_next_offset(&f->load), (int)slot);
+        io_uring_prep_read_fixed(sqe, 0, buffer, l->block_bytes, load_next_offset(l), (int)slot);
     sqe->flags |= l->nop ? 0 : IOSQE_FIXED_FILE;
     sqe->user_data = slot;
     f->started_ns[slot] = now_ns;
 }
 
-static void floor_run(struct floor *f)
+static bool floor_run(struct load_thread *t)
 {
-    struct load *l = &f->load;
+    struct floor *f = container_of(t, struct floor, thread);
+    struct load *l = &t->load;
     uint64_t now = clock_now_ns();
     unsigned in_flight = 0, batch = MAX(l->qd / 2, 1);
     int good = l->nop ? 0 : (int)l->block_bytes;
@@ -103,58 +100,7 @@ static void floor_run(struct floor *f)
         l->done += seen;
         io_uring_cq_advance(&f->ring, seen);
     }
-}
-
-/* The ring belongs to the thread that makes it. */
-static void *floor_thread(void *arg)
-{
-    struct floor *f = arg;
-    f->failed = floor_setup(f) < 0;
-    pthread_barrier_wait(f->ready);
-    pthread_barrier_wait(f->ready);
-    f->load.end_ns = f->whole->end_ns;
-    if (!f->failed)
-        floor_run(f);
-    return NULL;
-}
-
-/* Puts thread i on the i-th of the processors that it may use, and round again. */
-static void floor_place(pthread_t thread, unsigned i)
-{
-    cpu_set_t allowed, one;
-    CPU_ZERO(&one);
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) || !CPU_COUNT(&allowed))
-        return;
-    int left = (int)i % CPU_COUNT(&allowed), cpu = 0;
-    while (!CPU_ISSET(cpu, &allowed) || left--)
-        cpu++;
-    CPU_SET(cpu, &one);
-    pthread_setaffinity_np(thread, sizeof(one), &one);
-}
-
-static bool floor_threads(struct load *whole)
-{
-    static struct floor part[LOAD_THREADS_MAX];
-    pthread_barrier_t ready;
-    pthread_barrier_init(&ready, NULL, whole->threads + 1);
-    for (unsigned i = 0; i < whole->threads; i++) {
-        part[i] = (struct floor){.load = load_part(whole, i), .whole = whole, .ready = &ready};
-        int e = pthread_create(&part[i].thread, NULL, floor_thread, &part[i]);
-        assert(!e);
-        if (whole->threads > 1)
-            floor_place(part[i].thread, i);
-    }
-    pthread_barrier_wait(&ready);
-    load_begin(whole);
-    pthread_barrier_wait(&ready);
-    bool failed = false;
-    for (unsigned i = 0; i < whole->threads; i++) {
-        pthread_join(part[i].thread, NULL);
-        load_add(whole, &part[i].load);
-        failed |= part[i].failed;
-    }
-    load_end(whole);
-    return !failed;
+    return true;
 }
 
 int main(int argc, char **argv)
@@ -169,7 +115,13 @@ int main(int argc, char **argv)
         return 1;
     }
     l.size_bytes = (uint64_t)st.st_size;
-    if (!floor_threads(&l))
+    static struct floor part[LOAD_THREADS_MAX];
+    struct load_thread *threads[LOAD_THREADS_MAX];
+    for (unsigned i = 0; i < l.threads; i++) {
+        part[i].thread = (struct load_thread){.setup = floor_setup, .run = floor_run};
+        threads[i] = &part[i].thread;
+    }
+    if (!load_run(&l, threads))
         return 1;
     char extra[64];
     snprintf(extra, sizeof(extra), ", \"syscalls_per_io\": %.4f", (double)l.syscalls / (double)l.done);

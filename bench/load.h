@@ -10,7 +10,10 @@
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
 
+#include <assert.h>
 #include <getopt.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
@@ -25,7 +28,7 @@
 
 struct load {
     const char *target; /* a file, a vdev, or a socket */
-    bool write, poll, adaptive, direct, sequential, nop;
+    bool write, poll, adaptive, direct, sequential, nop, place;
     unsigned qd, threads; /* qd is each thread's */
     uint32_t block_bytes;
     double seconds;
@@ -103,10 +106,78 @@ static inline void load_add(struct load *whole, const struct load *part)
     whole->syscalls += part->syscalls;
 }
 
+/* ---- a load of several threads: each has its part of the whole, all begin at the same moment ---- */
+
+struct load_thread {
+    struct load load; /* its part */
+    bool (*setup)(struct load_thread *t, unsigned index);
+    bool (*run)(struct load_thread *t); /* false: it failed and said why */
+    unsigned index;
+    struct load *whole;
+    pthread_barrier_t *ready; /* passed when all are set up, and again when `whole` has begun */
+    pthread_t thread;
+    bool good;
+};
+
+static inline void *load_thread_main(void *arg)
+{
+    struct load_thread *t = arg;
+    t->good = t->setup(t, t->index);
+    pthread_barrier_wait(t->ready);
+    pthread_barrier_wait(t->ready);
+    t->load.end_ns = t->whole->end_ns;
+    if (t->good)
+        t->good = t->run(t);
+    return NULL;
+}
+
+/* Puts a thread on the i-th of the processors that this process may use, and round again. */
+static inline void load_place(pthread_t thread, unsigned i)
+{
+    cpu_set_t allowed, one;
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) || !CPU_COUNT(&allowed))
+        return;
+    int left = (int)i % CPU_COUNT(&allowed), cpu = 0;
+    while (!CPU_ISSET(cpu, &allowed) || left--)
+        cpu++;
+    CPU_SET(cpu, &one);
+    pthread_setaffinity_np(thread, sizeof(one), &one);
+}
+
+/* Runs whole->threads of them, each at threads[i]; adds up in `whole`. False if one failed. */
+static inline bool load_run(struct load *whole, struct load_thread *const threads[])
+{
+    pthread_barrier_t ready;
+    pthread_barrier_init(&ready, NULL, whole->threads + 1);
+    for (unsigned i = 0; i < whole->threads; i++) {
+        struct load_thread *t = threads[i];
+        t->load = load_part(whole, i);
+        t->index = i, t->whole = whole, t->ready = &ready;
+        int e = pthread_create(&t->thread, NULL, load_thread_main, t);
+        assert(!e);
+        if (whole->place)
+            load_place(t->thread, i);
+    }
+    pthread_barrier_wait(&ready);
+    load_begin(whole);
+    pthread_barrier_wait(&ready);
+    bool good = true;
+    for (unsigned i = 0; i < whole->threads; i++) {
+        pthread_join(threads[i]->thread, NULL);
+        load_add(whole, &threads[i]->load);
+        good &= threads[i]->good;
+    }
+    load_end(whole);
+    pthread_barrier_destroy(&ready);
+    return good;
+}
+
 static inline int load_usage(const char *program)
 {
     fprintf(stderr,
-            "usage: %s -t TARGET [-w] [-S (in order)] [-q QD] [-b BYTES] [-j THREADS] [-s SECONDS] [-p (poll) | -a "
+            "usage: %s -t TARGET [-w] [-S (in order)] [-q QD] [-b BYTES] [-j THREADS] [-P (thread i on "
+            "processor i)] [-s SECONDS] [-p (poll) | -a "
             "(adaptive)] [-d (O_DIRECT)] [-n (no I/O)] [-r SEED] [-c PID (of a server whose CPU time counts)]...\n",
             program);
     return 2;
@@ -125,7 +196,7 @@ static inline int load_parse(struct load *l, int argc, char **argv)
 {
     *l = (struct load){.qd = 32, .threads = 1, .block_bytes = 4096, .seconds = 1, .random = 88172645463325252ull};
     uint64_t v = 0;
-    for (int c; (c = getopt(argc, argv, "t:wSq:b:j:s:padnr:c:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "t:wSq:b:j:Ps:padnr:c:")) != -1;) {
         bool ok = true;
         switch (c) {
         case 't': l->target = optarg; break;
@@ -134,6 +205,7 @@ static inline int load_parse(struct load *l, int argc, char **argv)
         case 'p': l->poll = true; break;
         case 'a': l->adaptive = true; break;
         case 'd': l->direct = true; break;
+        case 'P': l->place = true; break;
         case 'n': l->nop = true; break;
         case 'q': ok = !parse_u64(optarg, 1, LOAD_QD_MAX, &v), l->qd = (unsigned)v; break;
         case 'j': ok = !parse_u64(optarg, 1, LOAD_THREADS_MAX, &v), l->threads = (unsigned)v; break;

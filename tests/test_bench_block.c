@@ -12,8 +12,9 @@
 #include "base/util.h"
 #include "tests/harness.h"
 
-#define CASES                                                                                                    \
-    "hot-read-qd1 hot-write-qd32 one-core-qd1 hog-qd1 seq-read-qd8 direct-read-qd32 tmpfs-write-qd32 null-qd32 " \
+#define CASES                                                                                                          \
+    "hot-read-qd1 hot-write-qd32 two-queues-qd32 one-core-qd1 hog-qd1 seq-read-qd8 direct-read-qd32 tmpfs-write-qd32 " \
+    "null-qd32 "                                                                                                       \
     "idle-disks"
 
 static char said[65536];
