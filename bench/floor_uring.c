@@ -33,12 +33,11 @@ static int floor_register_buffers(struct floor *f)
 }
 
 /* The ring belongs to the thread that makes it. */
-static bool floor_setup(struct load_thread *t, unsigned index)
+static bool floor_setup(struct load_thread *t)
 {
     struct floor *f = container_of(t, struct floor, thread);
     struct io_uring_params p = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
     int e = io_uring_queue_init_params(RING_ENTRIES, &f->ring, &p);
-    (void)index;
     if (!e && !t->load.nop) {
         int fd = open(t->load.target, (t->load.write ? O_RDWR : O_RDONLY) | (t->load.direct ? O_DIRECT : 0));
         if (fd < 0) {
@@ -116,12 +115,8 @@ int main(int argc, char **argv)
     }
     l.size_bytes = (uint64_t)st.st_size;
     static struct floor part[LOAD_THREADS_MAX];
-    struct load_thread *threads[LOAD_THREADS_MAX];
-    for (unsigned i = 0; i < l.threads; i++) {
-        part[i].thread = (struct load_thread){.setup = floor_setup, .run = floor_run};
-        threads[i] = &part[i].thread;
-    }
-    if (!load_run(&l, threads))
+    struct load_row row = {&part[0].thread, sizeof(part[0]), floor_setup, floor_run};
+    if (!load_run(&l, &row))
         return 1;
     char extra[64];
     snprintf(extra, sizeof(extra), ", \"syscalls_per_io\": %.4f", (double)l.syscalls / (double)l.done);

@@ -45,10 +45,10 @@ static bool guest_open(struct load *l)
     return true;
 }
 
-static bool guest_setup(struct load_thread *t, unsigned index)
+static bool guest_setup(struct load_thread *t)
 {
     struct guest *g = container_of(t, struct guest, thread);
-    g->queue = dz_vbd_queue(disk, index);
+    g->queue = dz_vbd_queue(disk, t->index);
     for (unsigned i = 0; i < t->load.qd; i++) {
         g->io[i] = (struct dz_io){.op = t->load.write ? DZ_WRITE : DZ_READ,
                                   .buffer = dz_buffer_alloc(disk, t->load.block_bytes),
@@ -99,15 +99,11 @@ int main(int argc, char **argv)
 {
     static struct load l;
     static struct guest part[LOAD_THREADS_MAX];
-    struct load_thread *threads[LOAD_THREADS_MAX];
+    struct load_row row = {&part[0].thread, sizeof(part[0]), guest_setup, guest_run};
     int status = load_parse(&l, argc, argv);
     if (status)
         return status;
-    for (unsigned i = 0; i < l.threads; i++) {
-        part[i].thread = (struct load_thread){.setup = guest_setup, .run = guest_run};
-        threads[i] = &part[i].thread;
-    }
-    if (!guest_open(&l) || !load_run(&l, threads))
+    if (!guest_open(&l) || !load_run(&l, &row))
         return 1;
     struct dz_vbd_stats s;
     dz_vbd_stats(disk, &s);

@@ -110,24 +110,36 @@ static inline void load_add(struct load *whole, const struct load *part)
 
 struct load_thread {
     struct load load; /* its part */
-    bool (*setup)(struct load_thread *t, unsigned index);
-    bool (*run)(struct load_thread *t); /* false: it failed and said why */
     unsigned index;
+    const struct load_row *row;
     struct load *whole;
     pthread_barrier_t *ready; /* passed when all are set up, and again when `whole` has begun */
     pthread_t thread;
     bool good;
 };
 
+/* The threads of a load are members of structs that lie one after another, `stride_bytes` apart. */
+struct load_row {
+    struct load_thread *first;
+    size_t stride_bytes;
+    bool (*setup)(struct load_thread *t);
+    bool (*run)(struct load_thread *t); /* both: false: it failed and said why */
+};
+
+static inline struct load_thread *load_row_thread(const struct load_row *row, unsigned i)
+{
+    return (struct load_thread *)((char *)row->first + i * row->stride_bytes);
+}
+
 static inline void *load_thread_main(void *arg)
 {
     struct load_thread *t = arg;
-    t->good = t->setup(t, t->index);
+    t->good = t->row->setup(t);
     pthread_barrier_wait(t->ready);
     pthread_barrier_wait(t->ready);
     t->load.end_ns = t->whole->end_ns;
     if (t->good)
-        t->good = t->run(t);
+        t->good = t->row->run(t);
     return NULL;
 }
 
@@ -145,15 +157,14 @@ static inline void load_place(pthread_t thread, unsigned i)
     pthread_setaffinity_np(thread, sizeof(one), &one);
 }
 
-/* Runs whole->threads of them, each at threads[i]; adds up in `whole`. False if one failed. */
-static inline bool load_run(struct load *whole, struct load_thread *const threads[])
+/* Runs whole->threads of them and adds up in `whole`. False if one failed. */
+static inline bool load_run(struct load *whole, const struct load_row *row)
 {
     pthread_barrier_t ready;
     pthread_barrier_init(&ready, NULL, whole->threads + 1);
     for (unsigned i = 0; i < whole->threads; i++) {
-        struct load_thread *t = threads[i];
-        t->load = load_part(whole, i);
-        t->index = i, t->whole = whole, t->ready = &ready;
+        struct load_thread *t = load_row_thread(row, i);
+        *t = (struct load_thread){.load = load_part(whole, i), .index = i, .row = row, .whole = whole, .ready = &ready};
         int e = pthread_create(&t->thread, NULL, load_thread_main, t);
         assert(!e);
         if (whole->place)
@@ -164,9 +175,10 @@ static inline bool load_run(struct load *whole, struct load_thread *const thread
     pthread_barrier_wait(&ready);
     bool good = true;
     for (unsigned i = 0; i < whole->threads; i++) {
-        pthread_join(threads[i]->thread, NULL);
-        load_add(whole, &threads[i]->load);
-        good &= threads[i]->good;
+        struct load_thread *t = load_row_thread(row, i);
+        pthread_join(t->thread, NULL);
+        load_add(whole, &t->load);
+        good &= t->good;
     }
     load_end(whole);
     pthread_barrier_destroy(&ready);
