@@ -26,6 +26,7 @@ from block_peers import PEERS, Bench, CannotRun, Domzero
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS_EACH", "0.5"))
 SEED = int(os.environ.get("SEED", "1"))
+OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
 
 
 def picked(names, variable):
@@ -191,6 +192,9 @@ def main():
     info["load after"] = machine.one_word("/proc/loadavg")
     info["took"] = f"{time.monotonic() - start:.0f} s"
     run.say(block_report.goals_text(block_report.goal_rows(run.results)))
+    others = block_report.others(run.results)
+    if others > OTHERS_MOST:
+        run.say(f"Others used {others:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
     run.say(f"load after: {info['load after']}; took {info['took']}")
     to = results_directory(names == every and not os.environ.get("PEERS"), info)
     said = block_report.write_files(to, info, cases(), run, "\n".join(run.text) + "\n")

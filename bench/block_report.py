@@ -42,6 +42,11 @@ def ratio_text(r):
     return f"{statistics.median(r):.2f} ({min(r):.2f}-{max(r):.2f})" if r else "-"
 
 
+def others(results):
+    """The processors that others used in the median measurement."""
+    return median([row for peers in results.values() for rounds in peers.values() for row in rounds], "others_cpu") or 0.0
+
+
 def references(peers):
     """What a table has ratios to: the floor, and the first of qemu-storage-daemon's rows."""
     here = [r for r in REFERENCES if values(peers.get(r, ()), "iops")]

@@ -128,9 +128,11 @@ def kernel_threads(pattern):
 
 
 def commit():
-    short = first_line("git", "rev-parse", "--short", "HEAD")
-    dirty = subprocess.run(["git", "diff", "--quiet", "HEAD"], capture_output=True).returncode
-    return short + ("-changed" if dirty == 1 else "")
+    p = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    if p.returncode:
+        return "unknown"
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], capture_output=True).returncode
+    return p.stdout.strip() + ("-changed" if changed else "")
 
 
 def describe(image, tmpfs):
