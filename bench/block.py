@@ -13,7 +13,8 @@ writes: written) before each, so that it is in the page cache. Before a round it
 from there, too. Knobs:
 
   ROUNDS=5 SECONDS_EACH=0.5 SIZE_MIB=512 SEED=1 IDLE_DISKS=256 NICENESS=-15 BUILD=build
-  CASES, PEERS   patterns, by commas, that match whole names or those up to a dash: CASES=hot-read-qd32,null; CASES=list names all
+  CASES, PEERS   patterns, by commas, that match whole names or those up to a dash: CASES=hot-read-qd32,null; CASES=list names all,
+                 CASES='*' runs all, some of which are left out otherwise
   RESULTS        where to; otherwise a run of everything goes to bench/results/block-DATE-COMMIT/, others to bench/results/latest/
 """
 import fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
@@ -29,11 +30,11 @@ SEED = int(os.environ.get("SEED", "1"))
 OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
 
 
-def picked(names, variable):
-    """Those that a pattern of the variable names, whole or up to a dash; all where it is not set."""
+def picked(names, variable, otherwise=None):
+    """Those that a pattern of the variable names, whole or up to a dash; `otherwise`, or all, where it is not set."""
     patterns = [p for p in os.environ.get(variable, "").split(",") if p]
     good = lambda n: any(fnmatch.fnmatch(n, p) or fnmatch.fnmatch(n, p + "-*") for p in patterns)
-    return [n for n in names if not patterns or good(n)]
+    return [n for n in names if good(n)] if patterns else list(otherwise or names)
 
 
 class Hogs:
@@ -168,7 +169,8 @@ def main():
     every = [c.name for c in cases()] + [block_idle.CASE.name]
     if os.environ.get("CASES") == "list":
         return print("\n".join(every))
-    names = picked(every, "CASES")
+    usual = [n for n in every if n not in [c.name for c in cases() if c.extra]]
+    names = picked(every, "CASES", usual)
     if not names or ROUNDS < 1:
         sys.exit("block.py: CASES picks nothing; CASES=list names all" if ROUNDS > 0 else "block.py: ROUNDS is at least 1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("block.py: terminated"))
@@ -196,7 +198,7 @@ def main():
     if others > OTHERS_MOST:
         run.say(f"Others used {others:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
     run.say(f"load after: {info['load after']}; took {info['took']}")
-    to = results_directory(names == every and not os.environ.get("PEERS"), info)
+    to = results_directory(set(names) >= set(usual) and not os.environ.get("PEERS"), info)
     said = block_report.write_files(to, info, cases(), run, "\n".join(run.text) + "\n")
     print(f"{to}/block.txt, .csv, .json, .svg written" + (f"; {said}" if said else ""))
 

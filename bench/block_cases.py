@@ -25,6 +25,7 @@ class Case:
     threads: int = 1
     one_core: bool = False
     hogs: bool = False  # a busy process on each processor beside it
+    extra: bool = False  # run only where CASES names it
 
 
 def cases():
@@ -41,12 +42,14 @@ def cases():
     all_.append(Case("hog-qd32", "page cache, 4 KiB random read, QD 32, beside a busy process on each processor", OURS, 32, hogs=True))
     for op, write in (("read", False), ("write", True)):
         all_.append(Case(f"seq-{op}-qd8", f"page cache, 128 KiB sequential {op}, QD 8", ("floor", *OURS, *QSD, *NBD), 8, write, 131072, True))
-    for qd in (1, 32, 128):
-        all_.append(Case(f"direct-read-qd{qd}", f"O_DIRECT, 4 KiB random read, QD {qd}", ("floor", *OURS, *QSD, "qemu-nbd"), qd, direct=True))
-    for qd in (32, 128):
-        all_.append(Case(f"direct-write-qd{qd}", f"O_DIRECT, 4 KiB random write, QD {qd}", ("floor", *OURS, *QSD), qd, True, direct=True))
     for op, write in (("read", False), ("write", True)):
-        all_.append(Case(f"tmpfs-{op}-qd32", f"tmpfs, 4 KiB random {op}, QD 32", ("floor", *OURS, *QSD), 32, write, image="tmpfs"))
+        for qd in (1, 8, 32, 128):
+            nbd = () if write else ("qemu-nbd",)
+            all_.append(Case(f"direct-{op}-qd{qd}", f"O_DIRECT, 4 KiB random {op}, QD {qd}", ("floor", *OURS, *QSD, *nbd), qd, write, direct=True, extra=qd < 32 and (write or qd == 8)))
+        all_.append(Case(f"direct-seq-{op}-qd8", f"O_DIRECT, 128 KiB sequential {op}, QD 8", ("floor", *OURS, *QSD), 8, write, 131072, True, direct=True, extra=True))
+    for op, write in (("read", False), ("write", True)):
+        for qd in (1, 8, 32, 128):
+            all_.append(Case(f"tmpfs-{op}-qd{qd}", f"tmpfs, 4 KiB random {op}, QD {qd}", ("floor", *OURS, *QSD), qd, write, image="tmpfs", extra=qd != 32))
     for qd in (1, 8, 32, 128):
         all_.append(Case(f"null-qd{qd}", f"no bytes, 4 KiB reads, QD {qd}: the transport alone", ("floor", *OURS, "qsd-poll", "qsd-iothread", "qsd-interrupt"), qd, image="null"))
     return all_
