@@ -85,13 +85,13 @@ $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libdomzero.a $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/libdomzero.a $(GROUP) $(LDLIBS)
 
-# Plugins see the installed headers only, and carry the library in them.
-PLUGIN_LINK = $(CC) -Iinclude -D_GNU_SOURCE $(CFLAGS) -MMD -MP $(LDFLAGS) -shared -Wl,--exclude-libs,ALL
-$(BUILD)/nbdkit-domzero-plugin.so: plugins/nbdkit-domzero.c $(BUILD)/libdomzero.a
-	$(PLUGIN_LINK) -o $@ $< $(BUILD)/libdomzero.a -lxenstore -lz
+# Plugins see the installed headers and their own only (layers.txt), and carry the library in them.
+PLUGIN_LINK = $(CC) -I. -Iinclude -D_GNU_SOURCE $(CFLAGS) -MMD -MP $(LDFLAGS) -shared -Wl,--exclude-libs,ALL
+$(BUILD)/nbdkit-domzero-plugin.so: plugins/nbdkit-domzero.c plugins/diskshare.c $(BUILD)/libdomzero.a
+	$(PLUGIN_LINK) -o $@ $(filter %.c,$^) $(BUILD)/libdomzero.a -lxenstore -lz
 # fio's headers are not as strict as we are with ourselves; config-host.h belongs before everything.
-$(BUILD)/fio-domzero.so: plugins/fio-domzero.c $(BUILD)/libdomzero.a $(FIO_SOURCE)/config-host.h
-	$(PLUGIN_LINK) -isystem $(FIO_SOURCE) -include $(FIO_SOURCE)/config-host.h -o $@ $< $(BUILD)/libdomzero.a -lxenstore -lz
+$(BUILD)/fio-domzero.so: plugins/fio-domzero.c plugins/diskshare.c $(BUILD)/libdomzero.a $(FIO_SOURCE)/config-host.h
+	$(PLUGIN_LINK) -isystem $(FIO_SOURCE) -include $(FIO_SOURCE)/config-host.h -o $@ $(filter %.c,$^) $(BUILD)/libdomzero.a -lxenstore -lz
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
