@@ -36,10 +36,10 @@ BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
 FIO_SOURCE := $(BUILD)/fio-src/tree
 PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BUILD)/nbdkit-domzero-plugin.so) \
     $(if $(wildcard $(FIO_SOURCE)/config-host.h),$(BUILD)/fio-domzero.so))
-PEER_TESTS := nbdkit fio
+PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-asan check-tsan check-valgrind bench tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps programs
@@ -120,6 +120,12 @@ check-peers:
 	@scripts/deps.sh check plugins
 	@$(MAKE) --no-print-directory tests
 	@BUILD=$(BUILD) TEST='@($(subst $() ,|,$(strip $(PEER_TESTS))))' scripts/run-tests.sh
+check-torture:
+	@$(MAKE) --no-print-directory plugins
+	@scripts/deps.sh check plugins
+	@$(MAKE) --no-print-directory tests
+	@BUILD=$(BUILD) scripts/torture.sh fio
+	@BUILD=$(BUILD) scripts/torture.sh ext4
 check-asan:
 	@scripts/deps.sh check
 	@$(MAKE) --no-print-directory BUILD=build/asan OPT="-O1 -g -fno-omit-frame-pointer" SANFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined" tests
@@ -166,6 +172,7 @@ help:
 	@echo 'make check           the tests'
 	@echo 'make plugins         the nbdkit plugin and the fio engine; installs the packages that they need'
 	@echo 'make check-peers     the tests with nbdkit, qemu and fio, for which it builds the plugins'
+	@echo 'make check-torture   10 GiB of fio, and ext4, on a disk whose backend is killed every two seconds; five minutes'
 	@echo 'make check-asan      the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make check-tsan      the tests under ThreadSanitizer'
 	@echo 'make check-valgrind  the tests under valgrind'
