@@ -39,7 +39,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-many tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps programs
@@ -144,6 +144,11 @@ bench:
 	@$(MAKE) --no-print-directory programs $(BENCHES)
 	@BUILD=$(BUILD) python3 bench/block.py
 
+bench-many:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory programs $(BUILD)/bench/many_disks
+	@BUILD=$(BUILD) bench/many.sh
+
 tidy:
 	@scripts/deps.sh check tidy
 	@scripts/tidy.sh
@@ -178,6 +183,7 @@ help:
 	@echo 'make check-valgrind  the tests under valgrind'
 	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
 	@echo 'make bench           IOPS and latency next to plain io_uring on the same file; SECONDS_EACH=2 ROUNDS=5'
+	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
 	@echo 'make format          let clang-format rewrite the sources'
 	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'
 	@echo 'make clean           remove build/'

@@ -13,11 +13,9 @@ ulimit -n "$(ulimit -Hn)"
 daemon=$!
 trap 'kill $daemon; wait $daemon; rm -rf "$dir"' EXIT
 for ((i = 0; i < 600; i++)); do [[ -s $run/blk.pid ]] && break; sleep 0.05; done
-start=$(date +%s.%N)
 for ((i = 0; i <= guests; i++)); do
     truncate -s 4M "$dir/disk$i.img"
     printf 'name = "vm%d"\ndisk = [ "format=raw,vdev=xvda,access=rw,target=%s" ]\n' "$i" "$dir/disk$i.img" > "$dir/vm.cfg"
     "$build/domzero" --run-dir "$run" create "$dir/vm.cfg" > "$dir/create.log" 2>&1 || { cat "$dir/create.log"; exit 1; }
 done
-echo "created in $(echo "$(date +%s.%N) - $start" | bc 2> /dev/null || echo '?') s"
 "$build/bench/many_disks" "$run" "$guests" "${SECONDS_EACH:-10}" || { tail -5 "$dir/log"; exit 1; }

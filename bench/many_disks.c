@@ -224,7 +224,7 @@ static int measure(struct shared *s, unsigned guests, const char *run)
         return -1;
     for (unsigned i = 1; i <= guests; i++)
         last = s->guest[i].connected_ns > last ? s->guest[i].connected_ns : last;
-    sleep(1);
+    sleep(1); /* what connecting leaves to be done */
     printf("{ \"guests\": %u, \"connect_all_ms\": %.0f,\n", guests, (double)(last - start) / 1e6);
     idle_print("idle", pid[0]);
     memory_print("idle", pid, before, guests);
