@@ -101,6 +101,8 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lcmocka
 
+$(BUILD)/tests/test_diskshare: $(BUILD)/plugins/diskshare.o
+$(BUILD)/tests/test_diskshare: LDLIBS += $(BUILD)/plugins/diskshare.o $(GROUP)
 $(BUILD)/tests/test_cfg: LDLIBS += -lxlutil -lxenlight
 
 plugins:
