@@ -87,9 +87,11 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
         r = xb_device_confirm_peer(d, tx, e);
     if (r < 0)
         return r;
-    struct keys_blk_front keys = {
-        .ring_order = v->ring_order, .ring_ref_count = 1u << v->ring_order, .port = v->channel.port};
-    memcpy(keys.ring_ref, v->ring_pool->gref, keys.ring_ref_count * sizeof(keys.ring_ref[0]));
+    struct keys_blk_front keys = {.queue_count = 1,
+                                  .ring_order = v->ring_order,
+                                  .ring_ref_count = 1u << v->ring_order,
+                                  .queue[0].port = v->channel.port};
+    memcpy(keys.queue[0].ring_ref, v->ring_pool->gref, keys.ring_ref_count * sizeof(keys.queue[0].ring_ref[0]));
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", blk_protocol_native.name);
     r = keys_blk_front_write(d, tx, &keys, e);
     if (r < 0)
@@ -136,6 +138,7 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         r = disk_check(v, &disk, e);
     if (r < 0)
         return r;
+    const struct dz_vbd_info before = v->info;
     v->info = (struct dz_vbd_info){
         .size_bytes = disk.sectors * SECTOR_BYTES,
         .sector_bytes = disk.sector_bytes,
@@ -146,7 +149,10 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .discard_granularity_bytes = disk.discard_granularity_bytes,
         .queue_depth = v->slots,
         .request_bytes_max = v->segments_max * PAGE_BYTES,
+        .changes = before.changes,
     };
+    v->info.changes += v->opened && (before.size_bytes != v->info.size_bytes || before.readonly != v->info.readonly ||
+                                     before.discard != v->info.discard);
     return 0;
 }
 

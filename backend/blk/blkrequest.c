@@ -43,6 +43,7 @@ static void request_end(struct blk_request *r)
         blkcounter_set(&q->stats.last_io_errno, (uint64_t)r->error);
     }
     blklatency_add(&q->stats.latency[r->kind], q->reactor->now_ns - r->taken_ns);
+    journal_end(r->row);
     int16_t status = r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY;
     if (r->error == EOPNOTSUPP && r->operation_raw == BLKIF_OP_DISCARD)
         status = BLKIF_RSP_EOPNOTSUPP; /* the frontend sends no more of them */
@@ -184,6 +185,10 @@ static void request_transfer(struct blk_request *r)
         return;
     }
     assert(n > 0 && n <= IMAGE_EXTENTS_MAX);
+    if (extent[0].kind == IMAGE_NONE) {
+        request_data_end(r);
+        return;
+    }
     struct vec_cursor at = {0};
     r->parts = (unsigned)n + 1; /* one for this function: a piece of zeroes ends at once */
     for (int i = 0; i < n; i++) {
@@ -306,7 +311,7 @@ static void request_discard(struct blk_request *r)
 static int request_get(struct blk_request *r, const struct blkreq *req, const struct blkreq_segment *from)
 {
     struct blkqueue *q = r->queue;
-    struct dma_segment segment[DMA_SEGMENTS_MAX];
+    struct dma_segment *segment = r->dma.segment;
     for (unsigned i = 0; i < req->segment_count; i++) {
         const struct blkreq_segment *s = &from[i];
         segment[i] = (struct dma_segment){
@@ -349,11 +354,21 @@ static enum stats_blk_op request_count(struct blkqueue *q, const struct blkreq *
     }
 }
 
+/* A predecessor had requests of this frontend in flight: is this one of them? */
+static void request_compare(struct blkqueue *q, const struct blkreq *req)
+{
+    uint32_t missing;
+    blkcounter_add(&q->stats.replayed, journal_compare(&q->journal, req, &missing));
+    blkcounter_add(&q->stats.not_replayed, missing);
+}
+
 void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment)
 {
     /* A small one is free: ring_back_pending() bounds what is unanswered by the ring's entries. */
     struct blk_request *r = blkpool_get(blkrequest_is_large(req) ? &q->large : &q->small);
     r->kind = request_count(q, req);
+    if (__builtin_expect(q->journal.comparing, 0))
+        request_compare(q, req);
     r->taken_ns = q->reactor->now_ns;
     r->queue = q;
     r->id = req->id;
@@ -368,6 +383,7 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
         request_free(r);
         return;
     }
+    journal_begin(&q->journal, r->row, req);
     r->has_data = req->segment_count > 0;
     r->data_next = r->has_data && (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req));
     r->sync_last = r->has_data && blkrequest_is_barrier(req);

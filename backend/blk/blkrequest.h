@@ -27,6 +27,7 @@ struct blk_piece {
 struct blk_request {
     struct blkqueue *queue;
     struct blkpool *pool;     /* that it comes from */
+    struct journal_row *row;  /* its own */
     struct blk_request *next; /* in a list of flushes */
     uint64_t id;
     uint8_t operation_raw;

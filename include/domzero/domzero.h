@@ -60,6 +60,7 @@ struct dz_vbd_info {
     bool discard;                       /* dz_vbd_discard() is served */
     uint32_t discard_granularity_bytes; /* smaller parts of a discard may be left as they are */
     uint32_t request_bytes_max;         /* longest dz_io: 1 MiB, or 44 KiB where the backend has no indirect requests */
+    uint32_t changes;                   /* times that dom0 changed size, readonly or discard while the disk was open */
 };
 
 /* Opens disk `vdev` ("xvda", or its number) and waits until it is connected. `options` NULL: defaults.
@@ -68,6 +69,9 @@ DZ_API int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_
                        struct dz_vbd **out);
 /* Waits for what is in flight, closes as the protocol asks and gives all back. NULL is fine. */
 DZ_API void dz_vbd_close(struct dz_vbd *disk);
+/* A disk can change while it is open: dom0 resizes it, or makes it read-only. dz_vbd_fd() becomes readable then, and
+ * the next call that reaps or waits takes note: `changes` tells. Requests that the new disk has no room for, or may not
+ * write, come back -EIO where they were on their way, and are refused from then on. */
 DZ_API void dz_vbd_info(const struct dz_vbd *disk, struct dz_vbd_info *out);
 
 /* ---- one at a time: any length, any pointer ---- */
