@@ -209,6 +209,7 @@ int main(int argc, char **argv)
         .log_level = LOG_INFO,
     };
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of that write */
     int status = options_parse(argc, argv, &o);
     if (status)
         return status - 1;

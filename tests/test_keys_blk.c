@@ -93,6 +93,7 @@ static void test_configuration_is_what_xl_writes_and_reads_back(void **state)
                                        .size_bytes = 64 << 20,
                                        .dma = "copy",
                                        .max_queues = 3,
+                                       .no_persistent = true,
                                        .online = true};
     assert_int_equal(keys_blk_config_write(f->client, STORE_NO_TX, f->back.dir, &in, "xvda", NULL), 0);
     expect(f, f->back.dir, "params", "raw:/srv/a: b.img");
@@ -105,13 +106,15 @@ static void test_configuration_is_what_xl_writes_and_reads_back(void **state)
     expect(f, f->back.dir, "online", "1");
     expect(f, f->back.dir, "discard-enable", "1");
     expect(f, f->back.dir, "domzero/max-queues", "3");
+    expect(f, f->back.dir, "domzero/persistent", "0");
     struct keys_blk_config out;
     assert_int_equal(keys_blk_config_read(&f->back, &out, NULL), 0);
     assert_string_equal(out.format, "raw");
     assert_string_equal(out.path, in.path);
     assert_string_equal(out.dma, "copy");
     assert_true(out.offset_bytes == in.offset_bytes && out.size_bytes == in.size_bytes && out.max_queues == 3);
-    assert_true(out.discard && out.direct_io && out.online && !out.readonly && !out.cdrom && !out.removable);
+    assert_true(out.no_persistent && out.discard && out.direct_io && out.online && !out.readonly && !out.cdrom &&
+                !out.removable);
 }
 
 static void test_configuration_of_xl_itself_is_understood(void **state)
@@ -129,6 +132,7 @@ static void test_configuration_of_xl_itself_is_understood(void **state)
     assert_true(out.readonly && out.cdrom && out.removable && out.online && !out.direct_io);
     assert_true(out.offset_bytes == 0 && out.size_bytes == 0 && out.max_queues == 0);
     assert_true(out.discard); /* blkif.h: unless it says no */
+    assert_false(out.no_persistent);
     put(f, f->back.dir, "discard-enable", "0");
     assert_int_equal(keys_blk_config_read(&f->back, &out, NULL), 0);
     assert_false(out.discard);
@@ -295,10 +299,13 @@ static void test_features_default_and_are_clamped(void **state)
     struct keys_blk_features out;
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
     assert_true(out.max_ring_order == 0 && out.max_queues == 1 && out.max_indirect_segments == 0);
-    const struct keys_blk_features in = {.max_ring_order = 4, .max_queues = 2, .max_indirect_segments = 256};
+    assert_false(out.persistent);
+    const struct keys_blk_features in = {
+        .max_ring_order = 4, .max_queues = 2, .max_indirect_segments = 256, .persistent = true};
     assert_int_equal(keys_blk_features_write(&f->back, STORE_NO_TX, &in, NULL), 0);
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
     assert_true(out.max_ring_order == 4 && out.max_queues == 2 && out.max_indirect_segments == 256);
+    assert_true(out.persistent);
     put(f, f->back.dir, "feature-max-indirect-segments", "4294967295");
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
     assert_int_equal(out.max_indirect_segments, KEYS_BLK_INDIRECT_MAX);
