@@ -181,7 +181,7 @@ struct front {
     unsigned index;
     _Atomic uint64_t rounds;
     _Atomic bool *stop;
-    bool failed;
+    _Atomic bool failed;
     pthread_t thread;
 };
 
