@@ -237,6 +237,7 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         r = disk_check(v, &disk, e);
     if (r < 0)
         return r;
+    const struct dz_vbd_info before = v->info;
     v->info = (struct dz_vbd_info){
         .size_bytes = disk.sectors * SECTOR_BYTES,
         .sector_bytes = disk.sector_bytes,
@@ -250,7 +251,10 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .fua = v->offer.fua && !(disk.info & KEYS_BLK_INFO_READONLY),
         .write_zeroes_bytes_max = disk.info & KEYS_BLK_INFO_READONLY ? 0 : zeroes_bytes_max(v, disk.sector_bytes),
         .request_bytes_max = v->segments_max * PAGE_BYTES,
+        .changes = before.changes,
     };
+    v->info.changes += v->opened && (before.size_bytes != v->info.size_bytes || before.readonly != v->info.readonly ||
+                                     before.discard != v->info.discard);
     return 0;
 }
 

@@ -92,7 +92,7 @@ static void notify(struct back_queue *q)
 static void respond(struct back_queue *q, uint64_t id, uint8_t operation, int16_t status)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
-    blk_protocol_native.encode_response(id, operation, status, slot);
+    blkreq_encode_response(&blk_protocol_native, id, operation, status, slot);
     memcpy(ring_slot(&q->ring.ring, q->ring.rsp_prod_pvt++), slot, blk_protocol_native.response_bytes);
 }
 
@@ -237,7 +237,7 @@ static void take_one(struct back *b, struct back_queue *q)
     uint32_t gref[BLKREQ_INDIRECT_SEGMENTS_MAX];
     h.queue = q;
     ring_back_take(&q->ring, slot, blk_protocol_native.request_bytes);
-    int r = blk_protocol_native.decode(slot, &limits, &h.request);
+    int r = blkreq_decode(&blk_protocol_native, slot, &limits, &h.request);
     b->shared->taken++;
     b->shared->taken_by[q - b->queue]++;
     r = r ? r : segments_take(b, &limits, &h);

@@ -461,7 +461,16 @@ static void test_resize_is_seen(void **state)
         assert_int_equal(dz_vbd_reap(g.disk, &done, 1), 0);
         dz_vbd_info(g.disk, &info);
     } while (info.size_bytes != 4096 * 512);
+    assert_int_equal(info.changes, 1);
     assert_int_equal(dz_vbd_read(g.disk, &info, 512, 4096 * 512), -ERANGE);
+    assert_int_equal(store_printf(w->store, STORE_NO_TX, d.peer_dir, "info", "%u", KEYS_BLK_INFO_READONLY), 0);
+    assert_int_equal(store_printf(w->store, STORE_NO_TX, d.peer_dir, "state", "4"), 0);
+    do {
+        assert_int_equal(dz_vbd_reap(g.disk, &done, 1), 0);
+        dz_vbd_info(g.disk, &info);
+    } while (!info.readonly);
+    assert_int_equal(info.changes, 2);
+    assert_int_equal(dz_vbd_write(g.disk, &info, 512, 0), -EROFS);
     guest_close(w, &g);
 }
 

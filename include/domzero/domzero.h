@@ -74,6 +74,7 @@ struct dz_vbd_info {
     uint32_t discard_granularity_bytes; /* smaller parts of a discard may be left as they are */
     uint32_t request_bytes_max; /* longest that is one request to the backend: 1 MiB, or 44 KiB where that has no
                                    indirect requests; longer ones become several */
+    uint32_t changes;           /* times that dom0 changed size, readonly or discard while the disk was open */
     uint32_t queues;
     uint32_t write_zeroes_bytes_max; /* longest DZ_WRITE_ZEROES; 0: not served */
     bool fua;                        /* DZ_FUA is served */
@@ -87,7 +88,9 @@ DZ_API int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_
  * gets -ECANCELED (as its dz_io.result: there is no reap any more). Closes as the protocol asks and gives all back:
  * memory that the backend still has mapped is kept until it lets go. NULL is fine. */
 DZ_API void dz_vbd_close(struct dz_vbd *disk);
-/* Any thread. */
+/* Any thread. A disk can change while it is open: dom0 resizes it, or makes it read-only. dz_vbd_fd() becomes readable
+ * then, and the next call that reaps or waits takes note: `changes` tells. Requests that the new disk has no room for,
+ * or may not write, come back -EIO where they were on their way, and are refused from then on. */
 DZ_API void dz_vbd_info(const struct dz_vbd *disk, struct dz_vbd_info *out);
 
 /* ---- one at a time: any length, any pointer, any thread; several threads go on at the same time ---- */
