@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "frontend/blkfront.h"
 
+#include "base/clock.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,6 +104,9 @@ static struct dz_vbd *vbd_new(struct dz_domain *dom, const struct dz_vbd_options
     v->pool_bytes = o->pool_bytes ? o->pool_bytes : VBD_POOL_BYTES;
     v->depth_wanted = o->queue_depth ? o->queue_depth : VBD_DEPTH_DEFAULT;
     v->queues_wanted = o->queues ? o->queues : 1;
+    v->merge = o->merge;
+    v->epoch_ns = o->request_timeout_ms * CLOCK_NS_PER_MS / VBD_EPOCHS;
+    v->no_persistent = o->no_persistent;
     v->timeout_ms = o->timeout_ms ? MIN(o->timeout_ms, (uint32_t)INT32_MAX) : VBD_TIMEOUT_MS;
     return v;
 }
@@ -122,12 +127,17 @@ int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_vbd_opt
     return 0;
 }
 
+/* Until nothing is in flight, or there is nobody to wait for. */
 static void drain(struct dz_queue *q, uint64_t deadline_ns)
 {
     gate_enter(&q->gate);
     queue_kick(q);
-    while (queue_in_flight(q) && queue_progress(q, deadline_ns))
-        ;
+    while (queue_in_flight(q)) {
+        if (queue_progress(q, MIN(deadline_ns, vbd_deadline_ns(VBD_LOOK_MS))))
+            continue;
+        if (vbd_ms_until(deadline_ns) == 0 || vbd_backend_gone(q->disk))
+            break;
+    }
     gate_leave(&q->gate);
 }
 
@@ -170,6 +180,9 @@ void dz_queue_stats(const struct dz_queue *q, struct dz_vbd_stats *out)
         .bytes_bounced = counter_read(&c->bytes_bounced),
         .reconnects = counter_read(&q->disk->reconnects),
         .replayed = counter_read(&c->replayed),
+        .merged = counter_read(&c->merged),
+        .split = counter_read(&c->split),
+        .timeouts = counter_read(&c->timeouts),
     };
 }
 
@@ -188,6 +201,9 @@ void dz_vbd_stats(const struct dz_vbd *v, struct dz_vbd_stats *out)
         sum.bytes_bounced += one.bytes_bounced;
         sum.reconnects = one.reconnects;
         sum.replayed += one.replayed;
+        sum.merged += one.merged;
+        sum.split += one.split;
+        sum.timeouts += one.timeouts;
     }
     *out = sum;
 }

@@ -4,9 +4,12 @@
  *   blkfront.c        what a disk is made of: open, close
  *   blkfront_memory.c how many rings it has, how large they and their requests are, and the memory for all
  *   blkfront_life.c   xenbus: connect, reconnect, detach (control path: store round trips)
+ *   blkfront_close.c  the end of it
  *   blkfront_queue.h  one ring and its books · blkfront_gate.h who may touch them
  *   blkfront_io.c     requests out, responses in (data path: no allocation, no log, no system call but the
  *                     notification)
+ *   blkfront_unusual.c, _merge.c, _late.c  what is not one plain transfer in one request; timeouts
+ *   blkfront_bounce.c memory that is not the pool's
  *   blkfront_wait.c   spinning, sleeping, when to look at the control path
  *   blkfront_sync.c   read, write, flush of any length over the above, from any thread
  *
@@ -35,6 +38,10 @@
 #define VBD_CONTROL_MS  10    /* a poller looks at the control path that often; unmeasured, it costs one poll() */
 #define VBD_TIMEOUT_MS  10000 /* default of dz_vbd_options.timeout_ms */
 #define VBD_DETACH_MS   1000  /* a backend that takes the disk away gets that long from response to response */
+#define VBD_EPOCHS      4     /* of a request timeout: blkfront_late.c */
+#define VBD_GONE_MS     1000  /* a close does not wait longer for a backend that is not there */
+#define VBD_LOOK_MS     100   /* … and looks that often whether it is */
+#define VBD_WATCH_TOKEN "vbd"
 #define VBD_POOL_BYTES  (4u << 20)
 #define VBD_SPURIOUS    64 /* events in a row without a response, after which the channel is not listened to … */
 #define VBD_SPURIOUS_MS 1  /* … for that long (XSA-391) */
@@ -51,6 +58,8 @@ struct dz_vbd {
     int failed;
     uint32_t segments_max; /* of a request */
     uint32_t spin_us;
+    bool merge;        /* option */
+    uint64_t epoch_ns; /* option: a quarter of the request timeout; 0: there is none */
     struct dz_vbd_info info;
     struct pool *pool, *ring_pool; /* ring_pool: each queue's ring, then each of its slots' pages of segments */
     uint32_t queue_count;          /* 1 until the backend was seen */
@@ -69,11 +78,14 @@ struct dz_vbd {
     bool starting_over; /* opening, and a dead predecessor's connection is not closed yet */
     bool opened;        /* was connected once */
     bool biased;        /* the gates' fast way: membarrier() is to be had */
+    bool no_persistent; /* option: the backend is not told that it may keep grants mapped */
     uint64_t reconnects;
+    uint64_t peerless_since_ns; /* closing: since when nobody is at the other end; 0: somebody is */
 
     /* Options. */
     uint32_t timeout_ms, pool_bytes, depth_wanted, queues_wanted;
 
+    struct keys_blk_features offer; /* the backend's, of this connection */
     unsigned ring_order;
     uint32_t slots;            /* of each ring; 0 until the backend was seen */
     pthread_mutex_t pool_lock; /* of `shared` */
@@ -81,13 +93,27 @@ struct dz_vbd {
 };
 
 /* ---- blkfront_life.c ---- */
-int vbd_connect(struct dz_vbd *v, struct err *e);            /* until connected, or timeout_ms: then -ETIMEDOUT */
-void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns); /* 5, 6, as far as the backend answers in that time */
+int vbd_connect(struct dz_vbd *v, struct err *e); /* until connected, or timeout_ms: then -ETIMEDOUT */
 /* Handles what the store and the platform have to say. Outside any gate. `patient`: waits for another thread that does;
  * else leaves it to that one. */
 void vbd_control(struct dz_vbd *v, bool patient);
 /* The queue's backend misbehaves, q->wrong says how: the disk fails. Outside any gate. */
 void vbd_fail_queue(struct dz_queue *q);
+
+/* For the control path: all in flight is finished with `code` and nothing is taken any more; v->why says why. */
+void vbd_end(struct dz_vbd *v, int code);
+/* Shows the state in our directory where that is there and the table allows it. */
+void vbd_show(struct dz_vbd *v, xb_state to);
+/* Takes all waiting events of the store: how many, or -errno. */
+int vbd_store_drain(struct dz_vbd *v);
+void vbd_channels_close(struct dz_vbd *v);
+
+/* ---- blkfront_close.c ---- */
+/* 5, 6, as far as the backend answers in that time; then what is still in flight is -ECANCELED. The memory goes after
+ * it: given back, or kept as long as the backend holds it. */
+void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns);
+/* Closing: the backend is not there, or does not talk to us any more. */
+bool vbd_backend_gone(struct dz_vbd *v);
 
 /* ---- blkfront_memory.c ---- */
 /* The backend offers these: the first time sizes the disk and makes its memory; later it must offer no less. */

@@ -4,60 +4,29 @@
 #include "base/span.h"
 #include "frontend/blkfront.h"
 
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-
 /* ---- requests out ---- */
 
 /* What is wrong with a transfer, in the order in which one would look. */
-static int transfer_wrong(const struct dz_vbd_info *disk, const struct dz_io *io)
+static int transfer_wrong(const struct dz_vbd_info *disk, const struct dz_io *io, bool write)
 {
     if (!io->buffer)
         return front_fail(-EINVAL, "the request has no buffer");
-    if (io->length_bytes == 0 || io->length_bytes > disk->request_bytes_max)
-        return front_fail(-EINVAL, "a request moves at least a sector and at most request_bytes_max");
+    if (io->length_bytes == 0)
+        return front_fail(-EINVAL, "a request moves at least a sector");
     if (io->length_bytes % disk->sector_bytes || io->offset_bytes % disk->sector_bytes)
         return front_fail(-EINVAL, "offset and length must be multiples of the disk's sector size");
     if (!span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes))
         return front_fail(-ERANGE, "the request reaches past the end of the disk");
-    if (io->op != DZ_READ && disk->readonly)
-        return front_fail(-EROFS, "the disk is read-only");
-    return 0;
+    return write && disk->readonly ? front_fail(-EROFS, "the disk is read-only") : 0;
 }
 
-static int transfer_check(const struct dz_vbd_info *disk, const struct dz_io *io)
+int transfer_check(const struct dz_vbd_info *disk, const struct dz_io *io, bool write)
 {
     uint64_t unaligned = (io->length_bytes | io->offset_bytes) & (disk->sector_bytes - 1);
-    if (likely(io->buffer && io->length_bytes && io->length_bytes <= disk->request_bytes_max && !unaligned &&
-               span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes) &&
-               (io->op == DZ_READ || !disk->readonly)))
+    if (likely(io->buffer && io->length_bytes && !unaligned &&
+               span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes) && !(write && disk->readonly)))
         return 0;
-    return transfer_wrong(disk, io);
-}
-
-static int discard_check(const struct dz_vbd_info *disk, const struct dz_io *io)
-{
-    if (!disk->discard)
-        return front_fail(-EOPNOTSUPP, "the disk does not discard: it is read-only, or its backend cannot or may not");
-    if (io->length_bytes == 0)
-        return front_fail(-EINVAL, "a discard is of at least a sector");
-    if (io->length_bytes % disk->sector_bytes || io->offset_bytes % disk->sector_bytes)
-        return front_fail(-EINVAL, "offset and length must be multiples of the disk's sector size");
-    if (!span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes))
-        return front_fail(-ERANGE, "the request reaches past the end of the disk");
-    return 0;
-}
-
-/* A well-formed request, or a reason of the caller's. */
-static int io_check(const struct dz_vbd *v, const struct dz_io *io)
-{
-    switch (io->op) {
-    case DZ_READ:
-    case DZ_WRITE: return transfer_check(&v->info, io);
-    case DZ_DISCARD: return discard_check(&v->info, io);
-    case DZ_FLUSH: return io->length_bytes ? front_fail(-EINVAL, "a flush has no data: its length must be 0") : 0;
-    default: return front_fail(-EINVAL, "unknown operation: not DZ_READ, DZ_WRITE, DZ_FLUSH or DZ_DISCARD");
-    }
+    return transfer_wrong(disk, io, write);
 }
 
 /* `bytes` of page `page` from byte `offset` on. */
@@ -66,38 +35,35 @@ static inline uint64_t segment_of(const struct pool *pool, uint32_t page, uint32
     return blkreq_native_segment(pool->gref[page], offset / SECTOR_BYTES, (offset + bytes) / SECTOR_BYTES - 1);
 }
 
-/* The caller's memory as segments where it is the pool's and fits the protocol; false: bounce. */
-static bool segments_direct(const struct dz_vbd *v, const struct dz_io *io, struct vbd_shadow *s)
+bool segments_direct(const struct dz_queue *q, struct vbd_shadow *s, const void *address, uint32_t bytes)
 {
+    const struct dz_vbd *v = q->disk;
     const struct pool *pool = v->pool;
-    int64_t at = pool_offset(pool, io->buffer, io->length_bytes);
-    if (at < 0 || (uint64_t)at & (v->info.sector_bytes - 1))
+    int64_t at = pool_offset(pool, address, bytes);
+    if (at < 0 || ((uint64_t)at | bytes) & (v->info.sector_bytes - 1))
         return false;
-    uint64_t pos = (uint64_t)at, end = pos + io->length_bytes;
-    uint64_t pages = (end + PAGE_BYTES - 1) / PAGE_BYTES - pos / PAGE_BYTES;
-    if (pages > v->segments_max)
+    uint32_t page = (uint32_t)((uint64_t)at / PAGE_BYTES), offset = (uint64_t)at % PAGE_BYTES;
+    uint32_t pages = (offset + bytes + PAGE_BYTES - 1) / PAGE_BYTES;
+    if (pages > v->segments_max - s->segment_count)
         return false;
-    uint64_t *to = s->segment;
-    s->segment_count = (uint16_t)pages;
-    while (pos < end) {
-        uint32_t offset = pos % PAGE_BYTES, bytes = (uint32_t)MIN(end - pos, PAGE_BYTES - offset);
-        *to++ = segment_of(pool, (uint32_t)(pos / PAGE_BYTES), offset, bytes);
-        pos += bytes;
-    }
+    uint64_t *to = s->segment + s->segment_count;
+    s->segment_count = (uint16_t)(s->segment_count + pages);
+    for (uint32_t part; (part = MIN(bytes, PAGE_BYTES - offset)) < bytes; bytes -= part, offset = 0)
+        *to++ = segment_of(pool, page++, offset, part);
+    *to = segment_of(pool, page, offset, bytes);
     return true;
 }
 
-static int segments_bounced(struct dz_queue *q, const struct dz_io *io, struct vbd_shadow *s)
+int segments_bounced(struct dz_queue *q, struct vbd_shadow *s, uint32_t bytes)
 {
-    int r = bounce_take(q, s, (io->length_bytes + PAGE_BYTES - 1) / PAGE_BYTES);
+    uint32_t first = s->bounce_count, count = (bytes + PAGE_BYTES - 1) / PAGE_BYTES;
+    int r = bounce_take(q, s, count);
     if (r < 0)
         return r;
-    s->segment_count = s->bounce_count;
-    for (uint32_t i = 0; i < s->bounce_count; i++)
-        s->segment[i] = segment_of(q->disk->pool, s->bounce[i], 0, MIN(io->length_bytes - i * PAGE_BYTES, PAGE_BYTES));
-    if (io->op == DZ_WRITE)
-        bounce_copy(q, s, false);
-    vbd_count(&q->stats.bytes_bounced, io->length_bytes);
+    for (uint32_t i = 0; i < count; i++)
+        s->segment[s->segment_count++] =
+            segment_of(q->disk->pool, s->bounce[first + i], 0, MIN(bytes - i * PAGE_BYTES, PAGE_BYTES));
+    vbd_count(&q->stats.bytes_bounced, bytes);
     return 0;
 }
 
@@ -112,99 +78,70 @@ static void put_indirect(struct dz_queue *q, const struct vbd_shadow *s, void *s
 static inline void put_request(struct dz_queue *q, const struct vbd_shadow *s)
 {
     void *slot = ring_front_slot(&q->ring);
-    if (unlikely(s->operation == BLKIF_OP_DISCARD))
-        blkreq_native_put_discard(slot, s->id, s->sector, s->length_bytes / SECTOR_BYTES);
+    if (unlikely(blkreq_is_span(s->operation)))
+        blkreq_native_put_span(slot, s->operation, s->span_flag, s->id, s->sector, s->length_bytes / SECTOR_BYTES);
     else if (likely(s->segment_count <= BLKREQ_SEGMENTS_MAX))
         blkreq_native_put(slot, s->operation, s->id, s->sector, s->segment, s->segment_count);
     else
         put_indirect(q, s, slot);
 }
 
-static void io_owner_set(struct dz_io *io, struct vbd_sync *sync)
+void queue_put_open(struct dz_queue *q)
 {
-    io->private_[1] = (uintptr_t)sync;
-    if (unlikely(sync))
-        sync->in_flight++;
+    struct vbd_shadow *s = take_ptr(q->open);
+    if (s && q->disk->life == VBD_CONNECTED) /* else the replay does it */
+        put_request(q, s);
 }
 
-/* To who submitted it. */
-static inline void io_finish(struct dz_queue *q, struct dz_io *io, int result)
+void queue_shadow_commit(struct dz_queue *q, struct vbd_shadow *s, struct dz_io *io)
 {
-    struct vbd_sync *sync = io_sync(io);
-    io->result = result;
-    q->finished++;
-    if (unlikely(sync)) {
-        sync->in_flight--;
-        sync->result = sync->result ? sync->result : result;
-        io->private_[0] = (uintptr_t)sync->free;
-        sync->free = io;
-        return;
-    }
-    io->private_[0] = 0;
-    if (q->done)
-        q->done_last->private_[0] = (uintptr_t)io;
-    else
-        q->done = io;
-    q->done_last = io;
-}
-
-/* Fills a free slot with the request; -EAGAIN: no bounce page. */
-static inline int shadow_fill(struct dz_queue *q, struct dz_io *io, uint16_t slot)
-{
-    static const uint8_t operation[] = {[DZ_READ] = BLKIF_OP_READ,
-                                        [DZ_WRITE] = BLKIF_OP_WRITE,
-                                        [DZ_FLUSH] = BLKIF_OP_FLUSH_DISKCACHE,
-                                        [DZ_DISCARD] = BLKIF_OP_DISCARD};
-    struct vbd_shadow *s = &q->shadow[slot];
-    assert(!s->io && !s->bounce_count);
     s->io = io;
-    s->id = q->sequence * VBD_SLOTS_MAX + slot;
-    s->operation = operation[io->op];
-    s->segment_count = 0;
-    s->sector = io->op == DZ_FLUSH ? 0 : io->offset_bytes / SECTOR_BYTES;
-    s->length_bytes = io->length_bytes;
-    if (unlikely(io->op == DZ_FLUSH || io->op == DZ_DISCARD) || segments_direct(q->disk, io, s))
-        return 0;
-    int r = segments_bounced(q, io, s);
-    if (r < 0)
-        s->io = NULL;
-    return r;
+    q->free_count--;
+    q->sequence++;
+    vbd_count(&q->stats.requests, 1);
+    if (unlikely(q->disk->merge))
+        merge_open(q, s);
+    else if (likely(q->disk->life == VBD_CONNECTED))
+        put_request(q, s);
 }
 
 int queue_submit(struct dz_queue *q, struct dz_io *io, struct vbd_sync *sync)
 {
-    struct dz_vbd *v = q->disk;
+    const struct dz_vbd *v = q->disk;
     if (unlikely(v->life == VBD_FAILED))
         return front_fail_err(v->failed, &v->why);
-    int r = io_check(v, io);
+    if (unlikely((unsigned)io->op > DZ_WRITE || io->length_bytes > v->info.request_bytes_max))
+        return queue_submit_unusual(q, io, sync);
+    int r = transfer_check(&v->info, io, io->op == DZ_WRITE);
     if (unlikely(r < 0))
         return r;
-    if (unlikely(io->op == DZ_FLUSH && !v->info.flush)) { /* no cache that could lose anything */
-        io_owner_set(io, sync);
-        vbd_count(&q->stats.requests, 1);
-        io_finish(q, io, 0);
+    if (unlikely(v->merge) && merge_append(q, io, sync))
         return 0;
-    }
-    if (unlikely(!q->free_count))
+    struct vbd_shadow *s = queue_shadow_begin(q);
+    if (unlikely(!s))
         return front_fail(-EAGAIN, "queue_depth requests are in flight: reap first");
-    uint16_t slot = q->free_slot[q->free_count - 1];
-    r = shadow_fill(q, io, slot);
-    if (unlikely(r < 0))
-        return r;
+    s->operation = io->op == DZ_WRITE ? BLKIF_OP_WRITE : BLKIF_OP_READ;
+    s->sector = io->offset_bytes / SECTOR_BYTES;
+    s->length_bytes = io->length_bytes;
+    if (unlikely(!segments_direct(q, s, io->buffer, io->length_bytes))) {
+        r = segments_bounced(q, s, io->length_bytes);
+        if (r < 0)
+            return r;
+        if (io->op == DZ_WRITE)
+            bounce_copy(q, s, io, 0, false);
+    }
     io_owner_set(io, sync);
-    q->free_count--;
-    q->sequence++;
-    vbd_count(&q->stats.requests, 1);
-    if (likely(v->life == VBD_CONNECTED))
-        put_request(q, &q->shadow[slot]);
+    queue_shadow_commit(q, s, io);
     return 0;
 }
 
 int queue_kick(struct dz_queue *q)
 {
-    struct dz_vbd *v = q->disk;
+    const struct dz_vbd *v = q->disk;
     if (unlikely(v->life == VBD_FAILED))
         return front_fail_err(v->failed, &v->why);
+    if (unlikely(q->open))
+        queue_put_open(q);
     if (!ring_front_unpublished(&q->ring))
         return 0;
     q->published = q->sequence;
@@ -225,16 +162,19 @@ static inline void shadow_finish(struct dz_queue *q, uint32_t slot, int result)
         vbd_count(&q->stats.errors, 1);
     else if (s->operation == BLKIF_OP_READ)
         vbd_count(&q->stats.bytes_read, s->length_bytes);
-    else if (s->operation == BLKIF_OP_WRITE)
+    else if (s->operation == BLKIF_OP_WRITE || s->operation == BLKREQ_OP_WRITE_FUA)
         vbd_count(&q->stats.bytes_written, s->length_bytes);
-    if (s->bounce_count) {
-        if (!result && s->operation == BLKIF_OP_READ)
-            bounce_copy(q, s, true);
-        bounce_put(q, s);
+    if (unlikely(s->bounce_count)) {
+        if (!result && s->operation == BLKIF_OP_READ && s->shape != VBD_ORPHAN)
+            bounce_copy_all(q, s);
+        bounce_put(q, s, 0);
     }
     s->io = NULL;
     q->free_slot[q->free_count++] = (uint16_t)slot;
-    io_finish(q, io, result);
+    if (unlikely(s->shape))
+        queue_finish_unusual(q, s, io, result);
+    else
+        io_finish(q, io, result);
 }
 
 /* What is wrong with a response, or NULL: the one check of what the backend says was done. */
@@ -277,13 +217,17 @@ void queue_take_responses(struct dz_queue *q)
             return;
         shadow_finish(q, (uint32_t)(response.id % VBD_SLOTS_MAX), status_result(response.status));
     }
+    if (unlikely(q->backlog))
+        backlog_move_on(q);
 }
 
 void queue_abort(struct dz_queue *q, int code)
 {
+    q->open = NULL;
     for (uint32_t slot = 0; slot < q->slots; slot++)
         if (q->shadow[slot].io)
             shadow_finish(q, slot, code);
+    backlog_abort(q, code);
 }
 
 unsigned queue_done_take(struct dz_queue *q, struct dz_io **done, unsigned max)
@@ -300,6 +244,10 @@ void queue_replay(struct dz_queue *q)
 {
     uint16_t order[VBD_SLOTS_MAX];
     unsigned count = 0;
+    q->open = NULL;
+    for (uint32_t slot = 0; slot < q->slots; slot++) /* nobody waits for them, and who had them is gone */
+        if (q->shadow[slot].io && q->shadow[slot].late)
+            shadow_finish(q, slot, -ETIMEDOUT);
     for (uint32_t slot = 0; slot < q->slots; slot++) { /* insertion sort by submission */
         if (!q->shadow[slot].io)
             continue;

@@ -6,7 +6,7 @@
  *   reconnect  the backend was restarted and shows InitWait under our 4: fresh ring and channel, keys and 3; at its 4,
  *              ours, and the replay
  *   detach     the backend shows Closing: 5, the responses that still come are taken, the rest is -ENODEV, 6
- *   close      5, its 5 or 6, 6, its 6
+ *   close      blkfront_close.c
  *
  * What a state pair asks for comes from xenbus/state.h. A process says that it is alive in its front directory, beside
  * the event channel's port, as its platform instance: ports are numbers that get used again, so the port alone does not
@@ -27,7 +27,6 @@
 /* Here, but for what says otherwise: `control` is held and the gates are closed, or nobody else knows the disk. */
 
 #define KEY_INSTANCE     "domzero/instance"
-#define VBD_WATCH_TOKEN  "vbd"
 #define BACKEND_SAYS_MAX 160 /* of a backend's own words in our sentences */
 
 /* ---- the gates ---- */
@@ -55,7 +54,7 @@ static void exclusive_end(struct dz_vbd *v)
     gates_open(gates, gates_of(v, gates));
 }
 
-static void disk_failed(struct dz_vbd *v, int code)
+void vbd_end(struct dz_vbd *v, int code)
 {
     v->life = VBD_FAILED;
     v->failed = code;
@@ -74,7 +73,7 @@ static void PRINTF(3, 4) vbd_fail(struct dz_vbd *v, int code, const char *fmt, .
     err_prefix(&v->why, code, "%s", v->name);
     if (!v->world_gone)
         xb_device_fatal(&v->device, code, v->why.text);
-    disk_failed(v, code);
+    vbd_end(v, code);
 }
 
 static void fail_wrong(struct dz_queue *q)
@@ -112,7 +111,7 @@ static uint64_t finished_all(const struct dz_vbd *v)
 
 /* ---- the channels ---- */
 
-static void channels_close(struct dz_vbd *v)
+void vbd_channels_close(struct dz_vbd *v)
 {
     for (uint32_t i = 0; i < v->queue_count; i++) {
         struct dz_queue *q = v->queue[i];
@@ -126,7 +125,7 @@ static void channels_close(struct dz_vbd *v)
 static int channels_open(struct dz_vbd *v, struct err *e)
 {
     int r = 0;
-    channels_close(v);
+    vbd_channels_close(v);
     for (uint32_t i = 0; r == 0 && i < v->queue_count; i++) {
         struct dz_queue *q = v->queue[i];
         r = domain_channel_open(v->dom, v->device.back_domid, &q->channel, e);
@@ -172,7 +171,13 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
     if (r < 0)
         return r;
     struct keys_blk_front keys = {
-        .queue_count = v->queue_count, .ring_order = v->ring_order, .ring_ref_count = 1u << v->ring_order};
+        .queue_count = v->queue_count,
+        .ring_order = v->ring_order,
+        .ring_ref_count = 1u << v->ring_order,
+        .persistent = !v->no_persistent,
+        .fua = true,
+        .write_zeroes = true,
+    };
     for (uint32_t i = 0; i < v->queue_count; i++) {
         const struct dz_queue *q = v->queue[i];
         keys.queue[i].port = q->channel.port;
@@ -218,6 +223,12 @@ static int disk_check(const struct dz_vbd *v, const struct keys_blk_disk *disk, 
     return 0;
 }
 
+static uint32_t zeroes_bytes_max(const struct dz_vbd *v, uint32_t sector_bytes)
+{
+    uint64_t bytes = (uint64_t)v->offer.max_write_zeroes_sectors * SECTOR_BYTES;
+    return (uint32_t)(MIN(bytes, 1u << 31) & ~(uint64_t)(sector_bytes - 1));
+}
+
 static int disk_read(struct dz_vbd *v, struct err *e)
 {
     struct keys_blk_disk disk;
@@ -226,6 +237,7 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         r = disk_check(v, &disk, e);
     if (r < 0)
         return r;
+    const struct dz_vbd_info before = v->info;
     v->info = (struct dz_vbd_info){
         .size_bytes = disk.sectors * SECTOR_BYTES,
         .sector_bytes = disk.sector_bytes,
@@ -236,8 +248,13 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .discard_granularity_bytes = disk.discard_granularity_bytes,
         .queue_depth = v->slots,
         .queues = v->queue_count,
+        .fua = v->offer.fua && !(disk.info & KEYS_BLK_INFO_READONLY),
+        .write_zeroes_bytes_max = disk.info & KEYS_BLK_INFO_READONLY ? 0 : zeroes_bytes_max(v, disk.sector_bytes),
         .request_bytes_max = v->segments_max * PAGE_BYTES,
+        .changes = before.changes,
     };
+    v->info.changes += v->opened && (before.size_bytes != v->info.size_bytes || before.readonly != v->info.readonly ||
+                                     before.discard != v->info.discard);
     return 0;
 }
 
@@ -289,7 +306,7 @@ static int show_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
 }
 
 /* Our directory may be gone with the backend's: writing outside a transaction could bring it back as a stray. */
-static void show(struct dz_vbd *v, xb_state to)
+void vbd_show(struct dz_vbd *v, xb_state to)
 {
     if (!v->world_gone)
         xb_transaction(&v->device, show_body, &to, NULL);
@@ -314,7 +331,7 @@ static void on_close(struct dz_vbd *v)
     char says[BACKEND_SAYS_MAX];
     backend_says(v, says, sizeof(says));
     bool opened = v->opened;
-    show(v, XenbusStateClosing);
+    vbd_show(v, XenbusStateClosing);
     while (vbd_in_flight(v) && v->life == VBD_CONNECTED && v->device.peer_state == XenbusStateClosing) {
         uint64_t mark = finished_all(v);
         for (uint32_t i = 0; i < v->queue_count; i++)
@@ -327,9 +344,9 @@ static void on_close(struct dz_vbd *v)
     if (v->life != VBD_FAILED) {
         err_set(&v->why, -ENODEV, opened ? "%s: the disk was detached%s" : "%s: the backend refuses the disk%s",
                 v->name, says);
-        disk_failed(v, opened ? -ENODEV : -EIO);
+        vbd_end(v, opened ? -ENODEV : -EIO);
     }
-    show(v, XenbusStateClosed);
+    vbd_show(v, XenbusStateClosed);
 }
 
 /* Connected both, and the backend rewrote its state: a resize. */
@@ -383,10 +400,17 @@ static int react_to_pair(struct dz_vbd *v, struct err *e)
     case XB_CLOSE: on_close(v); return 0;
     case XB_CLOSED:
         if (v->life == VBD_FAILED)
-            show(v, XenbusStateClosed);
+            vbd_show(v, XenbusStateClosed);
         return 0;
     default: return on_change(v, e);
     }
+}
+
+/* Opening, with nothing published: is the disk still as we found it? Another process that published first has the
+ * backend's answer by now, and we would wait for one of our own. */
+static int lost_to_another(struct dz_vbd *v, struct err *e)
+{
+    return v->ours || v->opened || v->starting_over ? 0 : still_ours(&v->device, STORE_NO_TX, e);
 }
 
 static int react(struct dz_vbd *v, struct err *e)
@@ -396,12 +420,13 @@ static int react(struct dz_vbd *v, struct err *e)
         return err_set(e, r, "cannot read the backend's state: %s", strerror(-r));
     if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
         return r;
-    r = react_to_pair(v, e);
+    r = lost_to_another(v, e);
+    r = r ? r : react_to_pair(v, e);
     return r == -ESTALE ? 0 : r; /* the backend moved meanwhile: its watch event is on its way */
 }
 
 /* Takes all waiting events: how many, or -errno. */
-static int store_drain(struct dz_vbd *v)
+int vbd_store_drain(struct dz_vbd *v)
 {
     int n = 0;
     for (;; n++) {
@@ -430,7 +455,7 @@ static int news(struct dz_vbd *v, struct err *e)
         v->world_gone = true;
         return err_set(e, -EIO, "the hypervisor role of this dom0 is gone: open the domain again when it runs");
     }
-    r = store_drain(v);
+    r = vbd_store_drain(v);
     if (r < 0) {
         unwatch_all(v, store_client_fd(v->store));
         v->world_gone = true;
@@ -520,48 +545,4 @@ int vbd_connect(struct dz_vbd *v, struct err *e)
     if (r < 0 && v->ours && v->life != VBD_FAILED)
         xb_device_fatal(&v->device, r, e->text);
     return r;
-}
-
-/* ---- closing ---- */
-
-/* Until the backend's state has `reached` what we wait for, or the deadline; false: it has not. */
-static bool closing_wait(struct dz_vbd *v, bool (*reached)(const struct xb_device *d), uint64_t deadline)
-{
-    while (!v->world_gone) {
-        if (xb_device_read_peer(&v->device) < 0)
-            return false;
-        if (reached(&v->device))
-            return true;
-        int timeout_ms = vbd_ms_until(deadline);
-        if (timeout_ms == 0)
-            return false;
-        queue_await_alone(v->queue[0], timeout_ms);
-        v->world_gone = domain_step(v->dom) < 0 || store_drain(v) < 0;
-    }
-    return false;
-}
-
-static bool may_show_closed(const struct xb_device *d)
-{
-    return xb_device_reaction(d) == XB_CLOSED;
-}
-
-static bool has_let_go(const struct xb_device *d)
-{
-    return d->peer_state == XenbusStateClosed || d->peer_state == XenbusStateUnknown;
-}
-
-void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns)
-{
-    if (v->ours && !v->world_gone) {
-        show(v, XenbusStateClosing);
-        if (v->device.state == XenbusStateClosing) {
-            closing_wait(v, may_show_closed, deadline_ns);
-            show(v, XenbusStateClosed);
-        }
-        closing_wait(v, has_let_go, deadline_ns);
-    }
-    if (v->watched && !v->world_gone)
-        xb_device_unwatch(&v->device, VBD_WATCH_TOKEN);
-    channels_close(v);
 }

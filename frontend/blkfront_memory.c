@@ -108,6 +108,7 @@ static int memory_open(struct dz_vbd *v, const struct keys_blk_features *offer, 
 
 int vbd_memory_fit(struct dz_vbd *v, const struct keys_blk_features *offer, struct err *e)
 {
+    v->offer = *offer;
     if (!v->slots)
         return memory_open(v, offer, e);
     if (offer->max_ring_order < v->ring_order)
@@ -143,6 +144,6 @@ unsigned vbd_in_flight(const struct dz_vbd *v)
 {
     unsigned n = 0;
     for (uint32_t i = 0; i < v->queue_count; i++)
-        n += v->queue[i]->slots - v->queue[i]->free_count;
+        n += queue_in_flight(v->queue[i]);
     return n;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 
 #include "frontend/blkfront.h"
 
@@ -28,6 +29,12 @@ static int sources_open(struct dz_queue *q)
     if (q->bell_fd < 0)
         return -errno;
     int r = queue_source_add(q, VBD_SOURCE_BELL, q->bell_fd);
+    if (q->disk->epoch_ns) {
+        q->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        if (q->timer_fd < 0)
+            return -errno;
+        r = r ? r : queue_source_add(q, VBD_SOURCE_TIMER, q->timer_fd);
+    }
     r = r ? r : queue_source_add(q, VBD_SOURCE_STORE, store_client_fd(q->disk->store));
     return r ? r : queue_source_add(q, VBD_SOURCE_PLATFORM, platform_fd(q->disk->dom->platform));
 }
@@ -42,7 +49,7 @@ int queue_new(struct dz_vbd *v, uint32_t index, struct dz_queue **out)
     q->disk = v;
     q->index = index;
     q->channel = EVTCHN_NONE;
-    q->epoll_fd = q->bell_fd = -1;
+    q->epoll_fd = q->bell_fd = q->timer_fd = -1;
     gate_init(&q->gate, &v->control, v->biased);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -59,16 +66,20 @@ int queue_new(struct dz_vbd *v, uint32_t index, struct dz_queue **out)
 
 int queue_books_new(struct dz_queue *q, uint32_t slots, uint32_t segments_max)
 {
-    q->shadow = calloc(slots, sizeof(*q->shadow));
+    q->shadow = aligned_alloc(_Alignof(struct vbd_shadow), slots * sizeof(*q->shadow));
     q->free_slot = calloc(slots, sizeof(*q->free_slot));
     q->segments = calloc((size_t)slots * segments_max, sizeof(*q->segments));
     q->bounces = calloc((size_t)slots * segments_max, sizeof(*q->bounces));
-    if (!q->shadow || !q->free_slot || !q->segments || !q->bounces)
+    q->splits = calloc(slots, sizeof(*q->splits));
+    if (!q->shadow || !q->free_slot || !q->segments || !q->bounces || !q->splits)
         return -ENOMEM;
+    memset(q->shadow, 0, slots * sizeof(*q->shadow));
     for (uint32_t i = 0; i < slots; i++) {
         q->shadow[i].segment = q->segments + (size_t)i * segments_max;
         q->shadow[i].bounce = q->bounces + (size_t)i * segments_max;
         q->free_slot[i] = (uint16_t)(slots - 1 - i);
+        q->splits[i].next = q->free_split;
+        q->free_split = &q->splits[i];
     }
     q->slots = q->free_count = slots;
     return 0;
@@ -80,6 +91,7 @@ void queue_free(struct dz_queue *q)
         return;
     fd_closep(&q->epoll_fd);
     fd_closep(&q->bell_fd);
+    fd_closep(&q->timer_fd);
     pthread_cond_destroy(&q->woken);
     gate_deinit(&q->gate);
     pool_area_deinit(&q->bounce_area);
@@ -87,5 +99,6 @@ void queue_free(struct dz_queue *q)
     free(q->free_slot);
     free(q->segments);
     free(q->bounces);
+    free(q->splits);
     free(q);
 }

@@ -61,12 +61,16 @@ static int sync_submit(struct dz_queue *q, struct vbd_sync *sync, const struct d
         int r = queue_submit(q, io, sync);
         if (r == 0)
             return 0;
-        if (r != -EAGAIN || !queue_in_flight(q)) {
-            sync_io_put(sync, io);
-            return r;
+        bool hope = queue_in_flight(q);
+        uint32_t free_count = q->free_count;
+        if (r == -EAGAIN) {
+            queue_kick(q);
+            queue_progress(q, UINT64_MAX);
         }
-        queue_kick(q);
-        queue_progress(q, UINT64_MAX);
+        if (r != -EAGAIN || (!hope && q->free_count == free_count)) {
+            sync_io_put(sync, io);
+            return r != -EAGAIN ? r : front_fail(-ETIMEDOUT, "requests that timed out hold all of the queue");
+        }
     }
 }
 
@@ -97,7 +101,20 @@ static int sync_end(struct dz_queue *q, struct vbd_sync *sync, int submit_result
     return r;
 }
 
-/* `piece_bytes`: of one request, 0: as long as can be; buffer NULL: none. */
+/* `piece_bytes` of sync_pieces() that the disk says. */
+#define TRANSFER_PIECES 0u
+#define ZEROES_PIECES   1u
+
+static uint32_t piece_bytes_of(const struct dz_vbd_info *disk, uint32_t piece_bytes)
+{
+    switch (piece_bytes) {
+    case TRANSFER_PIECES: return disk->request_bytes_max;
+    case ZEROES_PIECES: return MAX(disk->write_zeroes_bytes_max, disk->sector_bytes);
+    default: return piece_bytes;
+    }
+}
+
+/* `piece_bytes`: of one request; buffer NULL: none. */
 static int sync_pieces(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, uint64_t length_bytes, uint64_t offset,
                        uint32_t piece_bytes)
 {
@@ -108,7 +125,7 @@ static int sync_pieces(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, u
     if (!span_fits(offset, length_bytes, v->info.size_bytes))
         r = front_fail(-ERANGE, "the transfer reaches past the end of the disk");
     for (uint64_t at = 0; at < length_bytes && r == 0 && !c.sync.result;) {
-        uint32_t bytes = (uint32_t)MIN(length_bytes - at, piece_bytes ? piece_bytes : v->info.request_bytes_max);
+        uint32_t bytes = (uint32_t)MIN(length_bytes - at, piece_bytes_of(&v->info, piece_bytes));
         struct dz_io piece = {
             .op = op, .buffer = buffer ? buffer + at : NULL, .length_bytes = bytes, .offset_bytes = offset + at};
         r = sync_submit(q, &c.sync, &piece);
@@ -119,7 +136,7 @@ static int sync_pieces(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, u
 
 static int sync_transfer(struct dz_vbd *v, enum dz_op op, unsigned char *buffer, size_t length_bytes, uint64_t offset)
 {
-    return sync_pieces(v, op, buffer, length_bytes, offset, 0);
+    return sync_pieces(v, op, buffer, length_bytes, offset, TRANSFER_PIECES);
 }
 
 int dz_vbd_read(struct dz_vbd *v, void *buffer, size_t length_bytes, uint64_t offset_bytes)
@@ -130,6 +147,16 @@ int dz_vbd_read(struct dz_vbd *v, void *buffer, size_t length_bytes, uint64_t of
 int dz_vbd_write(struct dz_vbd *v, const void *buffer, size_t length_bytes, uint64_t offset_bytes)
 {
     return sync_transfer(v, DZ_WRITE, (unsigned char *)(uintptr_t)buffer, length_bytes, offset_bytes);
+}
+
+/* FUA where the backend has it, else a write and a flush. */
+int dz_vbd_write_durable(struct dz_vbd *v, const void *buffer, size_t length_bytes, uint64_t offset_bytes)
+{
+    struct dz_vbd_info info;
+    dz_vbd_info(v, &info);
+    enum dz_op op = info.fua ? (enum dz_op)(DZ_WRITE | DZ_FUA) : DZ_WRITE;
+    int r = sync_transfer(v, op, (unsigned char *)(uintptr_t)buffer, length_bytes, offset_bytes);
+    return r || info.fua ? r : dz_vbd_flush(v);
 }
 
 int dz_vbd_flush(struct dz_vbd *v)
@@ -144,6 +171,39 @@ int dz_vbd_flush(struct dz_vbd *v)
 int dz_vbd_discard(struct dz_vbd *v, uint64_t length_bytes, uint64_t offset_bytes)
 {
     return sync_pieces(v, DZ_DISCARD, NULL, length_bytes, offset_bytes, VBD_DISCARD_BYTES);
+}
+
+int dz_vbd_write_zeroes(struct dz_vbd *v, uint64_t length_bytes, uint64_t offset_bytes, bool may_unmap)
+{
+    enum dz_op op = may_unmap ? (enum dz_op)(DZ_WRITE_ZEROES | DZ_MAY_UNMAP) : DZ_WRITE_ZEROES;
+    return sync_pieces(v, op, NULL, length_bytes, offset_bytes, ZEROES_PIECES);
+}
+
+static int sync_vector(struct dz_vbd *v, enum dz_op op, const struct iovec *iov, int count, uint64_t offset)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes = MIN(bytes + iov[i].iov_len, (uint64_t)UINT32_MAX + 1);
+    if (bytes > UINT32_MAX)
+        return front_fail(-EINVAL, "a vector is of less than 4 GiB");
+    if (!bytes)
+        return 0;
+    struct sync_call c;
+    struct dz_io io = {
+        .op = op, .buffer = (struct iovec *)(uintptr_t)iov, .length_bytes = (uint32_t)bytes, .offset_bytes = offset};
+    struct dz_queue *q = sync_enter(v);
+    sync_call_init(&c);
+    return sync_end(q, &c.sync, sync_submit(q, &c.sync, &io));
+}
+
+int dz_vbd_readv(struct dz_vbd *v, const struct iovec *iov, int count, uint64_t offset_bytes)
+{
+    return sync_vector(v, DZ_READV, iov, count, offset_bytes);
+}
+
+int dz_vbd_writev(struct dz_vbd *v, const struct iovec *iov, int count, uint64_t offset_bytes)
+{
+    return sync_vector(v, DZ_WRITEV, iov, count, offset_bytes);
 }
 
 /* ---- buffers ---- */

@@ -48,8 +48,10 @@ void queue_wake_others(struct dz_queue *q)
 static inline void take(struct dz_queue *q)
 {
     uint64_t mark = q->finished;
+    if (likely(!ring_front_looks_busy(&q->ring)))
+        return;
     queue_take_responses(q);
-    if (__builtin_expect(q->wrong != NULL, 0)) {
+    if (unlikely(q->wrong)) {
         gate_leave(&q->gate);
         vbd_fail_queue(q);
         gate_enter(&q->gate);
@@ -76,6 +78,13 @@ static void bell_event(struct dz_queue *q)
         return; /* somebody else heard it */
 }
 
+static void timer_event(struct dz_queue *q)
+{
+    uint64_t count;
+    if (read(q->timer_fd, &count, sizeof(count)) < 0)
+        return; /* set anew meanwhile */
+}
+
 /* True: the control path has news. */
 static bool events_take(struct dz_queue *q, const struct epoll_event *event, int n)
 {
@@ -84,6 +93,7 @@ static bool events_take(struct dz_queue *q, const struct epoll_event *event, int
         switch ((enum vbd_source)event[i].data.u32) {
         case VBD_SOURCE_CHANNEL: channel_event(q); break;
         case VBD_SOURCE_BELL: bell_event(q); break;
+        case VBD_SOURCE_TIMER: timer_event(q); break;
         default: control = true;
         }
     }
@@ -155,10 +165,20 @@ static void look_and_handle(struct dz_queue *q)
 /* What a poller that found nothing does now and then. */
 static void control_due(struct dz_queue *q, uint64_t now_ns)
 {
+    if (q->disk->epoch_ns)
+        late_look(q, now_ns);
     if (now_ns < q->control_at_ns)
         return;
     look_and_handle(q);
     q->control_at_ns = clock_now_ns() + VBD_CONTROL_MS * CLOCK_NS_PER_MS;
+}
+
+static void look_for_late(struct dz_queue *q)
+{
+    uint64_t mark = q->finished;
+    late_look(q, clock_now_ns());
+    if (q->finished != mark && gate_is_shared(&q->gate))
+        queue_wake_others(q);
 }
 
 /* ---- waiting ---- */
@@ -214,6 +234,15 @@ uint64_t vbd_deadline_ns(int timeout_ms)
     return timeout_ms < 0 ? UINT64_MAX : clock_now_ns() + (uint64_t)timeout_ms * CLOCK_NS_PER_MS;
 }
 
+/* The deadline, or the end of the epoch of requests that may time out. */
+static int sleep_ms(const struct dz_queue *q, uint64_t deadline_ns)
+{
+    int timeout_ms = vbd_ms_until(deadline_ns);
+    if (q->disk->epoch_ns)
+        timeout_ms = (int)MIN((unsigned)timeout_ms, (unsigned)vbd_ms_until(q->epoch_end_ns) + 1);
+    return timeout_ms;
+}
+
 bool queue_progress(struct dz_queue *q, uint64_t deadline_ns)
 {
     uint64_t mark = q->finished;
@@ -221,12 +250,13 @@ bool queue_progress(struct dz_queue *q, uint64_t deadline_ns)
     if (q->disk->spin_us && !progressed(q, mark))
         spin(q, mark, deadline_ns);
     while (!progressed(q, mark)) {
-        int timeout_ms = vbd_ms_until(deadline_ns);
-        if (timeout_ms == 0)
+        if (vbd_ms_until(deadline_ns) == 0)
             return false;
         if (!ring_front_arm(&q->ring))
-            sleep_and_handle(q, timeout_ms);
+            sleep_and_handle(q, sleep_ms(q, deadline_ns));
         take(q);
+        if (q->disk->epoch_ns)
+            look_for_late(q);
     }
     return true;
 }
@@ -243,6 +273,8 @@ bool dz_queue_arm(struct dz_queue *q)
     gate_enter(&q->gate);
     queue_kick(q);
     q->armed = true;
+    if (q->disk->epoch_ns)
+        late_arm(q);
     bool now = q->done || (q->disk->life != VBD_FAILED && ring_front_arm(&q->ring));
     gate_leave(&q->gate);
     return now;
@@ -255,6 +287,8 @@ int dz_queue_reap(struct dz_queue *q, struct dz_io **done, unsigned max)
     if (q->armed) {
         q->armed = false;
         look_and_handle(q);
+        if (q->disk->epoch_ns)
+            look_for_late(q);
     }
     take(q);
     if (!q->done && max && ++q->idle_looks >= IDLE_LOOKS) {

@@ -11,8 +11,8 @@
  *
  * When a backend process dies, the reading and writing bits of what it had mapped stay set in the grant entries. They
  * do not hinder its successor, which maps the same references again for the replay and clears the bits with its own
- * unmap; so a pool, references included, outlives its backend. What nobody mapped again cannot be ended: see
- * pool_close().
+ * unmap, or all of them at once when it connects; so a pool, references included, outlives its backend. Until then
+ * they cannot be ended: see pool_close().
  *
  * Sizes are in pages. One thread an area; a pool's pages and references may be looked at by all.
  */

@@ -24,7 +24,7 @@ static inline uint64_t blkreq_native_segment(uint32_t gref, uint32_t first_secto
     return gref | (uint64_t)first_sector << 32 | (uint64_t)last_sector << 40;
 }
 
-/* READ, WRITE, FLUSH_DISKCACHE, WRITE_BARRIER with `count` <= BLKREQ_SEGMENTS_MAX segments. */
+/* READ, WRITE, WRITE_FUA, FLUSH_DISKCACHE, WRITE_BARRIER with `count` <= BLKREQ_SEGMENTS_MAX segments. */
 static inline void blkreq_native_put(void *slot, uint8_t operation, uint64_t id, uint64_t sector,
                                      const uint64_t *segment, unsigned count)
 {
@@ -38,7 +38,7 @@ static inline void blkreq_native_put(void *slot, uint8_t operation, uint64_t id,
         memcpy(&r->seg[i], &segment[i], sizeof(segment[i]));
 }
 
-/* READ and WRITE whose `count` segments are in the page of reference `gref`. */
+/* READ, WRITE, WRITE_FUA whose `count` segments are in the page of reference `gref`. */
 static inline void blkreq_native_put_indirect(void *slot, uint8_t operation, uint64_t id, uint64_t sector,
                                               uint32_t gref, unsigned count)
 {
@@ -52,11 +52,14 @@ static inline void blkreq_native_put_indirect(void *slot, uint8_t operation, uin
     r->indirect_grefs[0] = gref;
 }
 
-static inline void blkreq_native_put_discard(void *slot, uint64_t id, uint64_t sector, uint64_t sector_count)
+/* Where blkreq_is_span(). */
+static inline void blkreq_native_put_span(void *slot, uint8_t operation, uint8_t flag, uint64_t id, uint64_t sector,
+                                          uint64_t sector_count)
 {
     struct blkif_request_discard *r = slot;
     memset(r, 0, sizeof(*r));
-    r->operation = BLKIF_OP_DISCARD;
+    r->operation = operation;
+    r->flag = flag;
     r->id = id;
     r->sector_number = sector;
     r->nr_sectors = sector_count;

@@ -151,6 +151,12 @@ static inline bool ring_front_push(struct ring_front *f)
     return ring_must_notify(f->req_prod_pvt, old, ring_get(&f->ring, req_event));
 }
 
+/* Is it worth while to ask ring_front_pending()? For who looks again and again. */
+static inline bool ring_front_looks_busy(const struct ring_front *f)
+{
+    return ring_get(&f->ring, rsp_prod) != f->rsp_cons;
+}
+
 /* How many responses wait in *count: at most as many as published requests are outstanding, else SRING_E_OVERRUN. */
 static inline int ring_front_pending(const struct ring_front *f, uint32_t *count)
 {

@@ -92,14 +92,14 @@ static void notify(struct back_queue *q)
 static void respond(struct back_queue *q, uint64_t id, uint8_t operation, int16_t status)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
-    blk_protocol_native.encode_response(id, operation, status, slot);
+    blkreq_encode_response(&blk_protocol_native, id, operation, status, slot);
     memcpy(ring_slot(&q->ring.ring, q->ring.rsp_prod_pvt++), slot, blk_protocol_native.response_bytes);
 }
 
 static void move_data(struct back *b, const struct held *h)
 {
     uint64_t at = h->request.sector * SECTOR_BYTES;
-    if (h->request.operation == BLKIF_OP_DISCARD)
+    if (blkreq_is_span(h->request.operation))
         memset(b->shared->data + at, 0, h->request.sector_count * SECTOR_BYTES);
     for (unsigned i = 0; i < h->request.segment_count; i++) {
         const struct blkreq_segment *s = &h->segment[i];
@@ -230,15 +230,18 @@ static void take_one(struct back *b, struct back_queue *q)
                                    .sector_bytes = disk->sector_bytes,
                                    .flush = disk->flush_cache,
                                    .discard = disk->discard,
+                                   .fua = b->shared->features.fua,
+                                   .zeroes_sectors_max = b->shared->features.max_write_zeroes_sectors,
                                    .indirect_segments_max = (uint16_t)MIN(b->shared->features.max_indirect_segments,
                                                                           (uint32_t)BLKREQ_INDIRECT_SEGMENTS_MAX)};
     uint32_t gref[BLKREQ_INDIRECT_SEGMENTS_MAX];
     h.queue = q;
     ring_back_take(&q->ring, slot, blk_protocol_native.request_bytes);
-    int r = blk_protocol_native.decode(slot, &limits, &h.request);
+    int r = blkreq_decode(&blk_protocol_native, slot, &limits, &h.request);
     b->shared->taken++;
     b->shared->taken_by[q - b->queue]++;
     r = r ? r : segments_take(b, &limits, &h);
+    b->shared->durable += r == 0 && h.request.operation == BLKREQ_OP_WRITE_FUA;
     if (r == 0) {
         for (unsigned i = 0; i < h.request.segment_count; i++)
             gref[i] = h.segment[i].gref;
@@ -277,16 +280,17 @@ static void serve_rings(struct back *b)
         serve_ring(b, &b->queue[i]);
 }
 
-/* A millisecond, or until a guest's event. */
-static void await_event(struct back *b)
+/* A millisecond, or until a guest's event; false: there was none. */
+static bool await_event(struct back *b)
 {
     struct pollfd fd[KEYS_BLK_QUEUES_MAX];
     for (unsigned i = 0; i < b->queue_count; i++)
         fd[i] = (struct pollfd){b->queue[i].channel.wait_fd, POLLIN, 0};
     if (poll(fd, b->queue_count, 1) <= 0)
-        return;
+        return false;
     for (unsigned i = 0; i < b->queue_count; i++)
         b->shared->notified += evtchn_consume(&b->queue[i].channel);
+    return true;
 }
 
 static void release_queue(struct back *b, struct back_queue *q)
@@ -363,7 +367,8 @@ void front_back_run(struct front_world *w)
         }
         for (unsigned i = 0; i < 20 && b.connected && b.device.state == XenbusStateConnected; i++) {
             serve_rings(&b);
-            await_event(&b);
+            if (!await_event(&b))
+                break; /* idle: a look at the store */
         }
         if (!b.connected)
             nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);

@@ -47,7 +47,7 @@ struct back_shared {
     struct keys_blk_disk disk;
     struct keys_blk_features features;
     /* seen */
-    _Atomic unsigned taken, answered, connected, notified, indirect;
+    _Atomic unsigned taken, answered, connected, notified, indirect, durable;
     _Atomic unsigned taken_by[KEYS_BLK_QUEUES_MAX]; /* queue by queue */
     _Atomic bool persistent;                        /* the frontend said feature-persistent */
     _Atomic unsigned held;                          /* taken and not answered now */

@@ -215,7 +215,7 @@ static bool response(struct mqload *l, struct slot *slots)
     uint8_t operation;
     int16_t status;
     ring_front_take(&l->queue->ring, raw, l->queue->protocol->response_bytes);
-    l->queue->protocol->decode_response(raw, &id, &operation, &status);
+    blkreq_decode_response(raw, &id, &operation, &status);
     if (id >= LOAD_SLOTS || status != BLKIF_RSP_OKAY) {
         snprintf(l->error, sizeof(l->error), "queue %u: request %llu was answered %d", l->index, (unsigned long long)id,
                  status);
