@@ -259,6 +259,28 @@ static void takeover(bool killed)
     scene_stop(&s);
 }
 
+/* What a reactor clears of a dead role's marks is nothing that another reactor has just marked: the rings are in use,
+ * and the guest's end of their grants is refused. */
+static void test_a_successors_reactors_leave_each_others_marks_alone(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_start(&s, 4, "pin");
+    mqguest_connect(&s.guest, 8, 0);
+    for (unsigned round = 0; round < 20; round++) {
+        blkworld_role_kill(&s.world);
+        role_start(&s, 4);
+        mqguest_rings_end(&s.guest, true);
+        mqguest_connect(&s.guest, 8, 0);
+        for (unsigned i = 0; i < 8; i++)
+            assert_int_equal(gnttab_end(platform_gnttab(s.guest.g.platform), s.guest.g.ring_gref[i]), -EBUSY);
+        platform_evtchn_close(s.neighbour.platform, &s.neighbour.channel);
+        blkguest_connect(&s.neighbour, NULL);
+    }
+    mqguest_disconnect(&s.guest);
+    scene_stop(&s);
+}
+
 static void test_a_role_that_is_stopped_under_load_is_taken_over(void **state)
 {
     (void)state;
@@ -447,6 +469,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_barrier_is_offered_and_served_with_one_queue_only),
         cmocka_unit_test(test_a_detach_under_load_ends_every_queue),
         cmocka_unit_test(test_a_directory_that_vanishes_takes_every_queue_along),
+        cmocka_unit_test(test_a_successors_reactors_leave_each_others_marks_alone),
         cmocka_unit_test(test_a_role_that_is_stopped_under_load_is_taken_over),
         cmocka_unit_test(test_a_role_that_is_killed_under_load_is_taken_over),
         cmocka_unit_test(test_a_guest_killed_under_load_leaves_nothing_on_any_reactor),

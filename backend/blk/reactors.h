@@ -20,9 +20,9 @@
 
 #define REACTORS_MAX 16u /* unmeasured; ROLE_REACTORS_MAX of backend/role.h for who gives the options */
 
-/* By default. Each is an instance of our domain at the hypervisor role, and a driver domain has 16 of those for all of
- * its processes. */
-#define REACTORS_DEFAULT_MAX 8u
+/* By default. Each is an instance of our domain at the hypervisor role, beside the control thread's; a driver domain
+ * has 16 of those for all of its processes, and two roles at a time while one is upgraded. */
+#define REACTORS_DEFAULT_MAX 6u
 
 struct reactors;
 
