@@ -17,7 +17,8 @@
 
 static const char usage_text[] =
     "usage: domzerod [--run-dir DIR] [--role ROLE[,ROLE]] [--domain-dir DIR] [--platform user] [--foreground]\n"
-    "                [--poll interrupt|adaptive|poll] [--spin-us N] [--log-level error|warning|info|debug]\n"
+    "                [--poll interrupt|adaptive|poll] [--spin-us N] [--reactors N]\n"
+    "                [--log-level error|warning|info|debug]\n"
     "\n"
     "Serves virtual disks to guests. Returns once all roles serve: hypervisor, store, blk. See domzerod(8).\n"
     "  --run-dir DIR      sockets, pid files and log; default $DOMZERO_RUN_DIR, else /run/domzero for root and\n"
@@ -29,9 +30,20 @@ static const char usage_text[] =
     "  --poll MODE        how queues wait: sleep at once, poll for a short window first (adaptive, the default), or\n"
     "                     poll all the time\n"
     "  --spin-us N        that window in microseconds; 50 by default\n"
+    "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, at least one\n"
     "  --log-level LEVEL  what is logged; info by default\n";
 
-enum { OPT_AS_ROLE = 256, OPT_READY_FD, OPT_STOP_FD, OPT_LOG_FD, OPT_DOMAIN_DIR, OPT_POLL, OPT_SPIN, OPT_LOG };
+enum {
+    OPT_AS_ROLE = 256,
+    OPT_READY_FD,
+    OPT_STOP_FD,
+    OPT_LOG_FD,
+    OPT_DOMAIN_DIR,
+    OPT_POLL,
+    OPT_SPIN,
+    OPT_REACTORS,
+    OPT_LOG
+};
 
 static const struct option long_options[] = {
     {"run-dir", required_argument, NULL, 'r'},
@@ -46,6 +58,7 @@ static const struct option long_options[] = {
     {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
+    {"reactors", required_argument, NULL, OPT_REACTORS},
     {"log-level", required_argument, NULL, OPT_LOG},
     {NULL, 0, NULL, 0},
 };
@@ -125,6 +138,7 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;
+        case OPT_REACTORS: number = parse_int(optarg, ROLE_REACTORS_MAX), role->reactors = (unsigned)number; break;
         case OPT_LOG:
             o->sup.log_level = optarg;
             number = o->log_level = parse_log_level(optarg);

@@ -15,12 +15,15 @@
 
 #include "base/err.h"
 
+#define ROLE_REACTORS_MAX 16
+
 struct role_options {
     const char *run_dir;      /* dom0's; NULL in a driver domain */
     const char *domain_dir;   /* a driver domain's; NULL in dom0 */
     const char *platform_row; /* platform/platform.h: "user" */
     const char *poll;         /* "interrupt", "adaptive" or "poll" */
     unsigned spin_us;
+    unsigned reactors;     /* of the blk role; 0: as many as suit the machine */
     int ready_fd, stop_fd; /* -1: none */
     int log_fd;            /* where standard error goes once it serves; -1: nowhere else */
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* backend/role_blk.c: the block backend as a process: the control thread's loop around store, reactor and the daemon's
+/* backend/role_blk.c: the block backend as a process: the control thread's loop around store, reactors and the daemon's
  * two descriptors. Everything it opens it closes; two of them can run in one process.
  */
 #include <stdio.h>
@@ -77,16 +77,16 @@ static void role_stats_start(struct role_blk *role, const struct role_options *o
 static int role_start(struct role_blk *role, const struct role_options *o, struct err *e)
 {
     struct engine_options options = {0};
-    struct engine *engine = NULL;
+    struct reactors *reactors = NULL;
     int rc = role_connect(role, o, &options, e);
     if (!rc)
         rc = role_watch(role, o, e);
     if (!rc)
-        rc = engine_new(&options, &engine, e);
+        rc = reactors_new(&options, o->reactors ? o->reactors : reactors_default(), &reactors, e);
     if (!rc)
-        rc = blkback_new(&role->loop, role->store, engine, platform_domid(role->platform), &role->back, e);
+        rc = blkback_new(&role->loop, role->store, reactors, platform_domid(role->platform), &role->back, e);
     if (rc)
-        engine_free(engine);
+        reactors_free(reactors);
     else
         role_stats_start(role, o);
     return rc;

@@ -53,11 +53,12 @@ static void child_exec(const struct child *c, int ready_fd, int stop_fd)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    char ready[16], stop[16], log[16], spin[16];
+    char ready[16], stop[16], log[16], spin[16], reactors[16];
     snprintf(ready, sizeof(ready), "%d", ready_fd);
     snprintf(stop, sizeof(stop), "%d", stop_fd);
     snprintf(log, sizeof(log), "%d", c->sup->log_fd);
     snprintf(spin, sizeof(spin), "%u", o->role.spin_us);
+    snprintf(reactors, sizeof(reactors), "%u", o->role.reactors);
     fcntl(ready_fd, F_SETFD, 0);
     fcntl(stop_fd, F_SETFD, 0);
     if (c->sup->pid_file >= 0)
@@ -66,7 +67,7 @@ static void child_exec(const struct child *c, int ready_fd, int stop_fd)
         fcntl(c->sup->log_fd, F_SETFD, 0);
     execl(o->program, "domzerod", "--as-role", c->role->name, "--ready-fd", ready, "--stop-fd", stop,
           o->role.domain_dir ? "--domain-dir" : "--run-dir", own_dir(c->sup), "--platform", o->role.platform_row,
-          "--poll", o->role.poll, "--spin-us", spin, "--log-level", o->log_level,
+          "--poll", o->role.poll, "--spin-us", spin, "--reactors", reactors, "--log-level", o->log_level,
           c->sup->log_fd >= 0 ? "--log-fd" : (char *)NULL, log, (char *)NULL);
     log_error("cannot execute %s: %s", o->program, strerror(errno));
     _exit(127);

@@ -128,8 +128,8 @@ static void ring_put_request(struct dz_vbd *v, const struct vbd_shadow *s)
         uint32_t page = vbd_indirect_page(v, (uint32_t)(s - v->shadow));
         blkreq_fill_segments(s->segment, s->request.segment_count, (void *)pool_page(v->ring_pool, page));
     }
-    blk_protocol_native.encode(&s->request, slot);
-    ring_front_put(&v->ring, slot, blk_protocol_native.request_bytes);
+    blkreq_encode(&blk_protocol_native, &s->request, slot);
+    ring_front_put(&v->ring, slot, blk_protocol_used_bytes(&blk_protocol_native, slot));
 }
 
 static struct dz_io *io_next(const struct dz_io *io)
@@ -289,7 +289,7 @@ void vbd_take_responses(struct dz_vbd *v)
         uint8_t operation;
         int16_t status;
         ring_front_take(&v->ring, slot, blk_protocol_native.response_bytes);
-        blk_protocol_native.decode_response(slot, &id, &operation, &status);
+        blkreq_decode_response(slot, &id, &operation, &status);
         const char *wrong = response_wrong(v, id, operation);
         if (wrong) {
             vbd_fail(v, -EIO, "the backend %s", wrong);

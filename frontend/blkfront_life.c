@@ -87,9 +87,11 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
         r = xb_device_confirm_peer(d, tx, e);
     if (r < 0)
         return r;
-    struct keys_blk_front keys = {
-        .ring_order = v->ring_order, .ring_ref_count = 1u << v->ring_order, .port = v->channel.port};
-    memcpy(keys.ring_ref, v->ring_pool->gref, keys.ring_ref_count * sizeof(keys.ring_ref[0]));
+    struct keys_blk_front keys = {.queue_count = 1,
+                                  .ring_order = v->ring_order,
+                                  .ring_ref_count = 1u << v->ring_order,
+                                  .queue[0].port = v->channel.port};
+    memcpy(keys.queue[0].ring_ref, v->ring_pool->gref, keys.ring_ref_count * sizeof(keys.queue[0].ring_ref[0]));
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", blk_protocol_native.name);
     r = keys_blk_front_write(d, tx, &keys, e);
     if (r < 0)

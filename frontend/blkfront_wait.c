@@ -126,16 +126,25 @@ static bool progressed(const struct dz_vbd *v, uint64_t mark)
     return v->finished != mark || !vbd_in_flight(v);
 }
 
-/* Polls the ring until a request is finished, or `until_ns`. */
-static void spin(struct dz_vbd *v, uint64_t mark, uint64_t until_ns)
+static bool look(struct dz_vbd *v, uint64_t mark)
 {
-    for (uint64_t now = clock_now_ns(); now < until_ns && !progressed(v, mark); now = clock_now_ns()) {
-        control_due(v, now);
-        for (unsigned i = 0; i < SPIN_BATCH && !progressed(v, mark); i++) {
-            cpu_relax();
-            vbd_take_responses(v);
-        }
+    for (unsigned i = 0; i < SPIN_BATCH && !progressed(v, mark); i++) {
+        cpu_relax();
+        vbd_take_responses(v);
     }
+    return progressed(v, mark);
+}
+
+/* Polls the ring until a request is finished, for `spin_ns` or until the deadline. The first looks go without the
+ * clock, which costs as much as one of them. */
+static void spin(struct dz_vbd *v, uint64_t mark, uint64_t spin_ns, uint64_t deadline_ns)
+{
+    if (look(v, mark))
+        return;
+    uint64_t now = clock_now_ns();
+    uint64_t until_ns = spin_ns == UINT64_MAX ? deadline_ns : MIN(now + spin_ns, deadline_ns);
+    for (; now < until_ns && !look(v, mark); now = clock_now_ns())
+        control_due(v, now);
 }
 
 int vbd_ms_until(uint64_t deadline_ns)
@@ -147,9 +156,9 @@ int vbd_ms_until(uint64_t deadline_ns)
     return (int)MIN(ms, INT_MAX);
 }
 
-static uint64_t spin_end_ns(const struct dz_vbd *v)
+static uint64_t spin_ns(const struct dz_vbd *v)
 {
-    return v->spin_us == UINT32_MAX ? UINT64_MAX : clock_now_ns() + v->spin_us * CLOCK_NS_PER_US;
+    return v->spin_us == UINT32_MAX ? UINT64_MAX : v->spin_us * CLOCK_NS_PER_US;
 }
 
 bool vbd_progress(struct dz_vbd *v, uint64_t deadline_ns)
@@ -157,7 +166,7 @@ bool vbd_progress(struct dz_vbd *v, uint64_t deadline_ns)
     uint64_t mark = v->finished;
     vbd_take_responses(v);
     if (v->spin_us && !progressed(v, mark))
-        spin(v, mark, MIN(spin_end_ns(v), deadline_ns));
+        spin(v, mark, spin_ns(v), deadline_ns);
     while (!progressed(v, mark)) {
         if (!ring_front_arm(&v->ring)) {
             int timeout_ms = vbd_ms_until(deadline_ns);

@@ -93,7 +93,8 @@ struct dma_stats {
 
 struct dma_strategy {
     const char *name;
-    const char *summary; /* one line, for listings */
+    const char *summary;    /* one line, for listings */
+    bool registers_extents; /* what it registers is the domain's, common to all devices over one frame table */
     /* 0 or -ENOMEM, with a sentence. */
     int (*setup)(const struct dma_setup *setup, struct dma **out, struct err *e);
     /* 1 … io->segments_max segments. 0, GRANT_E_* or -errno; on failure nothing is held. */

@@ -136,6 +136,7 @@ static void pin_describe(const struct dma *d, struct dma_stats *out)
 const struct dma_strategy dma_pin = {
     .name = "pin",
     .summary = "the guest's pages, pinned during the I/O and registered with the ring: zero copies",
+    .registers_extents = true,
     .setup = pin_setup,
     .get = pin_get,
     .put = pin_put,

@@ -9,6 +9,15 @@
  * so. A flush may carry data segments: it is then a flush followed by that write, as QEMU has it; without any its
  * sector number means nothing and is not looked at. A secure discard is never offered.
  *
+ * Two operations are our own, done only where both ends said so (`domzero/` keys of xenbus/keys_blk.h); to everybody
+ * else their codes, far above those of <xen/io/blkif.h>, are unknown ones:
+ *
+ *   BLKREQ_OP_WRITE_ZEROES  laid out as a discard; afterwards the sectors read as zeroes. With the flag
+ *                           BLKREQ_ZEROES_MAY_UNMAP their storage may be given back, without it stays allocated. At
+ *                           most as many sectors as were offered.
+ *   BLKREQ_OP_WRITE_FUA     laid out as a write, also inside an indirect request: a write that is on stable storage
+ *                           when it is answered. It says nothing of other writes.
+ *
  * An indirect request has its segments in pages of the guest's, which the codec does not reach. Its decode checks what
  * the slot says and leaves `indirect_pages` and their references; the backend copies those pages out, once, and
  * blkreq_check_indirect() checks the copy. Before that returned 0 nothing of such a request may be done. It is answered
@@ -33,6 +42,10 @@
 #define blkreq_indirect_pages(segments) \
     (((segments) + BLKREQ_INDIRECT_SEGMENTS_PER_PAGE - 1) / BLKREQ_INDIRECT_SEGMENTS_PER_PAGE)
 
+#define BLKREQ_OP_WRITE_ZEROES  0xd0
+#define BLKREQ_OP_WRITE_FUA     0xd1
+#define BLKREQ_ZEROES_MAY_UNMAP 1u
+
 /* The peer's errors. Names and texts: blkreq_error_name(), blkreq_error_text(). */
 enum blkreq_error {
     BLKREQ_E_OPERATION = 1, /* an operation that the device did not offer: answered EOPNOTSUPP */
@@ -54,9 +67,10 @@ struct blkreq {
     uint8_t
         operation_raw; /* as the guest wrote it (of an indirect request: the one inside): goes back in the response */
     uint16_t segment_count;
+    uint8_t flag;            /* of a discard or write-zeroes */
     uint16_t indirect_pages; /* 0: the segments are in `segment`; else in pages of these references */
     uint64_t sector;         /* 512-byte units */
-    uint64_t sector_count;   /* sum over the segments, or nr_sectors of a discard */
+    uint64_t sector_count;   /* sum over the segments, or of a discard or write-zeroes */
     struct blkreq_segment segment[BLKREQ_SEGMENTS_MAX];
     uint32_t indirect_gref[BLKREQ_INDIRECT_PAGES_MAX];
 };
@@ -69,50 +83,60 @@ struct blkreq_limits {
     bool flush;                     /* BLKIF_OP_FLUSH_DISKCACHE offered */
     bool barrier;                   /* BLKIF_OP_WRITE_BARRIER offered */
     bool discard;                   /* BLKIF_OP_DISCARD offered */
+    bool fua;                       /* BLKREQ_OP_WRITE_FUA agreed on */
+    uint32_t zeroes_sectors_max;    /* of a BLKREQ_OP_WRITE_ZEROES; 0: not agreed on */
     uint16_t indirect_segments_max; /* 0: BLKIF_OP_INDIRECT is not offered; <= BLKREQ_INDIRECT_SEGMENTS_MAX */
 };
 
+/* An ABI: where fields lie in a slot; what is the same in all is in blkreq.c. */
 struct blk_protocol {
     const char *name; /* value of the `protocol` key, XEN_IO_PROTO_ABI_* */
     uint32_t request_bytes, response_bytes, slot_bytes;
-    /* `slot` is a private copy of request_bytes. 0 or BLKREQ_E_*; out->id and out->operation_raw are set in any case.
-     */
-    int (*decode)(const void *slot, const struct blkreq_limits *limits, struct blkreq *out);
-    void (*encode)(const struct blkreq *request, void *slot);
-    /* All bytes of the response are written, padding with zeroes (XSA-216). */
-    void (*encode_response)(uint64_t id, uint8_t operation, int16_t status, void *slot);
-    void (*decode_response)(const void *slot, uint64_t *id, uint8_t *operation, int16_t *status);
+    uint16_t id, sector, segments, indirect_grefs, span_sectors; /* offsets in a request */
 };
+
+#define BLKREQ_HEAD_BYTES 32 /* all of a request of one segment, in every row */
+
+/* How many bytes of a slot mean something, by its first BLKREQ_HEAD_BYTES: most requests are of one segment, and the
+ * second cache line of such a slot need not go from processor to processor. */
+static inline uint32_t blk_protocol_used_bytes(const struct blk_protocol *p, const unsigned char *head)
+{
+    const uint8_t operation = head[0], segments = head[1]; /* as in every row: blkif.h begins with these */
+    if (operation > BLKIF_OP_FLUSH_DISKCACHE || segments > BLKREQ_SEGMENTS_MAX)
+        return p->request_bytes;
+    return p->segments + segments * (uint32_t)sizeof(struct blkif_request_segment);
+}
 
 extern const struct blk_protocol blk_protocol_native; /* "x86_64-abi", and "arm-abi", which is laid out the same */
 extern const struct blk_protocol blk_protocol_x86_32; /* "x86_32-abi" */
 /* The row of that `protocol` key; NULL name: native; NULL result: unknown. */
 const struct blk_protocol *blk_protocol_find(const char *name);
 
+/* `slot` is a private copy, of request_bytes of which blk_protocol_used_bytes() are looked at. 0 or BLKREQ_E_*; out->id
+ * and out->operation_raw are set in any case. Of the arrays in `out` only what the counts say is. */
+int blkreq_decode(const struct blk_protocol *p, const void *slot, const struct blkreq_limits *limits,
+                  struct blkreq *out);
+/* Writes blk_protocol_used_bytes() of the slot, at least BLKREQ_HEAD_BYTES. */
+void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, void *slot);
+/* All bytes of the response are written, padding with zeroes (XSA-216). */
+void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t operation, int16_t status, void *slot);
+/* The same in every row. */
+void blkreq_decode_response(const void *slot, uint64_t *id, uint8_t *operation, int16_t *status);
+
 /* The other half of the check of an indirect request: `copy` is a private copy of its segment_count segments (laid out
  * the same in every row), `segment` takes them checked. 0 or BLKREQ_E_*. */
 int blkreq_check_indirect(struct blkreq *req, const struct blkif_request_segment *copy,
                           const struct blkreq_limits *limits, struct blkreq_segment *segment);
-/* What a guest writes into its indirect pages. */
-void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, struct blkif_request_segment *to);
+/* What a guest writes into its indirect pages, or its slot. */
+void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, void *to);
+
+/* Does it name a span of sectors and no memory? Those are laid out as struct blkif_request_discard. */
+static inline bool blkreq_is_span(uint8_t operation)
+{
+    return operation == BLKIF_OP_DISCARD || operation == BLKREQ_OP_WRITE_ZEROES;
+}
 
 const char *blkreq_error_name(int code); /* "range"; never NULL */
 const char *blkreq_error_text(int code); /* a sentence */
-
-/* ---- for the rows ---- */
-
-/* What a private copy of a slot says, before anything of it is believed. */
-struct blkreq_wire {
-    uint8_t operation;
-    uint16_t segment_count;
-    uint64_t id, sector;
-    const struct blkif_request_segment *segment; /* the whole array of 11 */
-    uint8_t indirect_operation;                  /* these two: of BLKIF_OP_INDIRECT */
-    const uint32_t *indirect_gref;               /* BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST of them */
-    uint8_t discard_flag;                        /* these two: of BLKIF_OP_DISCARD */
-    uint64_t discard_sectors;
-};
-/* The one check of all of it: what decode returns. */
-int blkreq_check(const struct blkreq_wire *wire, const struct blkreq_limits *limits, struct blkreq *out);
 
 #endif

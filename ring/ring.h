@@ -118,11 +118,13 @@ static inline uint32_t ring_front_room(const struct ring_front *f)
     return f->ring.entries - (f->req_prod_pvt - f->rsp_cons);
 }
 
-/* Writes one request of `bytes` <= slot_bytes; there must be room. */
+/* Writes one request of `bytes` <= slot_bytes; there must be room. The slot behind it, which the backend wrote last, is
+ * fetched for the next one meanwhile. */
 static inline void ring_front_put(struct ring_front *f, const void *request, size_t bytes)
 {
     assert(ring_front_room(f) && bytes <= f->ring.slot_bytes);
     memcpy(ring_slot(&f->ring, f->req_prod_pvt++), request, bytes);
+    __builtin_prefetch(ring_slot(&f->ring, f->req_prod_pvt), 1);
 }
 
 /* Publishes what was put; true: the backend wants an event. */
@@ -191,6 +193,25 @@ static inline void ring_back_take(struct ring_back *b, void *request, size_t byt
 {
     assert(bytes <= b->ring.slot_bytes);
     ring_copy_out(request, ring_slot(&b->ring, b->req_cons++), bytes);
+}
+
+/* The same in two steps: bytes `from` … `to` - 1 of it, without consuming it. What of the later step depends on bytes
+ * of the earlier one is decided by the copy. */
+static inline void ring_back_peek(const struct ring_back *b, unsigned char *request, size_t from, size_t to)
+{
+    assert(from <= to && to <= b->ring.slot_bytes);
+    ring_copy_out(request + from, ring_slot(&b->ring, b->req_cons) + from, to - from);
+}
+
+static inline void ring_back_consume(struct ring_back *b)
+{
+    b->req_cons++;
+}
+
+/* Fetches the slot of a request that waits, `ahead` behind the next: to be read, and to be written by a response. */
+static inline void ring_back_prefetch(const struct ring_back *b, uint32_t ahead)
+{
+    __builtin_prefetch(ring_slot(&b->ring, b->req_cons + ahead), 1);
 }
 
 /* Writes one response; each request that was taken gets one at most. */

@@ -76,15 +76,15 @@ void blkguest_offer(struct blkguest *g, const char *protocol)
 {
     struct err e = {0};
     struct keys_blk_front keys = {
-        .ring_order = g->order, .ring_ref_count = 1u << g->order, .persistent = g->persistent};
+        .queue_count = 1, .ring_order = g->order, .ring_ref_count = 1u << g->order, .persistent = g->persistent};
     guest_wait_back(g, XenbusStateInitWait);
     g->protocol = blk_protocol_find(protocol);
     guest_ring_grant(g);
     ring_front_init(&g->ring, g->window.address, g->window.bytes, g->protocol->slot_bytes);
     if (platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, &e))
         fail_msg("%s", e.text);
-    memcpy(keys.ring_ref, g->ring_gref, sizeof(keys.ring_ref));
-    keys.port = g->channel.port;
+    memcpy(keys.queue[0].ring_ref, g->ring_gref, sizeof(keys.queue[0].ring_ref));
+    keys.queue[0].port = g->channel.port;
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", protocol ? protocol : "");
     if (keys_blk_front_write(&g->xb, STORE_NO_TX, &keys, &e))
         fail_msg("%s", e.text);
@@ -137,7 +137,7 @@ void blkguest_close(struct blkguest *g)
 uint64_t blkguest_put_raw(struct blkguest *g, const struct blkreq *req)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)] = {0};
-    g->protocol->encode(req, slot);
+    blkreq_encode(g->protocol, req, slot);
     ring_front_put(&g->ring, slot, g->protocol->request_bytes);
     return req->id;
 }
@@ -233,7 +233,7 @@ int16_t blkguest_take(struct blkguest *g, uint64_t *id)
         assert_int_not_equal(evtchn_wait(&g->channel, BLKWORLD_PATIENCE_MS), -ETIMEDOUT);
     }
     ring_front_take(&g->ring, slot, g->protocol->response_bytes);
-    g->protocol->decode_response(slot, id, &operation, &status);
+    blkreq_decode_response(slot, id, &operation, &status);
     return status;
 }
 

@@ -66,7 +66,12 @@ static int servers_main(const char *dir, int ready, int stop)
 
 static int role_main(const char *dir, const char *poll, int ready, int stop)
 {
-    const struct role_options o = {.run_dir = dir, .poll = poll, .ready_fd = ready, .stop_fd = stop};
+    const char *reactors = getenv("BLKWORLD_REACTORS");
+    const struct role_options o = {.run_dir = dir,
+                                   .poll = poll,
+                                   .reactors = reactors ? (unsigned)atoi(reactors) : 0,
+                                   .ready_fd = ready,
+                                   .stop_fd = stop};
     return role_blk_run(&o) ? 1 : 0;
 }
 

@@ -53,13 +53,13 @@ static void connect_front(struct back *b)
 {
     struct keys_blk_front keys;
     struct frametable *frames;
-    must(keys_blk_front_read(&b->device, b->shared->features.max_ring_order, &keys, &e));
+    must(keys_blk_front_read(&b->device, b->shared->features.max_ring_order, 1, &keys, &e));
     must(platform_gntmap_get(b->platform, b->w->domid, &b->map, &frames, &e));
     b->ring_pages = keys.ring_ref_count;
-    must(gntmap_map_many(b->map, keys.ring_ref, b->ring_pages, true, b->ring_page, NULL));
+    must(gntmap_map_many(b->map, keys.queue[0].ring_ref, b->ring_pages, true, b->ring_page, NULL));
     for (unsigned i = 0; i < b->ring_pages; i++) /* our frontend's are */
         must(b->ring_page[i].address != b->ring_page[0].address + (size_t)i * PAGE_BYTES);
-    must(platform_evtchn_bind_interdomain(b->platform, b->w->domid, keys.port, &b->channel, &e));
+    must(platform_evtchn_bind_interdomain(b->platform, b->w->domid, keys.queue[0].port, &b->channel, &e));
     ring_back_init(&b->ring, b->ring_page[0].address, (size_t)b->ring_pages * PAGE_BYTES,
                    blk_protocol_native.slot_bytes, 0);
     b->connected = true;
@@ -77,7 +77,7 @@ static void notify(struct back *b)
 static void respond(struct back *b, uint64_t id, uint8_t operation, int16_t status)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
-    blk_protocol_native.encode_response(id, operation, status, slot);
+    blkreq_encode_response(&blk_protocol_native, id, operation, status, slot);
     memcpy(ring_slot(&b->ring.ring, b->ring.rsp_prod_pvt++), slot, blk_protocol_native.response_bytes);
 }
 
@@ -214,7 +214,7 @@ static void take_one(struct back *b)
                                                                           (uint32_t)BLKREQ_INDIRECT_SEGMENTS_MAX)};
     uint32_t gref[BLKREQ_INDIRECT_SEGMENTS_MAX];
     ring_back_take(&b->ring, slot, blk_protocol_native.request_bytes);
-    int r = blk_protocol_native.decode(slot, &limits, &h.request);
+    int r = blkreq_decode(&blk_protocol_native, slot, &limits, &h.request);
     b->shared->taken++;
     r = r ? r : segments_take(b, &limits, &h);
     if (r == 0) {

@@ -84,6 +84,11 @@ static const struct {
     {DISK "disk_options = [ \"xvda,dma=\" ]", "the name of a DMA strategy"},
     {DISK "disk_options = [ \"xvda,dma=../x\" ]", "the name of a DMA strategy"},
     {DISK "disk_options = [ \"xvda,dma=averyverylongname\" ]", "the name of a DMA strategy"},
+    {DISK "disk_options = [ \"xvda,max-queues=0\" ]", "max-queues=0: a number of 1 to 16"},
+    {DISK "disk_options = [ \"xvda,max-queues=17\" ]", "max-queues=17: a number of 1 to 16"},
+    {DISK "disk_options = [ \"xvda,max-queues=\" ]", "a number of 1 to 16"},
+    {DISK "disk_options = [ \"xvda,image=\" ]", "the name of an image format"},
+    {DISK "disk_options = [ \"xvda,image=a:b\" ]", "the name of an image format"},
     {DISK "disk_options = [ \"xvda,ofset=1M\" ]", "no disk option is called \"ofset=1M\""},
     {DISK "disk_options = [ \"xvda,\" ]", "no disk option is called \"\""},
 };
@@ -101,15 +106,15 @@ static void test_each_bad_file_says_what_is_wrong(void **state)
     }
 }
 
-static const char good[] =
-    "# comment with name = 'x' in it\n"
-    "name = \"guest-1.a_b\"\n"
-    "type='pvh'; memory = 128\n"
-    "disk = [ 'disk one.img,raw,xvda,rw',\n"
-    "         \"format=qcow2, vdev=xvdb1, access=ro, target=/a=b,c.img\", # nofkey = 1\n"
-    "         'file:/old.img,sda,r' ]\n"
-    "vif = [ '' ]\n"
-    "disk_options = [ \"xvda,offset=1M, size=64M,direct-io=1\", \"51712,dma=copy,persistent=0\" ]\n";
+static const char good[] = "# comment with name = 'x' in it\n"
+                           "name = \"guest-1.a_b\"\n"
+                           "type='pvh'; memory = 128\n"
+                           "disk = [ 'disk one.img,raw,xvda,rw',\n"
+                           "         \"format=qcow2, vdev=xvdb1, access=ro, target=/a=b,c.img\", # nofkey = 1\n"
+                           "         'file:/old.img,sda,r' ]\n"
+                           "vif = [ '' ]\n"
+                           "disk_options = [ \"xvda,offset=1M, size=64M,direct-io=1\", "
+                           "\"51712,dma=copy,persistent=0,max-queues=4\", \"xvdb1,image=null\" ]\n";
 
 static void test_a_good_file_is_read_whole(void **state)
 {
@@ -130,10 +135,11 @@ static void test_a_good_file_is_read_whole(void **state)
     assert_true(!a->readonly && a->direct_io && a->online && !a->cdrom && a->discard);
     assert_true(a->offset_bytes == 1 << 20 && a->size_bytes == 64 << 20);
     assert_string_equal(a->dma, "copy");
-    assert_true(a->no_persistent);
+    assert_true(a->no_persistent && !b->no_persistent);
+    assert_true(a->max_queues == 4 && b->max_queues == 0);
     assert_int_equal(cfg.disk[1].devid, 51729);
     assert_string_equal(b->path, "/a=b,c.img");
-    assert_string_equal(b->format, "qcow2");
+    assert_string_equal(b->format, "null"); /* the option has the last word */
     assert_true(!b->discard && b->readonly && b->offset_bytes == 0 && b->size_bytes == 0 && !b->direct_io);
     assert_string_equal(c->path, "/old.img");
     assert_int_equal(cfg.disk[2].devid, 2048);

@@ -20,14 +20,14 @@ static struct world world;
 /* As blkguest_offer(), with the hypervisor role stopped before the last word: the backend's attach hangs halfway. */
 static void offer_to_a_stopped_world(struct blkguest *g, pid_t hypervisor)
 {
-    struct keys_blk_front keys = {.ring_ref_count = 1};
+    struct keys_blk_front keys = {.queue_count = 1, .ring_ref_count = 1};
     g->protocol = blk_protocol_find(NULL);
     ring_front_init(&g->ring, g->memory.address, PAGE_BYTES, g->protocol->slot_bytes);
     assert_int_equal(gnttab_grant(platform_gnttab(g->platform), 0, g->memory.base_gfn, false, &g->ring_gref[0], NULL),
                      0);
     assert_int_equal(platform_evtchn_alloc_unbound(g->platform, 0, &g->channel, NULL), 0);
-    keys.ring_ref[0] = g->ring_gref[0];
-    keys.port = g->channel.port;
+    keys.queue[0].ring_ref[0] = g->ring_gref[0];
+    keys.queue[0].port = g->channel.port;
     assert_int_equal(keys_blk_front_write(&g->xb, STORE_NO_TX, &keys, NULL), 0);
     assert_int_equal(kill(hypervisor, SIGSTOP), 0);
     blkguest_switch(g, XenbusStateInitialised);

@@ -190,6 +190,10 @@ static void check_map(const struct image *image, uint64_t offset, uint64_t lengt
     for (int i = 0; i < n; i++) {
         sum += x[i].length_bytes;
         assert_true(x[i].length_bytes > 0);
+        if (x[i].kind == IMAGE_NONE) {
+            assert_int_equal(n, 1);
+            continue;
+        }
         if (write)
             assert_int_equal(x[i].kind, IMAGE_DATA);
         if (x[i].kind == IMAGE_ZERO)
@@ -207,7 +211,7 @@ static void test_conformance_extents_cover_the_span(void **state)
     for (unsigned f = 0; f < image_format_count; f++) {
         struct err e = {0};
         struct image *image;
-        struct image_config c = {.path = w->file};
+        struct image_config c = {.path = w->file, .size_bytes = 1 << 20};
         assert_int_equal(image_open(image_formats[f]->name, &c, &image, &e), 0);
         assert_true(image->sector_bytes == 512 || image->sector_bytes == 4096);
         assert_int_equal(image->size_bytes % image->sector_bytes, 0);
@@ -238,6 +242,20 @@ static void test_a_region_is_moved_by_its_offset_and_ends_with_its_size(void **s
     assert_int_equal(open_raw(&c, &image, &e), 0);
     assert_int_equal(image->size_bytes, (1 << 20) - 65536);
     image_close(image);
+}
+
+static void test_a_null_image_is_as_large_as_it_is_told_and_needs_no_file(void **state)
+{
+    struct err e = {0};
+    struct image *image;
+    struct image_config c = {.path = "/nowhere", .size_bytes = (uint64_t)1 << 50};
+    (void)state;
+    assert_int_equal(image_open("null", &c, &image, &e), 0);
+    assert_int_equal(image->size_bytes, (uint64_t)1 << 50);
+    image_close(image);
+    c.size_bytes = 1000;
+    assert_int_equal(image_open("null", &c, &image, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "not a multiple of 512"));
 }
 
 static void test_direct_io_asks_for_the_devices_alignment(void **state)
@@ -374,6 +392,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_unknown_format_names_those_that_exist, setup, teardown),
         cmocka_unit_test_setup_teardown(test_conformance_extents_cover_the_span, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_region_is_moved_by_its_offset_and_ends_with_its_size, setup, teardown),
+        cmocka_unit_test(test_a_null_image_is_as_large_as_it_is_told_and_needs_no_file),
         cmocka_unit_test_setup_teardown(test_direct_io_asks_for_the_devices_alignment, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_second_process_cannot_open_what_is_written, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers_share_and_keep_a_writer_out, setup, teardown),

@@ -9,55 +9,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "tests/store_thread.h"
-#include "xenbus/keys_blk.h"
-
-struct fixture {
-    struct store_thread store;
-    struct store_client *client;
-    struct xb_device front, back;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    store_thread_start(&f->store);
-    f->client = store_thread_client(&f->store);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    store_client_close(f->client);
-    store_thread_stop(&f->store);
-    free(f);
-    return 0;
-}
-
-/* A fresh pair of directories. */
-static struct fixture *fresh(void **state)
-{
-    struct fixture *f = *state;
-    xb_device_init(&f->front, f->client, XB_FRONT, "vbd", 3, 0, 51712);
-    xb_device_init(&f->back, f->client, XB_BACK, "vbd", 3, 0, 51712);
-    assert_int_equal(store_rm(f->client, STORE_NO_TX, "%s", f->front.dir), 0);
-    assert_int_equal(store_rm(f->client, STORE_NO_TX, "%s", f->back.dir), 0);
-    return f;
-}
-
-static void put(struct fixture *f, const char *dir, const char *key, const char *value)
-{
-    assert_int_equal(store_write(f->client, STORE_NO_TX, value, "%s/%s", dir, key), 0);
-}
-
-static void expect(struct fixture *f, const char *dir, const char *key, const char *value)
-{
-    _cleanup_free_ char *text = NULL;
-    assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/%s", dir, key), 0);
-    assert_string_equal(text, value);
-}
+#include "tests/keys_scene.h"
 
 /* ---- one key ---- */
 
@@ -141,6 +93,7 @@ static void test_configuration_is_what_xl_writes_and_reads_back(void **state)
                                        .size_bytes = 64 << 20,
                                        .dma = "copy",
                                        .no_persistent = true,
+                                       .max_queues = 3,
                                        .online = true};
     assert_int_equal(keys_blk_config_write(f->client, STORE_NO_TX, f->back.dir, &in, "xvda", NULL), 0);
     expect(f, f->back.dir, "params", "raw:/srv/a: b.img");
@@ -153,12 +106,13 @@ static void test_configuration_is_what_xl_writes_and_reads_back(void **state)
     expect(f, f->back.dir, "online", "1");
     expect(f, f->back.dir, "discard-enable", "1");
     expect(f, f->back.dir, "domzero/persistent", "0");
+    expect(f, f->back.dir, "domzero/max-queues", "3");
     struct keys_blk_config out;
     assert_int_equal(keys_blk_config_read(&f->back, &out, NULL), 0);
     assert_string_equal(out.format, "raw");
     assert_string_equal(out.path, in.path);
     assert_string_equal(out.dma, "copy");
-    assert_true(out.offset_bytes == in.offset_bytes && out.size_bytes == in.size_bytes);
+    assert_true(out.offset_bytes == in.offset_bytes && out.size_bytes == in.size_bytes && out.max_queues == 3);
     assert_true(out.no_persistent && out.discard && out.direct_io && out.online && !out.readonly && !out.cdrom &&
                 !out.removable);
 }
@@ -176,7 +130,7 @@ static void test_configuration_of_xl_itself_is_understood(void **state)
     assert_string_equal(out.format, "raw");
     assert_string_equal(out.dma, "pin");
     assert_true(out.readonly && out.cdrom && out.removable && out.online && !out.direct_io);
-    assert_true(out.offset_bytes == 0 && out.size_bytes == 0);
+    assert_true(out.offset_bytes == 0 && out.size_bytes == 0 && out.max_queues == 0);
     assert_true(out.discard); /* blkif.h: unless it says no */
     assert_false(out.no_persistent);
     put(f, f->back.dir, "discard-enable", "0");
@@ -202,6 +156,10 @@ static void test_configuration_without_format_or_path_is_refused(void **state)
     put(f, f->back.dir, "domzero/offset", "9223372036854775807");
     put(f, f->back.dir, "domzero/size", "512");
     assert_int_equal(keys_blk_config_read(&f->back, &out, &e), -ERANGE);
+    put(f, f->back.dir, "domzero/offset", "0");
+    put(f, f->back.dir, "domzero/max-queues", "17");
+    assert_int_equal(keys_blk_config_read(&f->back, &out, &e), -ERANGE);
+    assert_non_null(strstr(e.text, "domzero/max-queues"));
     put(f, f->back.dir, "domzero/offset", "-512");
     assert_int_equal(keys_blk_config_read(&f->back, &out, &e), -EINVAL);
 }
@@ -218,20 +176,21 @@ static void test_an_offer_reads_back_at_every_order(void **state)
 {
     for (uint32_t order = 0; order <= KEYS_BLK_RING_ORDER_MAX; order++) {
         struct fixture *f = fresh(state);
-        struct keys_blk_front in = {.ring_order = order,
+        struct keys_blk_front in = {.queue_count = 1,
+                                    .ring_order = order,
                                     .ring_ref_count = 1u << order,
-                                    .port = 9,
+                                    .queue[0].port = 9,
                                     .persistent = order & 1,
                                     .protocol = "x86_64-abi"};
         for (uint32_t i = 0; i < in.ring_ref_count; i++)
-            in.ring_ref[i] = UINT32_MAX - i;
+            in.queue[0].ring_ref[i] = UINT32_MAX - i;
         assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
         struct keys_blk_front out;
-        assert_int_equal(keys_blk_front_read(&f->back, KEYS_BLK_RING_ORDER_MAX, &out, NULL), 0);
+        assert_int_equal(keys_blk_front_read(&f->back, KEYS_BLK_RING_ORDER_MAX, KEYS_BLK_QUEUES_MAX, &out, NULL), 0);
         assert_memory_equal(&in, &out, sizeof(in));
         if (order) {
             struct err e = {0};
-            assert_int_equal(keys_blk_front_read(&f->back, order - 1, &out, &e), -ERANGE);
+            assert_int_equal(keys_blk_front_read(&f->back, order - 1, KEYS_BLK_QUEUES_MAX, &out, &e), -ERANGE);
             assert_non_null(strstr(e.text, "ring-page-order"));
         }
     }
@@ -240,16 +199,20 @@ static void test_an_offer_reads_back_at_every_order(void **state)
 static void test_a_second_offer_leaves_nothing_of_the_first(void **state)
 {
     struct fixture *f = fresh(state);
-    const struct keys_blk_front wide = {
-        .ring_order = 1, .ring_ref_count = 2, .ring_ref = {8, 9}, .port = 1, .protocol = "x86_32-abi"};
-    const struct keys_blk_front narrow = {.ring_ref_count = 1, .ring_ref = {10}, .port = 2};
+    const struct keys_blk_front wide = {.queue_count = 1,
+                                        .ring_order = 1,
+                                        .ring_ref_count = 2,
+                                        .queue[0] = {.ring_ref = {8, 9}, .port = 1},
+                                        .protocol = "x86_32-abi"};
+    const struct keys_blk_front narrow = {
+        .queue_count = 1, .ring_ref_count = 1, .queue[0] = {.ring_ref = {10}, .port = 2}};
     struct keys_blk_front out;
     assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &wide, NULL), 0);
     assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &narrow, NULL), 0);
-    assert_int_equal(keys_blk_front_read(&f->back, 4, &out, NULL), 0);
+    assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, NULL), 0);
     assert_memory_equal(&narrow, &out, sizeof(out));
     assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &wide, NULL), 0);
-    assert_int_equal(keys_blk_front_read(&f->back, 4, &out, NULL), 0);
+    assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, NULL), 0);
     assert_memory_equal(&wide, &out, sizeof(out));
 }
 
@@ -259,11 +222,11 @@ static void test_order_zero_in_words_takes_either_name(void **state)
     struct keys_blk_front out;
     put(f, f->front.dir, "ring-page-order", "0");
     offer(f, "11", "3");
-    assert_int_equal(keys_blk_front_read(&f->back, 0, &out, NULL), 0);
-    assert_int_equal(out.ring_ref[0], 11);
+    assert_int_equal(keys_blk_front_read(&f->back, 0, KEYS_BLK_QUEUES_MAX, &out, NULL), 0);
+    assert_int_equal(out.queue[0].ring_ref[0], 11);
     put(f, f->front.dir, "ring-ref0", "12");
-    assert_int_equal(keys_blk_front_read(&f->back, 0, &out, NULL), 0);
-    assert_int_equal(out.ring_ref[0], 12);
+    assert_int_equal(keys_blk_front_read(&f->back, 0, KEYS_BLK_QUEUES_MAX, &out, NULL), 0);
+    assert_int_equal(out.queue[0].ring_ref[0], 12);
     assert_string_equal(out.protocol, "");
     assert_false(out.persistent);
 }
@@ -287,18 +250,22 @@ static void test_a_hostile_offer_is_refused_by_name(void **state)
         {"ring-page-order", "4294967296", -ERANGE},
         {"ring-page-order", "one", -EINVAL},
         {"ring-page-order", "1", -ENOENT}, /* and no ring-ref0 */
+        {"multi-queue-num-queues", "0", -ERANGE},
+        {"multi-queue-num-queues", "17", -ERANGE},
+        {"multi-queue-num-queues", "4294967297", -ERANGE},
+        {"multi-queue-num-queues", "two", -EINVAL},
         {"feature-persistent", "yes", -EINVAL},
         {"protocol", "a protocol of more than thirty-one bytes", -ERANGE},
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         struct fixture *f = fresh(state);
-        struct keys_blk_front out = {.port = 77};
+        struct keys_blk_front out = {.queue[0].port = 77};
         struct err e = {0};
         offer(f, "8", "3");
         put(f, f->front.dir, rows[i].key, rows[i].value);
-        assert_int_equal(keys_blk_front_read(&f->back, 4, &out, &e), rows[i].result);
+        assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, &e), rows[i].result);
         assert_non_null(strstr(e.text, rows[i].result == -ENOENT ? "ring-ref0" : rows[i].key));
-        assert_int_equal(out.port, 77);
+        assert_int_equal(out.queue[0].port, 77);
     }
 }
 
@@ -307,21 +274,124 @@ static void test_an_offer_needs_ring_and_port_and_no_page_twice(void **state)
     struct fixture *f = fresh(state);
     struct keys_blk_front out;
     struct err e = {0};
-    assert_int_equal(keys_blk_front_read(&f->back, 4, &out, &e), -ENOENT);
+    assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, &e), -ENOENT);
     put(f, f->front.dir, "ring-ref", "8");
-    assert_int_equal(keys_blk_front_read(&f->back, 4, &out, &e), -ENOENT);
+    assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, &e), -ENOENT);
     assert_non_null(strstr(e.text, "event-channel"));
     put(f, f->front.dir, "event-channel", "1");
     put(f, f->front.dir, "feature-persistent", "2");
     put(f, f->front.dir, "protocol", "sparc-abi"); /* whether it is known is the caller's to say */
-    assert_int_equal(keys_blk_front_read(&f->back, 4, &out, &e), 0);
+    assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, &e), 0);
     assert_true(out.persistent);
     assert_string_equal(out.protocol, "sparc-abi");
     put(f, f->front.dir, "ring-page-order", "1");
     put(f, f->front.dir, "ring-ref0", "8");
     put(f, f->front.dir, "ring-ref1", "8");
-    assert_int_equal(keys_blk_front_read(&f->back, 4, &out, &e), -EINVAL);
+    assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, &e), -EINVAL);
     assert_non_null(strstr(e.text, "ring-ref1 is 8, as is ring-ref0"));
+}
+
+/* An offer of several queues: page and port of each are made of its number. */
+static struct keys_blk_front several(uint32_t queues, uint32_t order)
+{
+    struct keys_blk_front k = {.queue_count = queues, .ring_order = order, .ring_ref_count = 1u << order};
+    for (uint32_t i = 0; i < queues; i++) {
+        k.queue[i].port = 100 + i;
+        for (uint32_t j = 0; j < k.ring_ref_count; j++)
+            k.queue[i].ring_ref[j] = 1000 + i * KEYS_BLK_RING_REFS_MAX + j;
+    }
+    return k;
+}
+
+static void test_several_queues_read_back_at_every_order(void **state)
+{
+    static const uint32_t queues[] = {2, 3, KEYS_BLK_QUEUES_MAX};
+    for (uint32_t order = 0; order <= KEYS_BLK_RING_ORDER_MAX; order++) {
+        for (size_t i = 0; i < ARRAY_SIZE(queues); i++) {
+            struct fixture *f = fresh(state);
+            struct keys_blk_front out, in = several(queues[i], order);
+            struct err e = {0};
+            assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
+            assert_int_equal(keys_blk_front_read(&f->back, 4, queues[i], &out, NULL), 0);
+            assert_memory_equal(&in, &out, sizeof(in));
+            assert_int_equal(keys_blk_front_read(&f->back, 4, queues[i] - 1, &out, &e), -ERANGE);
+            assert_non_null(strstr(e.text, "multi-queue-num-queues"));
+        }
+    }
+}
+
+static void test_several_queues_are_laid_out_as_blkif_h_says(void **state)
+{
+    struct fixture *f = fresh(state);
+    struct keys_blk_front in = several(2, 0);
+    _cleanup_free_ char *text = NULL;
+    assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
+    expect(f, f->front.dir, "multi-queue-num-queues", "2");
+    expect(f, f->front.dir, "queue-0/ring-ref", "1000");
+    expect(f, f->front.dir, "queue-0/event-channel", "100");
+    expect(f, f->front.dir, "queue-1/ring-ref", "1016");
+    expect(f, f->front.dir, "queue-1/event-channel", "101");
+    assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/ring-ref", f->front.dir), -ENOENT);
+    assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/event-channel", f->front.dir), -ENOENT);
+    in = several(2, 1);
+    assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
+    expect(f, f->front.dir, "ring-page-order", "1");
+    expect(f, f->front.dir, "queue-1/ring-ref0", "1016");
+    expect(f, f->front.dir, "queue-1/ring-ref1", "1017");
+}
+
+static void test_fewer_queues_leave_nothing_of_more(void **state)
+{
+    struct fixture *f = fresh(state);
+    const uint32_t queues[] = {KEYS_BLK_QUEUES_MAX, 2, 1, 3, 1};
+    for (size_t i = 0; i < ARRAY_SIZE(queues); i++) {
+        struct keys_blk_front out, in = several(queues[i], i % 2);
+        _cleanup_free_ char *text = NULL;
+        assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
+        assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, NULL), 0);
+        assert_memory_equal(&in, &out, sizeof(in));
+        assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/queue-%u", f->front.dir, queues[i]),
+                         -ENOENT);
+        if (queues[i] == 1)
+            assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/queue-0", f->front.dir), -ENOENT);
+    }
+}
+
+static void test_hostile_queues_are_refused_by_name(void **state)
+{
+    static const struct {
+        const char *key, *value; /* NULL: removed */
+        int result;
+        const char *sentence;
+    } rows[] = {
+        {"queue-1", NULL, -ENOENT, "queue-1/ring-ref0 is missing"},
+        {"queue-2/ring-ref1", NULL, -ENOENT, "queue-2/ring-ref1 is missing"},
+        {"queue-2/event-channel", NULL, -ENOENT, "queue-2/event-channel is missing"},
+        {"queue-2/ring-ref1", "1000", -EINVAL, "queue-2/ring-ref1 is 1000, as is queue-0/ring-ref0"},
+        {"queue-1/ring-ref1", "1016", -EINVAL, "queue-1/ring-ref1 is 1016, as is queue-1/ring-ref0"},
+        {"queue-2/event-channel", "100", -EINVAL, "queue-2/event-channel is 100, as is queue-0/event-channel"},
+        {"queue-0/event-channel", "0", -ERANGE, "queue-0/event-channel is \"0\""},
+        {"queue-1/ring-ref0", "0", -ERANGE, "queue-1/ring-ref0 is \"0\""},
+        {"queue-1/ring-ref0", "4294967296", -ERANGE, "queue-1/ring-ref0"},
+        {"queue-1/ring-ref0", "x", -EINVAL, "queue-1/ring-ref0"},
+        {"multi-queue-num-queues", "4", -ENOENT, "queue-3/ring-ref0 is missing"},
+        {"multi-queue-num-queues", "1", -ENOENT, "51712/ring-ref0 is missing"},
+        {"multi-queue-num-queues", "18446744073709551618", -ERANGE, "multi-queue-num-queues"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct fixture *f = fresh(state);
+        const struct keys_blk_front in = several(3, 1);
+        struct keys_blk_front out = {.queue_count = 77};
+        struct err e = {0};
+        assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
+        if (rows[i].value)
+            put(f, f->front.dir, rows[i].key, rows[i].value);
+        else
+            assert_int_equal(store_rm(f->client, STORE_NO_TX, "%s/%s", f->front.dir, rows[i].key), 0);
+        assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, &e), rows[i].result);
+        assert_non_null(strstr(e.text, rows[i].sentence));
+        assert_int_equal(out.queue_count, 77);
+    }
 }
 
 /* ---- the backend's ---- */
@@ -498,6 +568,10 @@ int main(void)
         cmocka_unit_test(test_order_zero_in_words_takes_either_name),
         cmocka_unit_test(test_a_hostile_offer_is_refused_by_name),
         cmocka_unit_test(test_an_offer_needs_ring_and_port_and_no_page_twice),
+        cmocka_unit_test(test_several_queues_read_back_at_every_order),
+        cmocka_unit_test(test_several_queues_are_laid_out_as_blkif_h_says),
+        cmocka_unit_test(test_fewer_queues_leave_nothing_of_more),
+        cmocka_unit_test(test_hostile_queues_are_refused_by_name),
         cmocka_unit_test(test_features_default_and_are_clamped),
         cmocka_unit_test(test_a_disk_reads_back),
         cmocka_unit_test(test_a_hostile_disk_is_refused),

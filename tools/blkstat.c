@@ -59,16 +59,23 @@ static int ask_all(int fd, const struct blkstat_filter *f, struct blkstat_list *
     return 0;
 }
 
-int blkstat_read_numbers(const char *run_dir, const struct blkstat_filter *filter, struct blkstat_list *out,
-                         struct err *e)
+/* A descriptor, or -errno with a sentence. */
+static int role_connect(const char *run_dir, struct err *e)
 {
     char path[TOOL_PATH_MAX + sizeof(STATS_BLK_SOCKET) + 1];
-    *out = (struct blkstat_list){0};
     snprintf(path, sizeof(path), "%s/%s", run_dir, STATS_BLK_SOCKET);
-    _cleanup_close_ int fd = unixsock_connect(path, SOCK_SEQPACKET, e);
+    int fd = unixsock_connect(path, SOCK_SEQPACKET, e);
     if (fd == -ENOENT || fd == -ECONNREFUSED)
         return err_set(e, fd, "no block role serves %s now: start domzerod there, or try again if it is just starting",
                        run_dir);
+    return fd;
+}
+
+int blkstat_read_numbers(const char *run_dir, const struct blkstat_filter *filter, struct blkstat_list *out,
+                         struct err *e)
+{
+    *out = (struct blkstat_list){0};
+    _cleanup_close_ int fd = role_connect(run_dir, e);
     if (fd < 0)
         return fd;
     int rc = ask_all(fd, filter, out, e);
@@ -78,6 +85,31 @@ int blkstat_read_numbers(const char *run_dir, const struct blkstat_filter *filte
                      filter->domid, filter->domid);
     if (rc)
         blkstat_free(out);
+    return rc;
+}
+
+/* Queues that went since the disk was asked about are left out. */
+static int ask_queues(int fd, struct blkstat *d, struct err *e)
+{
+    d->queue = calloc(d->r.stats.queues + 1, sizeof(*d->queue));
+    if (!d->queue)
+        return err_set(e, -ENOMEM, "out of memory");
+    for (unsigned i = 0; i < d->r.stats.queues; i++) {
+        struct stats_blk_query q = stats_blk_of_queue(d->r.domid, d->r.devid, i);
+        int rc = stats_blk_ask(fd, &q, &d->queue[d->queue_count], e);
+        if (rc < 0)
+            return rc;
+        d->queue_count += rc > 0;
+    }
+    return 0;
+}
+
+int blkstat_read_queues(const char *run_dir, struct blkstat_list *l, struct err *e)
+{
+    _cleanup_close_ int fd = role_connect(run_dir, e);
+    int rc = MIN(fd, 0);
+    for (unsigned i = 0; i < l->count && !rc; i++)
+        rc = ask_queues(fd, &l->disk[i], e);
     return rc;
 }
 
@@ -103,6 +135,8 @@ int blkstat_read(struct tool *t, const struct blkstat_filter *filter, struct blk
 
 void blkstat_free(struct blkstat_list *l)
 {
+    for (unsigned i = 0; i < l->count; i++)
+        free(l->disk[i].queue);
     free(take_ptr(l->disk));
     l->count = 0;
 }

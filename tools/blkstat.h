@@ -13,6 +13,8 @@ struct blkstat {
     char domain[64]; /* its name; its number where it has none */
     char vdev[16];
     struct stats_blk_reply r;
+    struct stats_blk_reply *queue; /* by blkstat_read_queues() */
+    unsigned queue_count;
 };
 
 struct blkstat_list {
@@ -31,6 +33,8 @@ int blkstat_read(struct tool *t, const struct blkstat_filter *filter, struct blk
 /* Without the domains' names: needs no connection to the hypervisor. */
 int blkstat_read_numbers(const char *run_dir, const struct blkstat_filter *filter, struct blkstat_list *out,
                          struct err *e);
+/* And of each disk's queues, as many as are connected now. */
+int blkstat_read_queues(const char *run_dir, struct blkstat_list *l, struct err *e);
 void blkstat_free(struct blkstat_list *l);
 
 /* "dma", with '!' where the kernel refused to register memory. */

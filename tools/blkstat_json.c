@@ -52,6 +52,20 @@ void blkstat_json_numbers(FILE *f, const struct stats_blk *s)
     fprintf(f, "}}");
 }
 
+/* Each since it was connected; they go with the connection, and their numbers stay in the disk's. */
+static void json_queues(FILE *f, const struct blkstat *d)
+{
+    fprintf(f, ", \"queues\": [");
+    for (unsigned i = 0; i < d->queue_count; i++) {
+        const struct stats_blk_reply *r = &d->queue[i];
+        fprintf(f, "%s\n    {\"queue\": %" PRIu32 ", \"reactor\": %" PRIu32 ", \"stats\": ", i ? "," : "", r->queue - 1,
+                r->reactor);
+        blkstat_json_numbers(f, &r->stats);
+        fprintf(f, "}");
+    }
+    fprintf(f, "]");
+}
+
 void blkstat_json(FILE *f, const struct blkstat_list *l)
 {
     fprintf(f, "[");
@@ -65,6 +79,7 @@ void blkstat_json(FILE *f, const struct blkstat_list *l)
         json_member(f, false, "format", d->r.format);
         fprintf(f, ", \"age_ns\": %" PRIu64 ", \"stats\": ", d->r.now_ns - d->r.since_ns);
         blkstat_json_numbers(f, &d->r.stats);
+        json_queues(f, d);
         fprintf(f, "}");
     }
     fprintf(f, "%s]\n", l->count ? "\n" : "");

@@ -59,6 +59,20 @@ static void print_latencies(const struct stats_blk *s)
     printf("\n");
 }
 
+static void print_queues(const struct blkstat *d)
+{
+    printf("\n%-10s %8s %12s %12s %8s %6s %10s %10s\n", "queue", "reactor", "requests", "batches", "ntf/rq", "infl",
+           "p50-us", "p99-us");
+    for (unsigned i = 0; i < d->queue_count; i++) {
+        const struct stats_blk_reply *r = &d->queue[i];
+        struct blkrate rate;
+        blkrate_between(NULL, r, &rate);
+        printf("%-10" PRIu32 " %8" PRIu32 " %12" PRIu64 " %12" PRIu64 " %8.2f %6" PRIu64 " %10.1f %10.1f\n",
+               r->queue - 1, r->reactor, r->stats.requests, r->stats.batches, rate.notifications_request,
+               r->stats.in_flight, rate.p50_us, rate.p99_us);
+    }
+}
+
 static void print_disk(const struct blkstat *d)
 {
     const struct stats_blk *s = &d->r.stats;
@@ -68,6 +82,7 @@ static void print_disk(const struct blkstat *d)
     print_kinds("requests with this error", s->error, STATS_BLK_KINDS);
     print_kinds("times that the device was closed for this reason", s->fault, STATS_BLK_FAULTS);
     print_latencies(s);
+    print_queues(d);
 }
 
 /* Nothing, DOMAIN, or DOMAIN VDEV. */
@@ -94,8 +109,12 @@ static int block_stats_run(struct tool *t, int argc, char **argv, struct err *e)
     int r = tool_open(t, e);
     r = r ? r : filter_parse(t, argc, argv, &filter, e);
     r = r ? r : blkstat_read(t, &filter, &list, e);
-    if (r)
+    if (!r && (json || filter.one_disk))
+        r = blkstat_read_queues(t->run_dir, &list, e);
+    if (r) {
+        blkstat_free(&list);
         return r;
+    }
     if (json)
         blkstat_json(stdout, &list);
     else if (prometheus)

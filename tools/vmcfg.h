@@ -5,7 +5,7 @@
  * nothing to a domain of processes (memory, vcpus, kernel ...) are named in `ignored`; a key that nobody knows is an
  * error. What xl has no word for stands in a list of ours:
  *
- *   disk_options = [ "xvda,offset=1M,size=64M,direct-io=1,dma=copy" ]
+ *   disk_options = [ "xvda,offset=1M,size=64M,direct-io=1,dma=copy,max-queues=4" ]
  *
  * A disk's format is always given and never probed: whoever can write a raw image could make it look like another
  * format that names other files. xl takes "raw" where none is given; here that is an error.

@@ -14,7 +14,6 @@
  */
 #define SECTOR_BYTES_MAX          PAGE_BYTES
 #define PHYSICAL_SECTOR_BYTES_MAX (1u << 20)
-#define QUEUES_MAX                1024u /* unmeasured; more than any machine's processors */
 /* The default row of grant/dma.h, which this room does not see. */
 #define DMA_DEFAULT_NAME "pin"
 
@@ -49,16 +48,34 @@ static int read_bool(const struct xb_device *d, const char *dir, const char *nam
     return r;
 }
 
+/* 512, 4096, or 0 for "not said". */
+static int read_block_bytes(const struct xb_device *back, const struct xb_key *key, uint32_t *out, struct err *e)
+{
+    uint64_t value;
+    int r = xb_key_read(back->store, STORE_NO_TX, back->dir, key, &value, e);
+    if (r)
+        return r;
+    if (value && value != SECTOR_BYTES && value != PAGE_BYTES)
+        return err_set(e, -EINVAL, "%s/%s is %" PRIu64 "; %u, %u or 0 was expected", back->dir, key->name, value,
+                       SECTOR_BYTES, (unsigned)PAGE_BYTES);
+    *out = (uint32_t)value;
+    return 0;
+}
+
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e)
 {
     static const struct xb_key offset = {.name = "domzero/offset", .max = INT64_MAX};
     static const struct xb_key size = {.name = "domzero/size", .max = INT64_MAX};
     static const struct xb_key discard = {.name = "discard-enable", .max = UINT32_MAX, .def = 1};
     static const struct xb_key persistent = {.name = "domzero/persistent", .max = 1, .def = 1};
+    static const struct xb_key sector = {.name = "domzero/sector-size", .max = SECTOR_BYTES_MAX};
+    static const struct xb_key physical = {.name = "domzero/physical-sector-size", .max = SECTOR_BYTES_MAX};
+    static const struct xb_key alignment = {.name = "domzero/host-alignment", .max = SECTOR_BYTES_MAX};
+    static const struct xb_key queues = {.name = "domzero/max-queues", .min = 1, .max = KEYS_BLK_QUEUES_MAX};
     struct store_client *c = back->store;
     const char *dir = back->dir;
     struct keys_blk_config k = {0};
-    uint64_t discards, persists;
+    uint64_t discards, persists, max_queues;
     char params[sizeof(k.format) + sizeof(k.path)], mode[8], device_type[16];
     int r = xb_key_read_string(c, STORE_NO_TX, dir, "params", NULL, params, sizeof(params), e);
     r = r ? r : split_params(dir, params, &k, e);
@@ -70,17 +87,24 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : read_bool(back, dir, "domzero/direct-io", &k.direct_io, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &offset, &k.offset_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &queues, &max_queues, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &persistent, &persists, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
+    r = r ? r : read_bool(back, dir, "direct-io-safe", &k.direct_io_safe, e);
+    r = r ? r : read_block_bytes(back, &sector, &k.sector_bytes, e);
+    r = r ? r : read_block_bytes(back, &physical, &k.physical_sector_bytes, e);
+    r = r ? r : read_block_bytes(back, &alignment, &k.host_alignment_bytes, e);
     if (r)
         return r;
     if (!span_fits(k.offset_bytes, k.size_bytes, INT64_MAX))
         return err_set(e, -ERANGE, "%s/domzero: offset %" PRIu64 " and size %" PRIu64 " end beyond any file", dir,
                        k.offset_bytes, k.size_bytes);
-    k.readonly = mode[0] != 'w';
     k.discard = discards != 0;
     k.no_persistent = !persists;
+    k.max_queues = (uint32_t)max_queues;
     k.cdrom = !strcmp(device_type, "cdrom");
+    k.readonly = k.cdrom || mode[0] != 'w';
+    k.removable |= k.cdrom;
     *out = k;
     return 0;
 }
@@ -103,18 +127,23 @@ static int write_pairs(struct store_client *c, store_tx tx, const char *dir, con
 int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
                           const struct keys_blk_config *config, const char *vdev, struct err *e)
 {
-    char params[sizeof(config->format) + sizeof(config->path) + 1], offset[24], size[24];
+    char params[sizeof(config->format) + sizeof(config->path) + 1], offset[24], size[24], queues[12];
+    char sector[12], physical[12], alignment[12];
+    snprintf(sector, sizeof(sector), "%u", config->sector_bytes);
+    snprintf(physical, sizeof(physical), "%u", config->physical_sector_bytes);
+    snprintf(alignment, sizeof(alignment), "%u", config->host_alignment_bytes);
     snprintf(params, sizeof(params), "%s:%s", config->format, config->path);
     snprintf(offset, sizeof(offset), "%" PRIu64, config->offset_bytes);
     snprintf(size, sizeof(size), "%" PRIu64, config->size_bytes);
+    snprintf(queues, sizeof(queues), "%" PRIu32, config->max_queues);
     const struct pair pairs[] = {
         {"params", params},
         {"type", "qdisk"},
         {"dev", vdev},
-        {"mode", config->readonly ? "r" : "w"},
+        {"mode", config->readonly || config->cdrom ? "r" : "w"},
         {"device-type", config->cdrom ? "cdrom" : "disk"},
         {"bootable", "1"},
-        {"removable", config->removable ? "1" : "0"},
+        {"removable", config->removable || config->cdrom ? "1" : "0"},
         {"discard-enable", config->discard ? "1" : "0"},
         {"online", config->online ? "1" : "0"},
         {"domzero/offset", offset},
@@ -122,59 +151,124 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"domzero/direct-io", config->direct_io ? "1" : "0"},
         {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
         {"domzero/persistent", config->no_persistent ? "0" : "1"},
+        {"domzero/sector-size", sector},
+        {"domzero/physical-sector-size", physical},
+        {"domzero/host-alignment", alignment},
+        {"domzero/max-queues", queues}, /* the last: where it was not said it is not written */
     };
-    return write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs), e);
+    static const struct pair safe = {"direct-io-safe", "1"}; /* where it is not, xl writes nothing */
+    int r = write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs) - !config->max_queues, e);
+    return r ? r : write_pairs(c, tx, back_dir, &safe, config->direct_io_safe, e);
 }
 
 /* ---- what the frontend offers ---- */
 
+/* Where the keys of a queue lie: the frontend's own directory for one that is alone. */
+static void queue_dir(const char *front_dir, const struct keys_blk_front *k, uint32_t queue, char *out, size_t size)
+{
+    if (k->queue_count == 1)
+        snprintf(out, size, "%s", front_dir);
+    else
+        snprintf(out, size, "%s/queue-%" PRIu32, front_dir, queue);
+}
+
 /* Where order 0 is said in so many words, peers differ in the name: Linux and QEMU then use ring-ref0. */
-static int read_ring_refs(const struct xb_device *back, bool numbered, struct keys_blk_front *k, struct err *e)
+static int read_ring_refs(const struct xb_device *back, const char *dir, bool numbered, const struct keys_blk_front *k,
+                          struct keys_blk_queue *q, struct err *e)
 {
     for (uint32_t i = 0; i < k->ring_ref_count; i++) {
         char name[24];
         snprintf(name, sizeof(name), numbered ? "ring-ref%u" : "ring-ref", i);
         const struct xb_key key = {.name = name, .min = 1, .max = UINT32_MAX, .required = true};
         uint64_t ref;
-        int r = xb_key_read(back->store, STORE_NO_TX, back->peer_dir, &key, &ref, e);
+        int r = xb_key_read(back->store, STORE_NO_TX, dir, &key, &ref, e);
         if (r == -ENOENT && numbered && k->ring_order == 0)
-            return read_ring_refs(back, false, k, e);
+            return read_ring_refs(back, dir, false, k, q, e);
         if (r)
             return r;
-        for (uint32_t j = 0; j < i; j++)
-            if (k->ring_ref[j] == ref)
-                return err_set(e, -EINVAL, "%s/%s is %" PRIu64 ", as is ring-ref%u: each page of a ring has its own",
-                               back->peer_dir, name, ref, j);
-        k->ring_ref[i] = (uint32_t)ref;
+        q->ring_ref[i] = (uint32_t)ref;
     }
     return 0;
 }
 
-int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, struct keys_blk_front *out, struct err *e)
+static int read_queue(const struct xb_device *back, uint32_t queue, bool numbered, struct keys_blk_front *k,
+                      struct err *e)
+{
+    static const struct xb_key port_key = {
+        .name = "event-channel", .min = 1, .max = EVTCHN_FIFO_NR_CHANNELS - 1, .required = true};
+    char dir[sizeof(back->peer_dir) + 16];
+    uint64_t port;
+    queue_dir(back->peer_dir, k, queue, dir, sizeof(dir));
+    int r = read_ring_refs(back, dir, numbered, k, &k->queue[queue], e);
+    r = r ? r : xb_key_read(back->store, STORE_NO_TX, dir, &port_key, &port, e);
+    if (r == 0)
+        k->queue[queue].port = (uint32_t)port;
+    return r;
+}
+
+static uint32_t ref_at(const struct keys_blk_front *k, uint32_t i)
+{
+    return k->queue[i / k->ring_ref_count].ring_ref[i % k->ring_ref_count];
+}
+
+/* The key of page i of all, below the frontend's directory. */
+static const char *ref_name(const struct keys_blk_front *k, uint32_t i, char out[48])
+{
+    char queue[24] = "";
+    if (k->queue_count > 1)
+        snprintf(queue, sizeof(queue), "queue-%" PRIu32 "/", i / k->ring_ref_count);
+    snprintf(out, 48, "%sring-ref%" PRIu32, queue, i % k->ring_ref_count);
+    return out;
+}
+
+/* One page in two rings, or one port for two queues, would have one queue's books describe the other. */
+static int check_distinct(const char *dir, const struct keys_blk_front *k, struct err *e)
+{
+    char name[48], before[48];
+    for (uint32_t i = 0; i < k->queue_count * k->ring_ref_count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (ref_at(k, i) == ref_at(k, j))
+                return err_set(e, -EINVAL, "%s/%s is %" PRIu32 ", as is %s: each page of a ring has its own", dir,
+                               ref_name(k, i, name), ref_at(k, i), ref_name(k, j, before));
+    for (uint32_t i = 0; i < k->queue_count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (k->queue[i].port == k->queue[j].port)
+                return err_set(e, -EINVAL,
+                               "%s/queue-%" PRIu32 "/event-channel is %" PRIu32 ", as is queue-%" PRIu32
+                               "/event-channel: each queue has its own",
+                               dir, i, k->queue[i].port, j);
+    return 0;
+}
+
+int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, uint32_t queues_max,
+                        struct keys_blk_front *out, struct err *e)
 {
     assert(order_max <= KEYS_BLK_RING_ORDER_MAX);
+    assert(queues_max >= 1 && queues_max <= KEYS_BLK_QUEUES_MAX);
     const uint64_t absent = UINT64_MAX;
-    const struct xb_key order = {.name = "ring-page-order", .max = order_max, .def = absent};
-    static const struct xb_key port = {
-        .name = "event-channel", .min = 1, .max = EVTCHN_FIFO_NR_CHANNELS - 1, .required = true};
+    const struct xb_key order_key = {.name = "ring-page-order", .max = order_max, .def = absent};
+    const struct xb_key queues_key = {.name = "multi-queue-num-queues", .min = 1, .max = queues_max, .def = 1};
     struct store_client *c = back->store;
     const char *dir = back->peer_dir;
     struct keys_blk_front k = {0};
-    uint64_t ring_order, port_number;
-    int r = xb_key_read(c, STORE_NO_TX, dir, &order, &ring_order, e);
+    uint64_t order, queues;
+    int r = xb_key_read(c, STORE_NO_TX, dir, &queues_key, &queues, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &order_key, &order, e);
     if (r)
         return r;
-    k.ring_order = ring_order == absent ? 0 : (uint32_t)ring_order;
+    k.queue_count = (uint32_t)queues;
+    k.ring_order = order == absent ? 0 : (uint32_t)order;
     k.ring_ref_count = 1u << k.ring_order;
-    r = read_ring_refs(back, ring_order != absent, &k, e);
-    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &port, &port_number, e);
+    for (uint32_t i = 0; r == 0 && i < k.queue_count; i++)
+        r = read_queue(back, i, order != absent, &k, e);
+    r = r ? r : check_distinct(dir, &k, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "protocol", "", k.protocol, sizeof(k.protocol), e);
     r = r ? r : read_bool(back, dir, "feature-persistent", &k.persistent, e);
-    if (r)
-        return r;
-    k.port = (uint32_t)port_number;
-    *out = k;
-    return 0;
+    r = r ? r : read_bool(back, dir, "domzero/feature-fua", &k.fua, e);
+    r = r ? r : read_bool(back, dir, "domzero/feature-write-zeroes", &k.write_zeroes, e);
+    if (r == 0)
+        *out = k;
+    return r;
 }
 
 /* A key that an earlier connection may have left and this one does not have. */
@@ -184,34 +278,81 @@ static int remove_key(const struct xb_device *d, store_tx tx, const char *name, 
     return r < 0 ? err_set(e, r, "cannot remove %s/%s: %s", d->dir, name, strerror(-r)) : 0;
 }
 
-static int write_number(const struct xb_device *d, store_tx tx, const char *name, uint64_t value, struct err *e)
+static int write_number_at(const struct xb_device *d, store_tx tx, const char *dir, const char *name, uint64_t value,
+                           struct err *e)
 {
-    int r = store_printf(d->store, tx, d->dir, name, "%" PRIu64, value);
-    return r < 0 ? err_set(e, r, "cannot write %s/%s: %s", d->dir, name, strerror(-r)) : 0;
+    int r = store_printf(d->store, tx, dir, name, "%" PRIu64, value);
+    return r < 0 ? err_set(e, r, "cannot write %s/%s: %s", dir, name, strerror(-r)) : 0;
 }
 
-static int write_ring(const struct xb_device *front, store_tx tx, const struct keys_blk_front *keys, struct err *e)
+static int write_number(const struct xb_device *d, store_tx tx, const char *name, uint64_t value, struct err *e)
 {
-    if (keys->ring_order == 0) {
-        int r = remove_key(front, tx, "ring-page-order", e);
-        return r ? r : write_number(front, tx, "ring-ref", keys->ring_ref[0], e);
-    }
-    int r = remove_key(front, tx, "ring-ref", e);
-    r = r ? r : write_number(front, tx, "ring-page-order", keys->ring_order, e);
-    for (uint32_t i = 0; r == 0 && i < keys->ring_ref_count; i++) {
+    return write_number_at(d, tx, d->dir, name, value, e);
+}
+
+/* An extension of ours: a key, or none, so that a peer without it shows exactly Xen's. */
+static int write_extension(const struct xb_device *d, store_tx tx, const char *name, uint64_t value, struct err *e)
+{
+    return value ? write_number(d, tx, name, value, e) : remove_key(d, tx, name, e);
+}
+
+static int write_queue(const struct xb_device *front, store_tx tx, const struct keys_blk_front *k, uint32_t queue,
+                       struct err *e)
+{
+    char dir[sizeof(front->dir) + 16];
+    const struct keys_blk_queue *q = &k->queue[queue];
+    queue_dir(front->dir, k, queue, dir, sizeof(dir));
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < k->ring_ref_count; i++) {
         char name[24];
-        snprintf(name, sizeof(name), "ring-ref%u", i);
-        r = write_number(front, tx, name, keys->ring_ref[i], e);
+        snprintf(name, sizeof(name), k->ring_order ? "ring-ref%u" : "ring-ref", i);
+        r = write_number_at(front, tx, dir, name, q->ring_ref[i], e);
     }
+    return r ? r : write_number_at(front, tx, dir, "event-channel", q->port, e);
+}
+
+/* The queues of an offer that had several. */
+static int remove_queues(const struct xb_device *front, store_tx tx, struct err *e)
+{
+    _cleanup_free_ char *text = NULL;
+    int r = store_read(front->store, tx, &text, NULL, "%s/multi-queue-num-queues", front->dir);
+    if (r == -ENOENT)
+        return 0;
+    if (r < 0)
+        return err_set(e, r, "%s/multi-queue-num-queues cannot be read: %s", front->dir, strerror(-r));
+    for (unsigned i = 0; r == 0 && i < KEYS_BLK_QUEUES_MAX; i++) {
+        char name[24];
+        snprintf(name, sizeof(name), "queue-%u", i);
+        r = remove_key(front, tx, name, e);
+    }
+    return r ? r : remove_key(front, tx, "multi-queue-num-queues", e);
+}
+
+static int write_queues(const struct xb_device *front, store_tx tx, const struct keys_blk_front *keys, struct err *e)
+{
+    int r = remove_queues(front, tx, e);
+    if (r == 0)
+        r = keys->ring_order ? write_number(front, tx, "ring-page-order", keys->ring_order, e)
+                             : remove_key(front, tx, "ring-page-order", e);
+    if (r == 0 && (keys->ring_order || keys->queue_count > 1))
+        r = remove_key(front, tx, "ring-ref", e);
+    if (r == 0 && keys->queue_count > 1)
+        r = remove_key(front, tx, "event-channel", e);
+    if (r == 0 && keys->queue_count > 1)
+        r = write_number(front, tx, "multi-queue-num-queues", keys->queue_count, e);
+    for (uint32_t i = 0; r == 0 && i < keys->queue_count; i++)
+        r = write_queue(front, tx, keys, i, e);
     return r;
 }
 
 int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struct keys_blk_front *keys, struct err *e)
 {
     assert(keys->ring_order <= KEYS_BLK_RING_ORDER_MAX && keys->ring_ref_count == 1u << keys->ring_order);
-    int r = write_ring(front, tx, keys, e);
-    r = r ? r : write_number(front, tx, "event-channel", keys->port, e);
+    assert(keys->queue_count >= 1 && keys->queue_count <= KEYS_BLK_QUEUES_MAX);
+    int r = write_queues(front, tx, keys, e);
     r = r ? r : write_number(front, tx, "feature-persistent", keys->persistent, e);
+    r = r ? r : write_extension(front, tx, "domzero/feature-fua", keys->fua, e);
+    r = r ? r : write_extension(front, tx, "domzero/feature-write-zeroes", keys->write_zeroes, e);
     if (r || !keys->protocol[0])
         return r ? r : remove_key(front, tx, "protocol", e);
     const struct pair protocol = {"protocol", keys->protocol};
@@ -225,6 +366,8 @@ int keys_blk_features_write(const struct xb_device *back, store_tx tx, const str
     int r = write_number(back, tx, "max-ring-page-order", f->max_ring_order, e);
     r = r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
     r = r ? r : write_number(back, tx, "feature-persistent", f->persistent, e);
+    r = r ? r : write_extension(back, tx, "domzero/feature-fua", f->fua, e);
+    r = r ? r : write_extension(back, tx, "domzero/max-write-zeroes-sectors", f->max_write_zeroes_sectors, e);
     if (r || !f->max_indirect_segments)
         return r ? r : remove_key(back, tx, "feature-max-indirect-segments", e);
     return write_number(back, tx, "feature-max-indirect-segments", f->max_indirect_segments, e);
@@ -236,16 +379,22 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
     static const struct xb_key order_key = {.name = "max-ring-page-order", .max = UINT32_MAX};
     static const struct xb_key queues_key = {.name = "multi-queue-max-queues", .min = 1, .max = UINT32_MAX, .def = 1};
     static const struct xb_key indirect_key = {.name = "feature-max-indirect-segments", .max = UINT32_MAX};
-    uint64_t order, queues, segments;
-    f->persistent = false;
+    static const struct xb_key zeroes_key = {.name = "domzero/max-write-zeroes-sectors", .max = UINT32_MAX};
+    uint64_t order, queues, segments, zeroes;
+    bool fua, persistent = false;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &indirect_key, &segments, e);
-    r = r ? r : read_bool(front, front->peer_dir, "feature-persistent", &f->persistent, e);
+    r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &zeroes_key, &zeroes, e);
+    r = r ? r : read_bool(front, front->peer_dir, "feature-persistent", &persistent, e);
+    r = r ? r : read_bool(front, front->peer_dir, "domzero/feature-fua", &fua, e);
     if (r)
         return r;
+    f->persistent = persistent;
+    f->fua = fua;
+    f->max_write_zeroes_sectors = (uint32_t)zeroes;
     f->max_ring_order = (uint32_t)MIN(order, (uint64_t)KEYS_BLK_RING_ORDER_MAX);
-    f->max_queues = (uint32_t)MIN(queues, (uint64_t)QUEUES_MAX);
+    f->max_queues = (uint32_t)MIN(queues, (uint64_t)KEYS_BLK_QUEUES_MAX);
     f->max_indirect_segments = (uint32_t)MIN(segments, (uint64_t)KEYS_BLK_INDIRECT_MAX);
     return 0;
 }

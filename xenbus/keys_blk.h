@@ -2,18 +2,20 @@
 /* xenbus/keys_blk.h: every store key of a block device, typed: who writes it, its range, its default.
  *
  * Names are those of <xen/io/blkif.h>. Keys of our own, none of which a peer needs, live in a subdirectory `domzero` of
- * the backend's directory, so that everything else in it is exactly Xen's.
+ * either end's directory, so that everything else in it is exactly Xen's. An extension of the protocol is a key there
+ * that the backend offers and the frontend takes; it is used where both did.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, domzero/{offset,size,direct-io,dma,persistent}
- *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments,
- *                                feature-persistent (where it may be used, 1); then, with
- *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
- *                                feature-barrier,
- *                                and where it discards feature-discard, discard-granularity, discard-alignment,
+ *                                discard-enable, direct-io-safe,
+ * domzero/{offset,size,direct-io,dma,persistent,max-queues, sector-size,physical-sector-size,host-alignment} backend →
+ * its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments, feature-persistent,
+ * domzero/{feature-fua,max-write-zeroes-sectors}; then, with state 4, sectors, sector-size, physical-sector-size, info,
+ * feature-flush-cache, feature-barrier, and where it discards feature-discard, discard-granularity, discard-alignment,
  *                                discard-secure (0)
- *   frontend → its dir           with state 3: ring-page-order, ring-ref | ring-ref<n>, event-channel, protocol,
- *                                feature-persistent
+ *   frontend → its dir           with state 3: multi-queue-num-queues, ring-page-order, protocol, feature-persistent,
+ *                                domzero/{feature-fua,feature-write-zeroes},
+ *                                and ring-ref | ring-ref<n> and event-channel: of one queue here, of several in
+ *                                queue-<N>/
  *
  * All sector counts are in 512-byte units whatever sector-size is.
  */
@@ -26,6 +28,8 @@
 #define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
 
+#define KEYS_BLK_QUEUES_MAX 16 /* what this project uses, at either end */
+
 #define KEYS_BLK_INDIRECT_MAX 4096u /* segments: 8 pages of 512 */
 
 #define KEYS_BLK_INFO_CDROM     1u /* VDISK_CDROM, _REMOVABLE, _READONLY of blkif.h's `info` */
@@ -36,32 +40,46 @@
 struct keys_blk_config {
     char format[16]; /* before the first ':' of params: "raw"; always given, never probed */
     char path[512];  /* behind it; absolute */
-    bool readonly;   /* mode is not "w" */
-    bool cdrom, removable;
+    bool readonly;   /* mode is not "w", or a CD-ROM */
+    bool cdrom;      /* device-type; it is read-only and removable whatever the other keys say */
+    bool removable;
     bool discard;          /* the guest may punch holes into it; on where nobody said anything */
     bool direct_io;        /* O_DIRECT instead of the page cache */
     uint64_t offset_bytes; /* where the disk begins in the file */
     uint64_t size_bytes;   /* its size; 0: to the end of the file */
     char dma[16];          /* a row of grant/dma.h */
     bool no_persistent;    /* grants are not kept mapped, whatever the frontend can do */
-    bool online;           /* 0: the toolstack wants the device gone once it is closed */
+    uint32_t max_queues;   /* to offer to the frontend, 1 … KEYS_BLK_QUEUES_MAX; 0: not said, the backend's default */
+    /* 512, 4096; 0: what the storage says. */
+    uint32_t sector_bytes, physical_sector_bytes; /* that the guest is shown */
+    uint32_t host_alignment_bytes;                /* that I/O on the storage is a multiple of, at the least */
+    bool direct_io_safe; /* O_DIRECT may be used by backends that give pages back too early; we do not */
+    bool online;         /* 0: the toolstack wants the device gone once it is closed */
 };
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);
 /* Writes all toolstack keys of the backend directory except state, frontend, frontend-id. `vdev` as "xvda". */
 int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
                           const struct keys_blk_config *config, const char *vdev, struct err *e);
 
-/* What the frontend offers to connect; hostile. */
-struct keys_blk_front {
-    uint32_t ring_order;
-    uint32_t ring_ref_count; /* 1 << ring_order */
-    uint32_t ring_ref[KEYS_BLK_RING_REFS_MAX];
+struct keys_blk_queue {
+    uint32_t ring_ref[KEYS_BLK_RING_REFS_MAX]; /* the first keys_blk_front.ring_ref_count; the others are 0 */
     uint32_t port;
-    bool persistent;
-    char protocol[32]; /* "" where absent */
 };
-/* `order_max`: what the backend offered. */
-int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, struct keys_blk_front *out, struct err *e);
+
+/* What the frontend offers to connect; hostile. No page and no port occurs twice in what was read. */
+struct keys_blk_front {
+    uint32_t queue_count; /* 1 … KEYS_BLK_QUEUES_MAX; 1 is said by saying nothing */
+    uint32_t ring_order;
+    uint32_t ring_ref_count; /* of each queue: 1 << ring_order */
+    struct keys_blk_queue queue[KEYS_BLK_QUEUES_MAX];
+    bool persistent;
+    bool fua, write_zeroes; /* it takes these extensions where they are offered */
+    char protocol[32];      /* "" where absent */
+};
+/* `order_max`, `queues_max`: what the backend offered. */
+int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, uint32_t queues_max,
+                        struct keys_blk_front *out, struct err *e);
+/* Leaves nothing of an earlier offer with more queues or pages. */
 int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struct keys_blk_front *keys, struct err *e);
 
 /* What the backend announces before it is connected … */
@@ -69,6 +87,8 @@ struct keys_blk_features {
     uint32_t max_ring_order, max_queues; /* 0 and 1 in a backend without them */
     uint32_t max_indirect_segments;      /* 0: no indirect requests */
     bool persistent;                     /* it keeps grants mapped where the frontend says so, too */
+    bool fua;                            /* BLKREQ_OP_WRITE_FUA of ring/blkreq.h */
+    uint32_t max_write_zeroes_sectors;   /* BLKREQ_OP_WRITE_ZEROES of up to so many; 0: none */
 };
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f,
                             struct err *e);

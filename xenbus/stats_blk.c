@@ -85,6 +85,13 @@ struct stats_blk_query stats_blk_after(uint32_t domid, uint32_t devid)
     return q;
 }
 
+struct stats_blk_query stats_blk_of_queue(uint32_t domid, uint32_t devid, uint32_t queue)
+{
+    struct stats_blk_query q = stats_blk_after(domid, devid);
+    q.queue = queue + 1;
+    return q;
+}
+
 static void kinds_terminate(struct stats_blk_kind *kind, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)

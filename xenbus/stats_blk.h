@@ -8,9 +8,9 @@
  *
  * The socket RUN_DIR/blk-stats.sock is the blk role's, mode 0600, SEQPACKET. One query, one reply: the disk with the
  * least (domid, devid) above those of the query, or a reply that says that there is none. Who wants one disk asks for
- * what is above its predecessor; who wants all goes on from each answer. So the role keeps no state for a reader and
- * does a bounded piece of work at a time. Both ends check magic and length: a role of another version is an error with
- * a sentence and not a wrong number. The layout is that of this machine.
+ * what is above its predecessor; who wants all goes on from each answer; who wants one queue of a disk names both. So
+ * the role keeps no state for a reader and does a bounded piece of work at a time. Both ends check magic and length: a
+ * role of another version is an error with a sentence and not a wrong number. The layout is that of this machine.
  *
  * The reply comes from dom0's own role, is of fixed size, and its strings are terminated by the reader.
  */
@@ -21,7 +21,7 @@
 #include "base/loghist.h"
 
 #define STATS_BLK_SOCKET  "blk-stats.sock"
-#define STATS_BLK_MAGIC   0x31424b53u /* changes with any layout below; a new row of the list changes the length */
+#define STATS_BLK_MAGIC   0x32424b53u /* changes with any layout below; a new row of the list changes the length */
 #define STATS_BLK_BATCHES 8           /* 1, 2…3, 4…7 … 128 and more responses */
 #define STATS_BLK_KINDS   24          /* of errors */
 #define STATS_BLK_FAULTS  8
@@ -87,7 +87,7 @@ struct stats_blk_query {
     uint32_t all;   /* 1: the first disk of all; 0: the first above these */
     uint32_t domid; /* the frontend's */
     uint32_t devid;
-    uint32_t zero;
+    uint32_t queue; /* 0: the disk; n: queue n - 1 of just this disk, since it was connected */
 };
 
 struct stats_blk_reply {
@@ -95,6 +95,8 @@ struct stats_blk_reply {
     uint32_t found;        /* 0: there is none, and all that follows is zero */
     uint32_t domid, devid; /* the frontend's */
     uint32_t state;        /* the backend's XenbusState */
+    uint32_t queue;        /* as it was asked for */
+    uint32_t reactor;      /* that serves this queue */
     char dma[16], format[16];
     uint64_t since_ns, now_ns; /* monotonic */
     struct stats_blk stats;
@@ -105,5 +107,7 @@ int stats_blk_ask(int fd, const struct stats_blk_query *query, struct stats_blk_
 /* The query for the first disk of all, and for the one behind (domid, devid). */
 struct stats_blk_query stats_blk_first(void);
 struct stats_blk_query stats_blk_after(uint32_t domid, uint32_t devid);
+/* For a queue of a disk, from 0. */
+struct stats_blk_query stats_blk_of_queue(uint32_t domid, uint32_t devid, uint32_t queue);
 
 #endif

@@ -10,16 +10,23 @@
 
 #define ROOT_TOKEN "backend/vbd"
 
+struct back_reactor {
+    struct blkback *back;
+    struct engine *engine;
+    struct loop_source source; /* its events */
+};
+
 struct blkback {
     struct loop *loop;
     struct store_client *store;
-    struct engine *engine;
+    struct reactors *reactors;
+    struct back_reactor reactor[REACTORS_MAX];
     uint16_t domid;
     char root[64];
     struct list devices;
     struct map by_id; /* of device_key() */
     bool starting;    /* the first scan: what is found was a predecessor's */
-    struct loop_source store_source, engine_source, tick, lock_tick;
+    struct loop_source store_source, tick, lock_tick;
     int result;
     struct err err;
 };
@@ -51,7 +58,7 @@ static struct blkdev *device_find(struct blkback *b, uint16_t front_domid, uint3
     struct blkdev *d = map_get(&b->by_id, device_key(front_domid, devid));
     if (d)
         return d;
-    d = blkdev_new(b->store, b->engine, b->domid, front_domid, devid, b->starting);
+    d = blkdev_new(b->store, b->reactors, b->domid, front_domid, devid, b->starting);
     if (!d)
         return NULL;
     if (map_put(&b->by_id, device_key(front_domid, devid), d)) {
@@ -186,14 +193,15 @@ static void store_ready(struct loop_source *source, uint32_t epoll_events)
 
 static void engine_ready(struct loop_source *source, uint32_t epoll_events)
 {
-    struct blkback *b = container_of(source, struct blkback, engine_source);
+    const struct back_reactor *r = container_of(source, struct back_reactor, source);
+    struct blkback *b = r->back;
     struct engine_event ev;
     (void)epoll_events;
-    while (engine_event_next(b->engine, &ev)) {
+    while (engine_event_next(r->engine, &ev)) {
         if (ev.queue)
-            blkdev_queue_event(ev.queue->config.owner, ev.words);
+            blkdev_queue_event(ev.queue->config.owner, ev.queue, ev.words);
         else
-            back_lost(b, -EPIPE, engine_error(b->engine)->text);
+            back_lost(b, -EPIPE, engine_error(r->engine)->text);
     }
     devices_react(b);
 }
@@ -221,6 +229,17 @@ static void lock_tick_ready(struct loop_source *source, uint32_t epoll_events)
 
 /* ---- life ---- */
 
+static int reactors_watch(struct blkback *b)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < reactors_count(b->reactors) && !rc; i++) {
+        struct back_reactor *r = &b->reactor[i];
+        *r = (struct back_reactor){.back = b, .engine = reactors_engine(b->reactors, i)};
+        rc = loop_add(b->loop, &r->source, engine_event_fd(r->engine), EPOLLIN, engine_ready);
+    }
+    return rc;
+}
+
 static int back_watch(struct blkback *b, struct err *e)
 {
     int rc = store_watch(b->store, ROOT_TOKEN, "%s", b->root);
@@ -228,19 +247,20 @@ static int back_watch(struct blkback *b, struct err *e)
         return err_set(e, rc, "cannot watch %s: %s", b->root, strerror(-rc));
     rc = loop_add(b->loop, &b->store_source, store_client_fd(b->store), EPOLLIN, store_ready);
     if (!rc)
-        rc = loop_add(b->loop, &b->engine_source, engine_event_fd(b->engine), EPOLLIN, engine_ready);
+        rc = reactors_watch(b);
     if (!rc)
         rc = loop_timer_add(b->loop, &b->tick, BLKBACK_TICK_MS, BLKBACK_TICK_MS, tick_ready);
     if (!rc)
         rc = loop_timer_add(b->loop, &b->lock_tick, 0, 0, lock_tick_ready);
-    return rc ? err_set(e, rc, "cannot wait for the store and the reactor: %s", strerror(-rc)) : 0;
+    return rc ? err_set(e, rc, "cannot wait for the store and the reactors: %s", strerror(-rc)) : 0;
 }
 
 static void back_release(struct blkback *b)
 {
     struct blkdev *d, *next;
     loop_remove(b->loop, &b->store_source);
-    loop_remove(b->loop, &b->engine_source);
+    for (unsigned i = 0; i < REACTORS_MAX; i++)
+        loop_remove(b->loop, &b->reactor[i].source);
     if (b->tick.fn)
         loop_timer_remove(b->loop, &b->tick);
     if (b->lock_tick.fn)
@@ -254,7 +274,7 @@ static void back_release(struct blkback *b)
     free(b);
 }
 
-int blkback_new(struct loop *loop, struct store_client *store, struct engine *engine, uint16_t domid,
+int blkback_new(struct loop *loop, struct store_client *store, struct reactors *reactors, uint16_t domid,
                 struct blkback **out, struct err *e)
 {
     struct blkback *b = calloc(1, sizeof(*b));
@@ -262,7 +282,7 @@ int blkback_new(struct loop *loop, struct store_client *store, struct engine *en
         return err_set(e, -ENOMEM, "out of memory");
     b->loop = loop;
     b->store = store;
-    b->engine = engine;
+    b->reactors = reactors;
     b->domid = domid;
     list_init(&b->devices);
     snprintf(b->root, sizeof(b->root), "/local/domain/%u/backend/vbd", domid);
@@ -283,13 +303,18 @@ void blkback_free(struct blkback *b)
 {
     if (!b)
         return;
-    engine_free(b->engine);
+    reactors_free(b->reactors);
     back_release(b);
 }
 
 int blkback_result(const struct blkback *b, struct err *e)
 {
     return b->result ? err_set(e, b->result, "%s", b->err.text) : 0;
+}
+
+const struct blkdev *blkback_device(const struct blkback *b, uint16_t front_domid, uint32_t devid)
+{
+    return map_get(&b->by_id, device_key(front_domid, devid));
 }
 
 const struct blkdev *blkback_device_after(const struct blkback *b, bool all, uint16_t front_domid, uint32_t devid)

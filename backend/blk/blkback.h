@@ -21,13 +21,16 @@
 
 struct blkback;
 
-/* Takes the engine, borrows loop and store. Serves what is there already: 0, or -errno with a sentence; then the engine
- * is still the caller's. When store or engine are lost the loop is told to quit, and blkback_result() says why. */
-int blkback_new(struct loop *loop, struct store_client *store, struct engine *engine, uint16_t domid,
+/* Takes the reactors, borrows loop and store. Serves what is there already: 0, or -errno with a sentence; then the
+ * reactors are still the caller's. When the store or a reactor is lost the loop is told to quit, and blkback_result()
+ * says why. */
+int blkback_new(struct loop *loop, struct store_client *store, struct reactors *reactors, uint16_t domid,
                 struct blkback **out, struct err *e);
-/* Stops the engine: drains, and leaves the devices' states for a successor. */
+/* Stops the reactors: drains, and leaves the devices' states for a successor. */
 void blkback_free(struct blkback *b);
 int blkback_result(const struct blkback *b, struct err *e);
+/* NULL where there is none. */
+const struct blkdev *blkback_device(const struct blkback *b, uint16_t front_domid, uint32_t devid);
 /* The device with the least (front_domid, devid) above these two, or of all: NULL where there is none. */
 const struct blkdev *blkback_device_after(const struct blkback *b, bool all, uint16_t front_domid, uint32_t devid);
 

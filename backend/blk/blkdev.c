@@ -29,7 +29,7 @@ static void device_image_close(struct blkdev *d)
 /* Nothing of the guest's is held. */
 static void device_fail(struct blkdev *d, int code, const char *sentence)
 {
-    assert(!d->queue);
+    assert(!d->queues_held);
     d->failed = true;
     d->fault_code = 0;
     log_peer(&d->limiter, DEV_FMT ": closed: %s", DEV_ARG(d), sentence);
@@ -38,33 +38,51 @@ static void device_fail(struct blkdev *d, int code, const char *sentence)
     device_switch(d, XenbusStateClosed);
 }
 
+static struct engine *queue_engine(const struct blkdev *d, unsigned queue)
+{
+    return reactors_engine(d->reactors, d->queue[queue].reactor);
+}
+
 static void device_detach(struct blkdev *d)
 {
     assert(d->phase == BLKDEV_ATTACHED);
     d->phase = BLKDEV_DETACHING;
-    engine_detach(d->engine, d->queue);
+    d->awaited = d->queues_held;
+    for (unsigned i = 0; i < d->queue_count; i++)
+        if (d->queue[i].queue)
+            engine_detach(queue_engine(d, i), d->queue[i].queue);
 }
 
-/* Fails now, or when the queue is detached. */
+/* Fails now, or when the queues are detached. What was wrong first is what is said. */
 static void device_fault(struct blkdev *d, int code, const char *sentence)
 {
-    if (!d->queue) {
+    if (!d->queues_held) {
         device_fail(d, code, sentence);
         return;
     }
-    d->fault_code = code;
-    err_set(&d->fault, code, "%s", sentence);
+    if (!d->fault_code)
+        err_set(&d->fault, code, "%s", sentence);
+    d->fault_code = d->fault_code ? d->fault_code : code;
     if (d->phase == BLKDEV_ATTACHED)
         device_detach(d);
 }
 
 /* ---- steps: true where our state has changed ---- */
 
+/* By default as many as can run at the same time, as Linux does. */
+static uint32_t queues_offered(const struct blkdev *d)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (d->config.max_queues)
+        return d->config.max_queues;
+    return processors < 1 ? 1 : MIN((uint32_t)processors, KEYS_BLK_QUEUES_MAX);
+}
+
 static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
     const struct blkdev *d = arg;
     const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER,
-                                               .max_queues = 1,
+                                               .max_queues = queues_offered(d),
                                                .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX,
                                                .persistent = !d->config.no_persistent};
     int rc = xb_device_confirm_peer(xb, tx, e);
@@ -141,13 +159,21 @@ static bool domain_waits(const struct blkdev *d)
     return false;
 }
 
-static void queue_config(const struct blkdev *d, const struct keys_blk_front *front, struct blkqueue_config *out)
+/* A barrier orders what one queue's reactor sees, and nothing on another: with several queues there is none. */
+static bool device_barriers(uint32_t queue_count)
+{
+    return queue_count == 1;
+}
+
+static void queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
+                         struct blkqueue_config *out)
 {
     const struct image *image = d->image;
     *out = (struct blkqueue_config){
+        .owner = d,
         .front_domid = d->xb.front_domid,
         .ring_pages = front->ring_ref_count,
-        .port = front->port,
+        .port = front->queue[queue].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
         .take_over = d->siblings && !domain_waits(d),
@@ -157,31 +183,77 @@ static void queue_config(const struct blkdev *d, const struct keys_blk_front *fr
                    .sector_bytes = image->sector_bytes,
                    .read_only = image->readonly,
                    .flush = true,
-                   .barrier = true,
+                   .barrier = device_barriers(front->queue_count),
                    .discard = device_discards(d),
                    .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
-    memcpy(out->ring_ref, front->ring_ref, sizeof(out->ring_ref));
+    memcpy(out->ring_ref, front->queue[queue].ring_ref, sizeof(out->ring_ref));
+}
+
+static void queue_drop(struct blkdev *d, unsigned queue)
+{
+    struct blkqueue *q = take_ptr(d->queue[queue].queue);
+    blkdev_stats_keep(d, q);
+    blkqueue_free(q);
+    reactors_discharge(d->reactors, d->queue[queue].reactor);
+    if (--d->queues_held)
+        return;
+    free(take_ptr(d->queue));
+    d->queue_count = 0;
+}
+
+static int queue_make(struct blkdev *d, const struct keys_blk_front *front, unsigned queue, unsigned reactor,
+                      struct err *e)
+{
+    struct blkqueue_config config;
+    queue_config(d, front, queue, &config);
+    if (!config.protocol)
+        return err_set(e, -EINVAL, "%s/protocol: '%s' is not known", d->xb.peer_dir, front->protocol);
+    int rc = blkqueue_new(&config, &d->queue[queue].queue, e);
+    if (rc)
+        return rc;
+    d->queue[queue].reactor = reactor;
+    reactors_charge(d->reactors, reactor);
+    d->queues_held++;
+    return 0;
+}
+
+/* All of them, or none. */
+static int queues_make(struct blkdev *d, const struct keys_blk_front *front, struct err *e)
+{
+    unsigned first = reactors_least(d->reactors), made = 0;
+    int rc = 0;
+    d->queue = calloc(front->queue_count, sizeof(*d->queue));
+    if (!d->queue)
+        return err_set(e, -ENOMEM, "out of memory");
+    for (; made < front->queue_count && !rc; made += !rc)
+        rc = queue_make(d, front, made, (first + made) % reactors_count(d->reactors), e);
+    if (!rc) {
+        d->queue_count = front->queue_count;
+        return 0;
+    }
+    if (!made)
+        free(take_ptr(d->queue));
+    while (made > 0)
+        queue_drop(d, --made);
+    return rc;
 }
 
 static bool step_connect(struct blkdev *d)
 {
     struct err e;
     struct keys_blk_front front;
-    struct blkqueue_config config;
-    int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, &front, &e);
-    if (!rc) {
-        queue_config(d, &front, &config);
-        config.owner = d;
-        rc = config.protocol ? blkqueue_new(&config, &d->queue, &e)
-                             : err_set(&e, -EINVAL, "%s/protocol: '%s' is not known", d->xb.peer_dir, front.protocol);
-    }
+    int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, queues_offered(d), &front, &e);
+    if (!rc)
+        rc = queues_make(d, &front, &e);
     if (rc) {
         device_fail(d, rc, e.text);
         return false;
     }
     d->phase = BLKDEV_ATTACHING;
-    engine_attach(d->engine, d->queue);
+    d->awaited = d->queue_count;
+    for (unsigned i = 0; i < d->queue_count; i++)
+        engine_attach(queue_engine(d, i), d->queue[i].queue);
     return false;
 }
 
@@ -189,7 +261,7 @@ static bool step_connect(struct blkdev *d)
 static bool step_close(struct blkdev *d, bool all)
 {
     xb_state before = d->xb.state;
-    if (d->queue) {
+    if (d->queues_held) {
         device_detach(d);
         return false;
     }
@@ -257,7 +329,7 @@ void blkdev_own_event(struct blkdev *d)
 
 bool blkdev_finished(const struct blkdev *d)
 {
-    return d->removed && !d->queue;
+    return d->removed && !d->queues_held;
 }
 
 void blkdev_retry(struct blkdev *d)
@@ -283,13 +355,13 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
         .info = (d->config.cdrom ? KEYS_BLK_INFO_CDROM : 0) | (d->config.removable ? KEYS_BLK_INFO_REMOVABLE : 0) |
                 (d->image->readonly ? KEYS_BLK_INFO_READONLY : 0),
         .flush_cache = true,
-        .barrier = true,
+        .barrier = device_barriers(d->queue_count),
         .discard = device_discards(d),
         .discard_granularity_bytes = granularity,
         .discard_alignment_bytes =
             granularity ? (uint32_t)((granularity - d->image->base_bytes % granularity) % granularity) : 0,
     };
-    int rc = xb_device_confirm_peer(xb, tx, e); /* or the queue serves rings that were replaced meanwhile */
+    int rc = xb_device_confirm_peer(xb, tx, e); /* or the queues serve rings that were replaced meanwhile */
     if (!rc)
         rc = keys_blk_disk_write(xb, tx, &disk, e);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateConnected, e);
@@ -299,29 +371,14 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
 static void device_log_connected(struct blkdev *d)
 {
     log_line(d->connects++ ? LOG_DEBUG : LOG_INFO,
-             DEV_FMT ": connected to %s:%s, %" PRIu64 " bytes%s, dma %s, %s, %u requests", DEV_ARG(d), d->config.format,
-             d->config.path, d->image->size_bytes, d->image->readonly ? ", read-only" : "", d->config.dma,
-             d->queue->config.protocol->name, d->queue->request_count);
+             DEV_FMT ": connected to %s:%s, %" PRIu64 " bytes%s, dma %s, %s, %u x %u requests", DEV_ARG(d),
+             d->config.format, d->config.path, d->image->size_bytes, d->image->readonly ? ", read-only" : "",
+             d->config.dma, d->queue[0].queue->config.protocol->name, d->queue_count, d->queue[0].queue->request_count);
 }
 
-static void queue_attached(struct blkdev *d)
+static void device_show_connected(struct blkdev *d)
 {
-    struct blkqueue *q = d->queue;
     struct err e;
-    if (q->result) {
-        d->phase = BLKDEV_IDLE;
-        d->queue = NULL;
-        if (!d->removed)
-            device_fail(d, q->result, q->err.text);
-        blkdev_stats_keep(d, q);
-        blkqueue_free(q);
-        return;
-    }
-    d->phase = BLKDEV_ATTACHED;
-    d->seen = (struct blkstats_seen){0};
-    d->stats_looked_at = 0;
-    if (d->removed)
-        return;
     bool closing = !xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateConnected); /* the toolstack was faster */
     int rc = closing ? -ESTALE : xb_transaction(&d->xb, connected_body, d, &e);
     if (rc == -ESTALE)
@@ -332,41 +389,85 @@ static void queue_attached(struct blkdev *d)
         device_log_connected(d);
 }
 
-static void queue_detached(struct blkdev *d)
+/* No queue is held any more. */
+static void device_idle(struct blkdev *d)
 {
-    blkdev_stats_keep(d, d->queue);
-    blkqueue_free(take_ptr(d->queue));
     d->phase = BLKDEV_IDLE;
     if (d->fault_code && !d->removed)
         device_fail(d, d->fault_code, d->fault.text);
     d->fault_code = 0;
 }
 
-void blkdev_queue_event(struct blkdev *d, uint32_t words)
+/* The last answer to an attach is there. */
+static void device_attached(struct blkdev *d)
 {
+    d->phase = BLKDEV_ATTACHED;
+    if (!d->queues_held)
+        device_idle(d);
+    else if (d->fault_code)
+        device_detach(d);
+    else if (!d->removed)
+        device_show_connected(d);
+}
+
+static unsigned queue_index(const struct blkdev *d, const struct blkqueue *q)
+{
+    unsigned i = 0;
+    while (d->queue[i].queue != q)
+        i++;
+    return i;
+}
+
+static void queue_attached(struct blkdev *d, struct blkqueue *q)
+{
+    if (q->result) {
+        device_fault(d, q->result, q->err.text);
+        queue_drop(d, queue_index(d, q));
+    }
+    if (--d->awaited == 0)
+        device_attached(d);
+}
+
+static void queue_detached(struct blkdev *d, struct blkqueue *q)
+{
+    queue_drop(d, queue_index(d, q));
+    if (--d->awaited == 0)
+        device_idle(d);
+}
+
+/* A fault comes first: one that is found while others still attach keeps the device from showing Connected. */
+void blkdev_queue_event(struct blkdev *d, struct blkqueue *q, uint32_t words)
+{
+    if ((words & BLKQUEUE_FAULTED) && d->phase != BLKDEV_DETACHING)
+        device_fault(d, EPROTO, blkqueue_fault_text(q->fault));
     if (words & BLKQUEUE_ATTACHED)
-        queue_attached(d);
-    if ((words & BLKQUEUE_FAULTED) && d->phase == BLKDEV_ATTACHED)
-        device_fault(d, EPROTO, blkqueue_fault_text(d->queue->fault));
+        queue_attached(d, q);
     if (words & BLKQUEUE_DETACHED)
-        queue_detached(d);
+        queue_detached(d, q);
     d->dirty = true;
+}
+
+static void queue_tick(struct blkdev *d, unsigned queue)
+{
+    uint64_t failed;
+    struct blkdev_queue *dq = &d->queue[queue];
+    const struct blkstats *s = &dq->queue->stats;
+    uint64_t now = blkcounter_get(&s->requests) + blkcounter_get(&s->events);
+    if (now == dq->stats_looked_at && !blkcounter_get(&s->persistent_pages))
+        return;
+    dq->stats_looked_at = now;
+    const char *why = blkstats_news(s, &dq->seen, &failed);
+    if (why)
+        log_peer(&d->limiter, DEV_FMT ": %" PRIu64 " requests failed, most of them: %s", DEV_ARG(d), failed, why);
+    engine_refresh(queue_engine(d, queue), dq->queue);
 }
 
 void blkdev_tick(struct blkdev *d)
 {
-    uint64_t failed;
     if (d->phase != BLKDEV_ATTACHED || d->removed)
         return;
-    const struct blkstats *s = &d->queue->stats;
-    uint64_t now = blkcounter_get(&s->requests) + blkcounter_get(&s->events);
-    if (now == d->stats_looked_at && !blkcounter_get(&s->persistent_pages))
-        return;
-    d->stats_looked_at = now;
-    const char *why = blkstats_news(s, &d->seen, &failed);
-    if (why)
-        log_peer(&d->limiter, DEV_FMT ": %" PRIu64 " requests failed, most of them: %s", DEV_ARG(d), failed, why);
-    engine_refresh(d->engine, d->queue);
+    for (unsigned i = 0; i < d->queue_count; i++)
+        queue_tick(d, i);
 }
 
 /* ---- life ---- */
@@ -380,14 +481,14 @@ static void device_inherit(struct blkdev *d)
         d->dirty = step_take_over(d);
 }
 
-struct blkdev *blkdev_new(struct store_client *store, struct engine *engine, uint16_t back_domid, uint16_t front_domid,
-                          uint32_t devid, bool inherited)
+struct blkdev *blkdev_new(struct store_client *store, struct reactors *reactors, uint16_t back_domid,
+                          uint16_t front_domid, uint32_t devid, bool inherited)
 {
     struct err e;
     struct blkdev *d = calloc(1, sizeof(*d));
     if (!d)
         return NULL;
-    d->engine = engine;
+    d->reactors = reactors;
     d->since_ns = clock_now_ns();
     list_init(&d->link);
     xb_device_init(&d->xb, store, XB_BACK, "vbd", front_domid, back_domid, devid);
@@ -408,7 +509,9 @@ void blkdev_free(struct blkdev *d)
     if (!d)
         return;
     xb_device_unwatch(&d->xb, d->token);
-    blkqueue_free(d->queue);
+    for (unsigned i = 0; i < d->queue_count; i++)
+        blkqueue_free(d->queue[i].queue);
+    free(d->queue);
     image_close(d->image);
     free(d);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* backend/blk/blkdev_stats.c: a device's numbers: what its queues counted that are gone, and what the live one counts.
+/* backend/blk/blkdev_stats.c: a device's numbers: what its queues counted that are gone, and what the live ones count.
  */
 #include <stdio.h>
 
@@ -15,20 +15,30 @@ void blkdev_stats_keep(struct blkdev *d, const struct blkqueue *q)
         d->past.last_io_errno = s.last_io_errno;
 }
 
-static void stats_live(const struct blkqueue *q, struct stats_blk *s)
+/* The first queue of each reactor, for what all queues of a domain on one reactor have in common (reactors.h says in
+ * which order they go there). */
+static bool queue_is_first(const struct blkdev *d, unsigned queue)
+{
+    return queue < reactors_count(d->reactors);
+}
+
+static void stats_live(const struct blkdev *d, unsigned queue, struct stats_blk *s)
 {
     struct stats_blk live;
+    const struct blkqueue *q = d->queue[queue].queue;
     blkstats_read(&q->stats, &live);
     stats_blk_add(s, &live);
-    s->in_flight = live.requests > live.responses ? live.requests - live.responses : 0;
-    s->pinned_bytes = live.pinned_bytes;
-    s->persistent_pages = live.persistent_pages;
-    s->dma_plain = live.dma_plain;
+    s->queues++;
+    s->in_flight += live.requests > live.responses ? live.requests - live.responses : 0;
+    if (queue_is_first(d, queue) || !q->config.dma->registers_extents)
+        s->pinned_bytes += live.pinned_bytes;
+    s->persistent_pages += live.persistent_pages;
+    s->dma_plain |= live.dma_plain;
     if (live.last_io_errno)
         s->last_io_errno = live.last_io_errno;
 }
 
-void blkdev_stats(const struct blkdev *d, struct stats_blk_reply *out)
+static void reply_begin(const struct blkdev *d, struct stats_blk_reply *out)
 {
     *out = (struct stats_blk_reply){.magic = STATS_BLK_MAGIC,
                                     .length_bytes = sizeof(*out),
@@ -37,11 +47,30 @@ void blkdev_stats(const struct blkdev *d, struct stats_blk_reply *out)
                                     .devid = d->xb.devid,
                                     .state = (uint32_t)d->xb.state,
                                     .since_ns = d->since_ns,
-                                    .now_ns = clock_now_ns(),
-                                    .stats = d->past};
+                                    .now_ns = clock_now_ns()};
     snprintf(out->dma, sizeof(out->dma), "%s", d->config.dma);
     snprintf(out->format, sizeof(out->format), "%s", d->config.format);
-    if (d->queue)
-        stats_live(d->queue, &out->stats);
+}
+
+void blkdev_stats(const struct blkdev *d, struct stats_blk_reply *out)
+{
+    reply_begin(d, out);
+    out->stats = d->past;
+    for (unsigned i = 0; i < d->queue_count; i++)
+        if (d->queue[i].queue)
+            stats_live(d, i, &out->stats);
     out->stats.connects = d->connects;
+}
+
+bool blkdev_stats_queue(const struct blkdev *d, unsigned queue, struct stats_blk_reply *out)
+{
+    if (queue >= d->queue_count || !d->queue[queue].queue)
+        return false;
+    reply_begin(d, out);
+    out->queue = queue + 1;
+    out->reactor = d->queue[queue].reactor;
+    blkstats_read(&d->queue[queue].queue->stats, &out->stats);
+    out->stats.in_flight = out->stats.requests > out->stats.responses ? out->stats.requests - out->stats.responses : 0;
+    out->stats.queues = 1;
+    return true;
 }

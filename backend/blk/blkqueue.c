@@ -124,7 +124,7 @@ void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int
     if (q->broken)
         return;
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
-    q->config.protocol->encode_response(id, operation_raw, status, slot);
+    blkreq_encode_response(q->config.protocol, id, operation_raw, status, slot);
     ring_back_put(&q->ring, slot, q->config.protocol->response_bytes);
     if (list_empty(&q->dirty_link))
         list_append(&q->reactor->dirty, &q->dirty_link);
@@ -187,20 +187,34 @@ static void request_begin(struct blkqueue *q, struct blkreq *req)
         blkrequest_start(q, req, req->segment);
 }
 
-static void request_take(struct blkqueue *q)
+/* Copies the next request out: what of it means something is decided by what was copied. */
+static void slot_take(struct blkqueue *q, unsigned char *slot)
+{
+    ring_back_peek(&q->ring, slot, 0, BLKREQ_HEAD_BYTES);
+    uint32_t used_bytes = blk_protocol_used_bytes(q->config.protocol, slot);
+    if (used_bytes > BLKREQ_HEAD_BYTES)
+        ring_back_peek(&q->ring, slot, BLKREQ_HEAD_BYTES, used_bytes);
+    ring_back_consume(&q->ring);
+}
+
+/* The sectors that it moves, 0 where it was refused. */
+static uint64_t request_take(struct blkqueue *q)
 {
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
     struct blkreq req;
-    ring_back_take(&q->ring, slot, q->config.protocol->request_bytes);
-    int code = q->config.protocol->decode(slot, &q->config.limits, &req);
+    slot_take(q, slot);
+    int code = blkreq_decode(q->config.protocol, slot, &q->config.limits, &req);
     if (code) {
         request_refuse(q, &req, code);
-    } else if (!request_may_begin(q, &req)) {
+        return 0;
+    }
+    if (request_may_begin(q, &req)) {
+        request_begin(q, &req);
+    } else {
         q->waiting = req;
         q->parked = true;
-    } else {
-        request_begin(q, &req);
     }
+    return req.sector_count;
 }
 
 void blkqueue_unpark(struct blkqueue *q)
@@ -231,8 +245,12 @@ unsigned blkqueue_take(struct blkqueue *q)
         return 0;
     }
     uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
-    for (; n < budget && !q->parked && !q->barrier; n++)
-        request_take(q);
+    const uint64_t sectors_max = (q->peer_polls ? BLKQUEUE_BYTES_POLLED : BLKQUEUE_BYTES) / SECTOR_BYTES;
+    for (uint64_t sectors = 0; n < budget && sectors < sectors_max && !q->parked && !q->barrier; n++) {
+        if (n + BLKQUEUE_AHEAD < waiting)
+            ring_back_prefetch(&q->ring, BLKQUEUE_AHEAD);
+        sectors += request_take(q);
+    }
     if (n) {
         blkcounter_add(&q->stats.requests, n);
         q->false_arms = 0;

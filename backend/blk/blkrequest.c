@@ -184,6 +184,10 @@ static void request_transfer(struct blk_request *r)
         return;
     }
     assert(n > 0 && n <= IMAGE_EXTENTS_MAX);
+    if (extent[0].kind == IMAGE_NONE) {
+        request_data_end(r);
+        return;
+    }
     struct vec_cursor at = {0};
     r->parts = (unsigned)n + 1; /* one for this function: a piece of zeroes ends at once */
     for (int i = 0; i < n; i++) {

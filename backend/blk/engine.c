@@ -6,24 +6,24 @@
 #include <signal.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/spin.h"
+#include "base/ticker.h"
+
+#define ENGINE_SPIN_LOOKS 8 /* between two looks at the clock: a pause can take 50 ns */
 
 enum { ENGINE_STOP = 1 << 0, ENGINE_LOST = 1 << 1 };
-
-struct spin {
-    uint64_t cap_ns, window_ns;
-    bool while_in_flight;
-    unsigned sleeps; /* since the window became zero */
-};
 
 struct engine {
     struct engine_options options;
     struct reactor reactor;
     struct spin spin;
+    bool spin_in_flight; /* `poll`: also while I/O is under way; and the window does not shrink */
+    struct ticker ticker;
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
     bool stopping, lost;
-    bool spun; /* the last pass ended in a spin that saw something */
+    bool spun;             /* the last pass ended in a spin that saw something */
+    unsigned quick_passes; /* that had no need of the kernel */
 
     pthread_t thread;
     sem_t started;
@@ -166,40 +166,32 @@ static inline void cpu_relax(void)
 #endif
 }
 
-static void spin_learn(struct spin *s, bool hit)
-{
-    if (hit)
-        s->window_ns = s->cap_ns;
-    else if (!s->while_in_flight)
-        s->window_ns = s->window_ns / 2 < ENGINE_SPIN_MIN_NS ? 0 : s->window_ns / 2;
-    s->sleeps = 0;
-}
-
 /* A spinner must not hold the processor that what it waits for needs. */
 static bool spin_allowed(const struct engine *g)
 {
-    return g->spin.while_in_flight ? !g->reactor.in_flight_threaded : !g->reactor.in_flight;
+    return g->spin_in_flight ? !g->reactor.in_flight_threaded : !g->reactor.in_flight;
 }
 
 /* True: there is something to do. */
 static bool engine_spin(struct engine *g)
 {
-    struct spin *s = &g->spin;
-    if (!s->window_ns && s->cap_ns && ++s->sleeps >= ENGINE_SPIN_RETRY)
-        s->window_ns = s->cap_ns;
-    if (!s->window_ns || list_empty(&g->reactor.active) || !spin_allowed(g))
+    if (list_empty(&g->reactor.active) || !spin_allowed(g))
+        return false;
+    uint64_t window_ns = spin_window_ns(&g->spin);
+    if (!window_ns)
         return false;
     counter_bump(&g->spins);
-    uint64_t *now_ns = &g->reactor.now_ns;
-    *now_ns = clock_now_ns();
-    uint64_t end_ns = *now_ns + s->window_ns;
+    uint64_t now_ns = g->reactor.now_ns, end_ns = 0;
     bool hit;
     do {
-        for (unsigned i = 0; i < 8 && !(hit = anything_waiting(g)); i++)
+        for (unsigned i = 0; i < ENGINE_SPIN_LOOKS && !(hit = anything_waiting(g)); i++)
             cpu_relax();
-        *now_ns = clock_now_ns();
-    } while (!hit && *now_ns < end_ns);
-    spin_learn(s, hit);
+        now_ns = ticker_now_ns(&g->ticker);
+        if (!end_ns)
+            end_ns = now_ns + window_ns;
+    } while (!hit && now_ns < end_ns);
+    g->reactor.now_ns = now_ns;
+    spin_learn(&g->spin, hit || g->spin_in_flight);
     if (hit)
         counter_bump(&g->spin_hits);
     return hit;
@@ -228,8 +220,10 @@ static void engine_pass(struct engine *g)
     unsigned done = pass_take(g);
     if (u->queued || uring_ready(u)) {
         engine_submit(g, false);
-        g->reactor.now_ns = clock_now_ns();
+        g->reactor.now_ns = ticker_now_ns(&g->ticker);
         done += uring_reap(u);
+    } else if (done && ++g->quick_passes % ENGINE_QUICK_PASSES_MAX == 0) {
+        g->reactor.now_ns = clock_now_ns();
     }
     pass_publish(g);
     done += pass_release(g);
@@ -239,7 +233,7 @@ static void engine_pass(struct engine *g)
         return;
     counter_bump(&g->sleeps);
     engine_submit(g, true);
-    g->reactor.now_ns = clock_now_ns();
+    g->reactor.now_ns = ticker_now_ns(&g->ticker);
     uring_reap(u);
 }
 
@@ -254,6 +248,7 @@ static void engine_run(struct engine *g)
 static int engine_setup(struct engine *g)
 {
     struct reactor *r = &g->reactor;
+    ticker_init(&g->ticker);
     struct platform_listener listener = {.ctx = g, .instance_gone = instance_gone};
     int rc = platform_open(g->options.platform_row, &g->options.where, &listener, &r->platform, &g->err);
     if (rc)
@@ -293,12 +288,10 @@ static void engine_fields_init(struct engine *g, const struct engine_options *op
     letter_init(&g->stop);
     letter_init(&g->trouble);
     sem_init(&g->started, 0, 0);
-    g->spin.while_in_flight = options->poll == ENGINE_POLL;
-    if (options->poll == ENGINE_ADAPTIVE)
-        g->spin.cap_ns = options->spin_us * CLOCK_NS_PER_US;
-    else if (options->poll == ENGINE_POLL)
-        g->spin.cap_ns = ENGINE_POLL_IDLE_NS;
-    g->spin.window_ns = g->spin.cap_ns;
+    g->spin_in_flight = options->poll == ENGINE_POLL;
+    spin_init(&g->spin, options->poll == ENGINE_ADAPTIVE ? options->spin_us * CLOCK_NS_PER_US
+                        : options->poll == ENGINE_POLL   ? ENGINE_POLL_IDLE_NS
+                                                         : 0);
 }
 
 static void engine_fields_deinit(struct engine *g)
@@ -344,11 +337,16 @@ int engine_new(const struct engine_options *options, struct engine **out, struct
     return 0;
 }
 
+void engine_stop(struct engine *g)
+{
+    mailbox_post(&g->to_reactor, &g->stop, ENGINE_STOP);
+}
+
 void engine_free(struct engine *g)
 {
     if (!g)
         return;
-    mailbox_post(&g->to_reactor, &g->stop, ENGINE_STOP);
+    engine_stop(g);
     pthread_join(g->thread, NULL);
     engine_fields_deinit(g);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* backend/blk/engine.h: the reactor: one thread that serves the rings of all disks, through one io_uring.
+/* backend/blk/engine.h: the reactor: one thread that serves the rings of its queues, through one io_uring. A role has
+ * one or several (reactors.h).
  *
  * One pass, and it is the only loop:
  *
@@ -13,7 +14,7 @@
  * it is polled, unarmed, until a pass finds nothing to do (NAPI).
  *
  * Polling. `interrupt` sleeps at once. `adaptive` spins first, for a window between zero and spin_us that shrinks while
- * it brings nothing, and only while no I/O is in flight. `poll` spins ENGINE_POLL_IDLE_NS, also while direct I/O is in
+ * it brings nothing (base/spin.h), and only while no I/O is in flight. `poll` spins ENGINE_POLL_IDLE_NS, also while direct I/O is in
  * flight; for measuring, and for machines with processors to give away. Nothing spins while buffered I/O is in flight:
  * other threads do it, and they would wait for the processor that the spinner holds. Each ends in the sleep, never in a
  * yield, so two ends on one processor go on.
@@ -31,9 +32,10 @@
 #include "backend/blk/blkqueue.h"
 
 #define ENGINE_SPIN_US_DEFAULT 50   /* measured: 20 us already give half of what spinning can, 100 us all of it */
-#define ENGINE_SPIN_MIN_NS     1000 /* a window that has shrunk below this is none */
-#define ENGINE_SPIN_RETRY      32   /* sleeps after which a window of zero is tried again */
 #define ENGINE_POLL_IDLE_NS    (10 * CLOCK_NS_PER_MS)
+/* A pass whose requests ended without the kernel (image_null.c) does not read the clock, which would be a tenth of what
+ * it does; so many of them in a row do, lest the time that others find be old. */
+#define ENGINE_QUICK_PASSES_MAX 16
 
 enum engine_poll { ENGINE_INTERRUPT, ENGINE_ADAPTIVE, ENGINE_POLL };
 
@@ -51,6 +53,8 @@ struct engine;
 
 /* Starts the thread: 0, or -errno with a sentence when its platform connection or its ring cannot be had. */
 int engine_new(const struct engine_options *options, struct engine **out, struct err *e);
+/* Asks for the end, and does not wait. */
+void engine_stop(struct engine *g);
 /* Lets what is in flight end, answers it, gives everything back and joins the thread. Queues that are still attached
  * become the caller's to free. */
 void engine_free(struct engine *g);

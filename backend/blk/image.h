@@ -18,7 +18,11 @@
 
 #define IMAGE_EXTENTS_MAX 16 /* pieces one request may be cut into by a format */
 
-enum image_extent_kind { IMAGE_DATA, IMAGE_ZERO };
+enum image_extent_kind {
+    IMAGE_DATA, /* in a file */
+    IMAGE_ZERO, /* a hole: reads as zeroes; for reads only */
+    IMAGE_NONE, /* nowhere: reads change nothing, writes are dropped; then it is the whole span */
+};
 
 struct image_extent {
     int fd; /* borrowed from the image */

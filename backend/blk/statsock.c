@@ -34,6 +34,17 @@ static bool query_valid(const struct stats_blk_query *q, ssize_t n)
     return n == sizeof(*q) && q->magic == STATS_BLK_MAGIC && q->length_bytes == sizeof(*q) && q->domid <= UINT16_MAX;
 }
 
+static void reply_fill(const struct blkback *back, const struct stats_blk_query *q, struct stats_blk_reply *out)
+{
+    uint16_t domid = (uint16_t)q->domid;
+    const struct blkdev *d =
+        q->queue ? blkback_device(back, domid, q->devid) : blkback_device_after(back, q->all, domid, q->devid);
+    if (d && q->queue)
+        (void)blkdev_stats_queue(d, q->queue - 1, out);
+    else if (d)
+        blkdev_stats(d, out);
+}
+
 static void reader_ready(struct loop_source *source, uint32_t epoll_events)
 {
     struct reader *r = container_of(source, struct reader, source);
@@ -47,9 +58,7 @@ static void reader_ready(struct loop_source *source, uint32_t epoll_events)
         reader_drop(r);
         return;
     }
-    const struct blkdev *d = blkback_device_after(r->sock->back, q.all, (uint16_t)q.domid, q.devid);
-    if (d)
-        blkdev_stats(d, &reply);
+    reply_fill(r->sock->back, &q, &reply);
     if (unixsock_send(source->fd, &reply, sizeof(reply), NULL, 0, MSG_DONTWAIT))
         reader_drop(r); /* it asks and does not read */
 }
