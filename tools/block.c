@@ -27,7 +27,7 @@ static int parse_disk(int argc, char **argv, struct vmcfg_disk *disk, struct err
     for (int i = 0; r == 0 && i < argc; i++)
         if (vmcfg_is_disk_option(argv[i]))
             r = vmcfg_disk_option(disk, argv[i], e);
-    return r;
+    return r ? r : keys_blk_qos_check(&disk->config.qos, e);
 }
 
 static int attach_run(struct tool *t, int argc, char **argv, struct err *e)
@@ -59,7 +59,8 @@ static int attach_run(struct tool *t, int argc, char **argv, struct err *e)
 
 const struct verb verb_block_attach = {
     .name = "block-attach",
-    .arguments = "DOMAIN DISK [offset=BYTES] [size=BYTES] [direct-io=1] [dma=NAME] [persistent=0] [image=FORMAT]",
+    .arguments = "DOMAIN DISK [offset=BYTES] [size=BYTES] [direct-io=1] [dma=NAME] [persistent=0] [image=FORMAT] "
+                 "[poll=MODE] [on-error=stop] [iops=N] [bytes=BYTES]",
     .summary = "give a domain another disk",
     .help =
         "DISK as in a cfg file: TARGET,FORMAT,VDEV,ACCESS or format=...,vdev=...,access=...,target=... in one or more\n"

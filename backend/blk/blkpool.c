@@ -42,6 +42,7 @@ static void request_bind(struct blkpool *p, struct blk_request *r, uint32_t inde
 {
     unsigned char *books = p->books + index * books_bytes(p->segments_max);
     r->pool = p;
+    r->row = &p->rows[index];
     r->iov = (void *)books;
     dma_io_init(&r->dma, books + iov_bytes(p->segments_max), p->segments_max);
 }

@@ -13,13 +13,15 @@
 #include "base/util.h"
 
 struct blk_request;
+struct journal_row;
 
 struct blkpool {
     struct blk_request *requests;
     unsigned char *books; /* of all of them: the arrays of the DMA, and the I/O vectors */
     uint32_t *free;       /* a stack of indices */
     uint32_t free_count, count;
-    unsigned segments_max; /* of a request */
+    unsigned segments_max;    /* of a request */
+    struct journal_row *rows; /* borrowed: one for each */
 };
 
 /* 0 or -ENOMEM; deinit is fine after a failure, too. count 0: an empty pool. */

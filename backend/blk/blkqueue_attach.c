@@ -35,6 +35,17 @@ static int queue_map_ring(struct blkqueue *q, struct err *e)
     return 0;
 }
 
+int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struct dma **out, struct err *e)
+{
+    const struct dma_setup setup = {.map = q->map,
+                                    .keep = q->keep,
+                                    .frames = q->frames,
+                                    .host = &q->reactor->uring.host,
+                                    .requests_max = q->small.count,
+                                    .large_max = q->large.count};
+    return dma->setup(&setup, out, e);
+}
+
 static int queue_acquire(struct blkqueue *q, struct err *e)
 {
     struct reactor *r = q->reactor;
@@ -52,13 +63,7 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
         return rc;
     if (c->persistent && gntkeep_new(q->map, BLKQUEUE_KEEP_SLOT * q->request_count, &q->keep))
         return err_set(e, -ENOMEM, "out of memory for the grants that stay mapped");
-    struct dma_setup setup = {.map = q->map,
-                              .keep = q->keep,
-                              .frames = q->frames,
-                              .host = &r->uring.host,
-                              .requests_max = q->small.count,
-                              .large_max = q->large.count};
-    rc = c->dma->setup(&setup, &q->dma, e);
+    rc = blkqueue_dma_setup(q, c->dma, &q->dma, e);
     if (!rc)
         q->file_index = uring_file_register(&r->uring, c->image->fd);
     return rc;
@@ -72,7 +77,7 @@ static bool queue_idle(const struct blkqueue *q)
 static void queue_give_back(struct blkqueue *q)
 {
     struct reactor *r = q->reactor;
-    assert(queue_idle(q) && !q->event_posted);
+    assert(queue_idle(q) && !q->event_posted && !q->rate_posted);
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
     if (q->dma)
@@ -99,7 +104,9 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
         queue_give_back(q);
         return rc;
     }
+    blkcounter_add(&q->stats.inherited, journal_connect(&q->journal, q->instance, q->request_count));
     q->state = BLKQUEUE_RUNNING;
+    blkqueue_rate_changed(q);
     blkqueue_listen(q);
     return 0;
 }
@@ -111,6 +118,7 @@ static void queue_stop(struct blkqueue *q, enum blkqueue_state state)
     list_remove(&q->active_link);
     if (q->event_posted)
         uring_cancel(&q->reactor->uring, &q->event_op);
+    blkqueue_rate_stop(q);
 }
 
 void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
@@ -133,11 +141,16 @@ void blkqueue_detach(struct blkqueue *q)
         queue_stop(q, BLKQUEUE_DRAINING);
     q->state = BLKQUEUE_DRAINING;
     q->reactor->draining++;
+    q->paused = 0;
+    if (!q->stop.abandon)
+        blkstop_give_up(q);
+    blkqueue_unpark(q); /* what was parked before it was held */
 }
 
 bool blkqueue_drained(const struct blkqueue *q)
 {
-    return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && list_empty(&q->dirty_link);
+    return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && !q->rate_posted &&
+           list_empty(&q->dirty_link);
 }
 
 void blkqueue_release(struct blkqueue *q)

@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: MIT */
+/* Disks that are changed while a guest works on them, with the real programs: resized, made read-only, limited, served
+ * another way, attached and detached; with the blk role killed in between, and with values that cannot be. The guest is
+ * a thread of this process that verifies what it reads. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <domzero/domzero.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/util.h"
+#include "tests/blkworld.h"
+#include "tests/harness.h"
+
+#define MIB    (1u << 20)
+#define BLOCK  4096u
+#define BLOCKS 64u /* that the load works on, at the beginning of the disk */
+#define DEPTH  16u
+
+static struct world world;
+
+static int setup(void **state)
+{
+    (void)state;
+    world_start(&world, NULL);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    world_stop(&world);
+    return 0;
+}
+
+/* ---- the guest ---- */
+
+struct load {
+    unsigned domid;
+    char name[32];
+    struct dz_domain *dom;
+    struct dz_vbd *disk;
+    pthread_t thread;
+    _Atomic bool stop, writes;
+    _Atomic uint64_t size_bytes, rounds, refused, errors;
+    _Atomic uint32_t changes;
+    _Atomic bool readonly;
+    uint32_t version[BLOCKS]; /* what was written last: 0: what the image began with */
+};
+
+static void block_fill(unsigned char *to, unsigned block, uint32_t version)
+{
+    world_pattern(to, BLOCK, (uint64_t)block * BLOCK, version);
+}
+
+/* One round: DEPTH blocks, written or read, all in flight at once. */
+static void load_round(struct load *l, uint64_t round)
+{
+    static _Thread_local unsigned char data[DEPTH][BLOCK], wanted[BLOCK];
+    struct dz_io io[DEPTH], *done[DEPTH];
+    unsigned submitted = 0;
+    for (unsigned i = 0; i < DEPTH; i++) {
+        unsigned block = (unsigned)((round * 13 + i * 3) % BLOCKS);
+        bool write = l->writes && (round + i) % 2;
+        io[i] = (struct dz_io){.op = write ? DZ_WRITE : DZ_READ,
+                               .buffer = data[i],
+                               .length_bytes = BLOCK,
+                               .offset_bytes = (uint64_t)block * BLOCK,
+                               .result = 1};
+        if (write)
+            block_fill(data[i], block, (uint32_t)round + 2);
+        int r = dz_vbd_submit(l->disk, &io[i]);
+        submitted += r == 0;
+        l->refused += r == -EROFS;
+        assert_true(r == 0 || r == -EROFS);
+    }
+    for (unsigned n = 0; n < submitted;) {
+        int r = dz_vbd_wait(l->disk, done, DEPTH, -1);
+        assert_true(r > 0);
+        n += (unsigned)r;
+    }
+    for (unsigned i = 0; i < DEPTH; i++) {
+        unsigned block = (unsigned)(io[i].offset_bytes / BLOCK);
+        l->errors += io[i].result < 0;
+        if (io[i].result)
+            continue;
+        if (io[i].op == DZ_WRITE)
+            l->version[block] = (uint32_t)round + 2;
+        block_fill(wanted, block, l->version[block]);
+        assert_memory_equal(data[i], wanted, BLOCK);
+    }
+}
+
+static void *load_main(void *arg)
+{
+    struct load *l = arg;
+    for (uint64_t round = 0; !l->stop; round++) {
+        struct dz_vbd_info info;
+        load_round(l, round);
+        dz_vbd_info(l->disk, &info);
+        l->size_bytes = info.size_bytes;
+        l->readonly = info.readonly;
+        l->changes = info.changes;
+        l->rounds++;
+    }
+    return NULL;
+}
+
+static void load_start(struct load *l, const char *name, const char *disk_options)
+{
+    char dir[128], image[64];
+    *l = (struct load){.writes = true};
+    snprintf(l->name, sizeof(l->name), "%s", name);
+    snprintf(image, sizeof(image), "%s.img", name);
+    world_image(&world, image, MIB, 0);
+    l->domid = world_guest(&world, name, image, disk_options);
+    snprintf(dir, sizeof(dir), "%s/dom/%u", world.run, l->domid);
+    const struct dz_vbd_options options = {.timeout_ms = WORLD_PATIENCE_MS};
+    if (dz_domain_open(dir, &l->dom) || dz_vbd_open(l->dom, "xvda", &options, &l->disk))
+        fail_msg("%s", dz_error());
+    l->size_bytes = MIB;
+    assert_int_equal(pthread_create(&l->thread, NULL, load_main, l), 0);
+}
+
+/* The thread's end; the disk is the caller's then. */
+static void load_stop(struct load *l)
+{
+    l->stop = true;
+    pthread_join(l->thread, NULL);
+}
+
+static void load_end(struct load *l)
+{
+    char out[512];
+    dz_vbd_close(l->disk);
+    dz_domain_close(l->dom);
+    if (world_domzero(&world, out, sizeof(out), "destroy %s", l->name))
+        fail_msg("%s", out);
+}
+
+static uint64_t rounds_wanted;
+static bool rounds_done(void *ctx)
+{
+    struct load *l = ctx;
+    return l->rounds >= rounds_wanted;
+}
+
+/* The load has gone on for a while since now. */
+static void load_goes_on(struct load *l)
+{
+    rounds_wanted = l->rounds + 10;
+    world_await(rounds_done, l, "the load to go on");
+}
+
+static void command(struct load *l, const char *fmt, const char *rest)
+{
+    char args[256], out[1024];
+    snprintf(args, sizeof(args), fmt, l->name);
+    if (world_domzero(&world, out, sizeof(out), "%s %s", args, rest))
+        fail_msg("%s %s: %s", args, rest, out);
+}
+
+static void attach(struct load *l, const char *vdev, const char *access, const char *image, const char *options)
+{
+    char spec[256];
+    snprintf(spec, sizeof(spec), "format=raw,vdev=%s,access=%s,target=%s %s", vdev, access, world_path(&world, image),
+             options);
+    command(l, "block-attach %s", spec);
+}
+
+static void key_is(struct load *l, const char *key, const char *wanted)
+{
+    char out[512];
+    assert_int_equal(world_shell(&world, out, sizeof(out),
+                                 "xenstore-read /local/domain/0/backend/vbd/%u/%u/%s 2>/dev/null || true", l->domid,
+                                 BLKWORLD_DEVID, key),
+                     0);
+    out[strcspn(out, "\n")] = 0;
+    assert_string_equal(out, wanted);
+}
+
+static uint64_t file_size(const char *name)
+{
+    struct stat st;
+    assert_int_equal(stat(world_path(&world, name), &st), 0);
+    return (uint64_t)st.st_size;
+}
+
+/* ---- size ---- */
+
+static uint64_t size_wanted;
+static bool size_seen(void *ctx)
+{
+    struct load *l = ctx;
+    return l->size_bytes == size_wanted;
+}
+
+static void resize(struct load *l, uint64_t bytes)
+{
+    char text[32];
+    uint32_t before = l->changes;
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
+    command(l, "block-resize %s xvda", text);
+    size_wanted = bytes;
+    world_await(size_seen, l, "the guest to see the new size");
+    world_await(size_seen, l, "it to stay");
+    load_goes_on(l);
+    assert_true(l->changes > before);
+}
+
+/* The last block can be written and read, the one behind it not even be asked for. */
+static void check_end(struct load *l, uint64_t size)
+{
+    unsigned char data[BLOCK], got[BLOCK];
+    block_fill(data, (unsigned)(size / BLOCK), 99);
+    assert_int_equal(dz_vbd_write(l->disk, data, BLOCK, size - BLOCK), 0);
+    assert_int_equal(dz_vbd_read(l->disk, got, BLOCK, size - BLOCK), 0);
+    assert_memory_equal(data, got, BLOCK);
+    assert_int_equal(dz_vbd_read(l->disk, got, BLOCK, size), -ERANGE);
+}
+
+static void test_a_disk_grows_and_shrinks_under_load(void **state)
+{
+    static const uint64_t sizes[] = {4 * MIB, 2 * MIB, 8 * MIB, MIB / 2, 3 * MIB};
+    struct load l;
+    char text[32];
+    uint64_t file = MIB;
+    (void)state;
+    load_start(&l, "grow", NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        resize(&l, sizes[i]);
+        file = MAX(file, sizes[i]);
+        assert_int_equal(file_size("grow.img"), file); /* what shrinks loses nothing */
+        snprintf(text, sizeof(text), "%llu", (unsigned long long)sizes[i]);
+        key_is(&l, "domzero/size", text);
+        key_is(&l, "domzero/error", "");
+        key_is(&l, "domzero/set/id", "");
+    }
+    load_stop(&l);
+    assert_int_equal(l.errors + l.refused, 0);
+    check_end(&l, 3 * MIB);
+    load_end(&l);
+}
+
+/* Its end is seen by the backend before the frontend hears of it: those on their way are errors, each its own. */
+static void test_requests_on_their_way_past_a_new_end_are_errors(void **state)
+{
+    struct load l;
+    struct dz_io io[DEPTH], *done[DEPTH];
+    static unsigned char data[DEPTH][BLOCK];
+    (void)state;
+    load_start(&l, "past", NULL);
+    load_stop(&l);
+    command(&l, "block-resize %s xvda", "512K");
+    for (unsigned i = 0; i < DEPTH; i++) { /* this end was not asked yet, and knows 1 MiB */
+        io[i] = (struct dz_io){.op = i % 2 ? DZ_READ : DZ_WRITE,
+                               .buffer = data[i],
+                               .length_bytes = BLOCK,
+                               .offset_bytes = MIB / 2 + (uint64_t)i * BLOCK - DEPTH / 2 * BLOCK};
+        block_fill(data[i], (unsigned)(io[i].offset_bytes / BLOCK), 7);
+        assert_int_equal(dz_vbd_submit(l.disk, &io[i]), 0);
+    }
+    for (unsigned n = 0; n < DEPTH;)
+        n += (unsigned)dz_vbd_wait(l.disk, done, DEPTH, -1);
+    for (unsigned i = 0; i < DEPTH; i++)
+        assert_int_equal(io[i].result, io[i].offset_bytes < MIB / 2 ? 0 : -EIO);
+    load_end(&l);
+}
+
+/* The role is stopped, so that it is killed when it was asked and before it has answered; its successor answers. */
+static void test_a_role_killed_in_the_middle_of_a_resize_leaves_it_to_its_successor(void **state)
+{
+    struct load l;
+    (void)state;
+    load_start(&l, "killed", NULL);
+    for (unsigned i = 1; i <= 2; i++) {
+        char text[32], out[512];
+        snprintf(text, sizeof(text), "%u", (1 + i % 3) * MIB);
+        pid_t blk = world_role(&world, "blk");
+        kill(blk, SIGSTOP);
+        pid_t tool = fork();
+        if (tool == 0)
+            _exit(world_domzero(&world, out, sizeof(out), "block-resize killed xvda %s", text));
+        int asked;
+        do
+            asked =
+                world_shell(&world, out, sizeof(out), "xenstore-exists /local/domain/0/backend/vbd/%u/%u/domzero/set",
+                            l.domid, BLKWORLD_DEVID);
+        while (asked != 0);
+        kill(blk, SIGKILL);
+        assert_int_equal(world_wait(tool), 0);
+        size_wanted = (1 + i % 3) * MIB;
+        world_await(size_seen, &l, "the guest to see the new size");
+        load_goes_on(&l);
+    }
+    load_stop(&l);
+    assert_int_equal(l.errors, 0);
+    load_end(&l);
+}
+
+static void test_resizes_and_kills_at_any_moment_lose_nothing(void **state)
+{
+    struct load l;
+    char out[512];
+    (void)state;
+    load_start(&l, "chaos", NULL);
+    for (unsigned i = 0; i < 4; i++) {
+        pid_t tool = fork();
+        if (tool == 0)
+            _exit(world_domzero(&world, out, sizeof(out), "block-resize chaos xvda %uM", 1 + i % 4));
+        usleep(i * 1500);
+        world_kill_blk(&world);
+        assert_int_equal(world_wait(tool), 0);
+    }
+    resize(&l, 5 * MIB);
+    load_stop(&l);
+    assert_int_equal(l.errors, 0);
+    check_end(&l, 5 * MIB);
+    load_end(&l);
+}
+
+/* ---- read-only ---- */
+
+static bool is_readonly(void *ctx)
+{
+    struct load *l = ctx;
+    return l->readonly;
+}
+
+static bool is_writable(void *ctx)
+{
+    return !is_readonly(ctx);
+}
+
+static void test_a_disk_becomes_read_only_and_writable_again_under_load(void **state)
+{
+    struct load l;
+    char out[1024];
+    (void)state;
+    load_start(&l, "flip", NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        command(&l, "block-set %s xvda", "readonly=1");
+        world_await(is_readonly, &l, "the guest to see it read-only");
+        key_is(&l, "mode", "r");
+        key_is(&l, "info", "4");
+        load_goes_on(&l);
+        assert_true(l.refused > 0);
+        /* Another reads it, so nobody may write it. */
+        attach(&l, "xvdb", "ro", "flip.img", "");
+        assert_int_equal(world_domzero(&world, out, sizeof(out), "block-set flip xvda readonly=0"), 1);
+        assert_non_null(strstr(out, "lock"));
+        key_is(&l, "mode", "r");
+        assert_true(l.readonly);
+        command(&l, "block-detach %s xvdb", "");
+        command(&l, "block-set %s xvda", "readonly=0");
+        world_await(is_writable, &l, "the guest to see it writable");
+        key_is(&l, "mode", "w");
+        key_is(&l, "domzero/error", "");
+        load_goes_on(&l);
+        assert_int_equal(world_domzero(&world, out, sizeof(out),
+                                       "block-attach flip format=raw,vdev=xvdb,access=ro,target=%s/flip.img",
+                                       world.dir),
+                         1);
+    }
+    load_stop(&l);
+    load_end(&l);
+}
+
+/* What began read-only was opened for reading: writing it needs another descriptor, and the lock to go over to it. */
+static void test_a_disk_attached_read_only_becomes_writable(void **state)
+{
+    struct load l;
+    char out[1024], data[BLOCK] = "written";
+    (void)state;
+    load_start(&l, "ro", NULL);
+    load_stop(&l);
+    dz_vbd_close(l.disk);
+    command(&l, "block-detach %s xvda", "");
+    attach(&l, "xvda", "ro", "ro.img", "");
+    if (dz_vbd_open(l.dom, "xvda", NULL, &l.disk))
+        fail_msg("%s", dz_error());
+    assert_int_equal(dz_vbd_write(l.disk, data, BLOCK, 0), -EROFS);
+    attach(&l, "xvdb", "ro", "ro.img", "");
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-set ro xvda readonly=0"), 1);
+    command(&l, "block-detach %s xvdb", "");
+    command(&l, "block-set %s xvda", "readonly=0");
+    assert_int_equal(world_domzero(&world, out, sizeof(out),
+                                   "block-attach ro format=raw,vdev=xvdb,access=ro,target=%s/ro.img", world.dir),
+                     1);
+    struct dz_vbd_info info;
+    do {
+        dz_vbd_read(l.disk, data, BLOCK, 0);
+        dz_vbd_info(l.disk, &info);
+    } while (info.readonly);
+    assert_int_equal(dz_vbd_write(l.disk, data, BLOCK, 0), 0);
+    assert_int_equal(dz_vbd_flush(l.disk), 0);
+    load_end(&l);
+}
+
+/* ---- strategy, polling, rates ---- */
+
+static void test_strategy_and_polling_are_switched_under_load(void **state)
+{
+    static const char *const settings[] = {"dma=copy poll=poll", "dma=pin poll=interrupt", "dma=copy iops=5000",
+                                           "dma=pin poll=adaptive iops=0", "poll=default bytes=100M"};
+    struct load l;
+    (void)state;
+    load_start(&l, "switch", NULL);
+    for (unsigned i = 0; i < 10; i++) {
+        command(&l, "block-set %s xvda", settings[i % ARRAY_SIZE(settings)]);
+        load_goes_on(&l);
+    }
+    key_is(&l, "domzero/dma", "pin");
+    key_is(&l, "domzero/poll", "");
+    key_is(&l, "domzero/bytes", "104857600");
+    load_stop(&l);
+    assert_int_equal(l.errors + l.refused, 0);
+    load_end(&l);
+}
+
+static uint64_t throttled(struct load *l)
+{
+    struct stats_blk_reply r;
+    return blkworld_stats(world.run, (uint16_t)l->domid, BLKWORLD_DEVID, &r) ? blkworld_number(&r, "throttled") : 0;
+}
+
+static bool is_throttled(void *ctx)
+{
+    return throttled(ctx) > 0;
+}
+
+static void test_rates_given_at_attach_or_set_later_outlive_the_role(void **state)
+{
+    struct load l;
+    (void)state;
+    load_start(&l, "rates", "iops=1000,iops-burst=10");
+    world_await(is_throttled, &l, "the rate given at attach to be felt");
+    command(&l, "block-set %s xvda", "iops=2000 bytes=64M bytes-burst=2M");
+    world_kill_blk(&world);
+    key_is(&l, "domzero/iops", "2000");
+    key_is(&l, "domzero/iops-burst", "10");
+    key_is(&l, "domzero/bytes", "67108864");
+    world_await(is_throttled, &l, "the rate to be felt again");
+    load_goes_on(&l);
+    command(&l, "block-set %s xvda", "iops=0 bytes=0");
+    key_is(&l, "domzero/iops", "");
+    key_is(&l, "domzero/iops-burst", "");
+    uint64_t before = throttled(&l);
+    load_goes_on(&l);
+    assert_int_equal(throttled(&l), before);
+    load_stop(&l);
+    assert_int_equal(l.errors, 0);
+    load_end(&l);
+}
+
+/* ---- what cannot be ---- */
+
+static const struct bad_setting {
+    const char *args, *says;
+} bad_settings[] = {
+    {"block-set bad xvda iops=many", "iops=many"},
+    {"block-set bad xvda iops=-1", "iops=-1"},
+    {"block-set bad xvda iops=9223372036854775808", "number"},
+    {"block-set bad xvda bytes=10X", "10X"},
+    {"block-set bad xvda bytes=99999999T", "bytes"},
+    {"block-set bad xvda iops-burst=5", "without iops"},
+    {"block-set bad xvda bytes=1M bytes-burst=4K", "1048576"},
+    {"block-set bad xvda readonly=maybe", "0 or 1"},
+    {"block-set bad xvda dma=teleport", "teleport"},
+    {"block-set bad xvda dma=Pin", "DMA"},
+    {"block-set bad xvda poll=lazily", "lazily"},
+    {"block-set bad xvda colour=red", "colour"},
+    {"block-set bad xvda iops", "iops"},
+    {"block-set bad xvdq iops=1", "xvdq"},
+    {"block-set nobody xvda iops=1", "nobody"},
+    {"block-resize bad xvda 0", "size"},
+    {"block-resize bad xvda 1000", "512"},
+    {"block-resize bad xvda -4096", "-4096"},
+    {"block-resize bad xvda 16777215T", "size"},
+    {"block-resize bad xvda 8388607T", "enlarged"},
+    {"block-resize bad xvdq 1M", "xvdq"},
+};
+
+static void test_settings_that_cannot_be_are_refused_and_harm_nothing(void **state)
+{
+    struct load l;
+    char out[2048];
+    (void)state;
+    load_start(&l, "bad", NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(bad_settings); i++) {
+        const struct bad_setting *b = &bad_settings[i];
+        int status = world_domzero(&world, out, sizeof(out), "%s", b->args);
+        print_message("domzero %-44s exit %d: %s", b->args, status, out);
+        assert_int_equal(status, 1);
+        assert_non_null(strstr(out, b->says));
+        load_goes_on(&l);
+        assert_int_equal(l.size_bytes, MIB);
+    }
+    assert_int_equal(file_size("bad.img"), MIB);
+    load_stop(&l);
+    assert_int_equal(l.errors + l.refused, 0);
+    load_end(&l);
+}
+
+static const char *error_wanted;
+static bool error_is(void *ctx)
+{
+    struct load *l = ctx;
+    char out[1024];
+    assert_int_equal(world_shell(&world, out, sizeof(out),
+                                 "xenstore-read /local/domain/0/backend/vbd/%u/%u/domzero/error 2>/dev/null || true",
+                                 l->domid, BLKWORLD_DEVID),
+                     0);
+    return strstr(out, error_wanted);
+}
+
+/* Written by somebody who did not ask the tool. */
+static void test_what_is_written_into_the_store_by_hand_is_judged_by_the_backend(void **state)
+{
+    static const struct {
+        const char *key, *value, *says;
+    } writes[] = {
+        {"iops", "lots", "lots"},
+        {"iops", "-5", "-5"},
+        {"iops", "99999999999999999999", "number"},
+        {"iops-burst", "7", "without iops"},
+        {"bytes-burst", "1", "without bytes"},
+        {"size", "0", "number"},
+        {"size", "1001", "multiple"},
+        {"size", "9223372036854775807", "multiple"},
+        {"size", "9223372036854775296", "enlarged"},
+        {"readonly", "2", "number"},
+        {"dma", "teleport", "teleport"},
+        {"dma", "a-name-that-is-much-too-long", "at most"},
+        {"poll", "lazily", "lazily"},
+        {"colour", "red", "colour"},
+        {"iops/below", "1", "iops"},
+    };
+    struct load l;
+    char out[1024];
+    (void)state;
+    load_start(&l, "hand", NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(writes); i++) {
+        error_wanted = writes[i].says;
+        assert_int_equal(world_shell(&world, out, sizeof(out),
+                                     "xenstore-write -- /local/domain/0/backend/vbd/%u/%u/domzero/set/%s '%s'", l.domid,
+                                     BLKWORLD_DEVID, writes[i].key, writes[i].value),
+                         0);
+        world_await(error_is, &l, writes[i].says);
+        key_is(&l, "domzero/set", "");
+        load_goes_on(&l);
+    }
+    command(&l, "block-set %s xvda", "iops=0");
+    key_is(&l, "domzero/error", "");
+    load_stop(&l);
+    assert_int_equal(l.errors + l.refused, 0);
+    assert_int_equal(l.size_bytes, MIB);
+    load_end(&l);
+}
+
+/* ---- coming and going, and what is closed ---- */
+
+static void test_disks_come_and_go_under_load(void **state)
+{
+    struct load l, other;
+    (void)state;
+    load_start(&l, "stays", NULL);
+    world_image(&world, "guest.img", MIB, 3);
+    for (unsigned i = 0; i < 8; i++) {
+        load_start(&other, "comes", i % 2 ? "dma=copy" : "iops=50");
+        attach(&l, "xvdb", "rw", "guest.img", "");
+        load_goes_on(&l);
+        command(&l, "block-detach %s xvdb", "");
+        load_stop(&other);
+        assert_int_equal(other.errors, 0);
+        load_end(&other);
+        load_goes_on(&l);
+    }
+    load_stop(&l);
+    assert_int_equal(l.errors, 0);
+    load_end(&l);
+}
+
+static void test_a_disk_that_nobody_has_open_is_changed_too(void **state)
+{
+    struct load l;
+    struct dz_vbd_info info;
+    (void)state;
+    load_start(&l, "closed", NULL);
+    load_stop(&l);
+    dz_vbd_close(l.disk);
+    command(&l, "block-resize %s xvda", "2M");
+    command(&l, "block-set %s xvda", "readonly=1 iops=100");
+    key_is(&l, "mode", "r");
+    assert_int_equal(file_size("closed.img"), 2 * MIB);
+    if (dz_vbd_open(l.dom, "xvda", NULL, &l.disk))
+        fail_msg("%s", dz_error());
+    dz_vbd_info(l.disk, &info);
+    assert_int_equal(info.size_bytes, 2 * MIB);
+    assert_true(info.readonly);
+    load_end(&l);
+}
+
+/* A disk in the middle of a file must not swallow what lies behind it. */
+static void test_a_region_grows_into_what_is_free_and_not_into_another_disk(void **state)
+{
+    struct load l;
+    char out[1024];
+    (void)state;
+    load_start(&l, "region", "offset=0,size=512K");
+    attach(&l, "xvdb", "rw", "region.img", "offset=768K");
+    command(&l, "block-resize %s xvda", "768K");
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-resize region xvda 1M"), 1);
+    assert_non_null(strstr(out, "lock"));
+    key_is(&l, "domzero/size", "786432");
+    load_goes_on(&l);
+    command(&l, "block-resize %s xvdb", "1M"); /* it is the end of the file */
+    assert_int_equal(file_size("region.img"), MIB * 7 / 4);
+    command(&l, "block-resize %s xvda", "512K");
+    command(&l, "block-resize %s xvdb", "256K");
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-resize region xvdb 2M"), 1);
+    assert_non_null(strstr(out, "enlarge"));
+    load_stop(&l);
+    assert_int_equal(l.errors, 0);
+    load_end(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_disk_grows_and_shrinks_under_load),
+        cmocka_unit_test(test_requests_on_their_way_past_a_new_end_are_errors),
+        cmocka_unit_test(test_a_role_killed_in_the_middle_of_a_resize_leaves_it_to_its_successor),
+        cmocka_unit_test(test_resizes_and_kills_at_any_moment_lose_nothing),
+        cmocka_unit_test(test_a_disk_becomes_read_only_and_writable_again_under_load),
+        cmocka_unit_test(test_a_disk_attached_read_only_becomes_writable),
+        cmocka_unit_test(test_strategy_and_polling_are_switched_under_load),
+        cmocka_unit_test(test_rates_given_at_attach_or_set_later_outlive_the_role),
+        cmocka_unit_test(test_settings_that_cannot_be_are_refused_and_harm_nothing),
+        cmocka_unit_test(test_what_is_written_into_the_store_by_hand_is_judged_by_the_backend),
+        cmocka_unit_test(test_disks_come_and_go_under_load),
+        cmocka_unit_test(test_a_disk_that_nobody_has_open_is_changed_too),
+        cmocka_unit_test(test_a_region_grows_into_what_is_free_and_not_into_another_disk),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
