@@ -29,6 +29,7 @@ struct blkworld {
     char dir[256];
     pid_t servers, role;
     int servers_stop, role_stop; /* closed: the child ends */
+    int journal_fd;              /* backend/blk/journal.h: of all roles, as the supervisor keeps it */
     struct platform *platform;   /* domain 0 */
     struct store_client *store;
 };

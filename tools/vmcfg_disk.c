@@ -75,6 +75,15 @@ static int option_dma(struct vmcfg_disk *disk, const char *option, const char *v
     return 0;
 }
 
+static int option_on_error(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    if (strcmp(value, "report") && strcmp(value, "stop"))
+        return err_set(e, -EINVAL, "%s: report (errors go to the guest) or stop (requests are held) was expected",
+                       option);
+    disk->config.stop_on_error = !strcmp(value, "stop");
+    return 0;
+}
+
 static int option_poll(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
     if (!vmcfg_word(value, sizeof(disk->config.poll)))
@@ -136,10 +145,19 @@ static const struct option {
     const char *name;
     int (*set)(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e);
 } options[] = {
-    {"offset", option_offset}, {"size", option_size},       {"direct-io", option_direct_io},
-    {"dma", option_dma},       {"image", option_image},     {"max-queues", option_max_queues},
-    {"poll", option_poll},     {"iops", option_qos},        {"iops-burst", option_qos},
-    {"bytes", option_qos},     {"bytes-burst", option_qos}, {"persistent", option_persistent},
+    {"offset", option_offset},
+    {"size", option_size},
+    {"direct-io", option_direct_io},
+    {"dma", option_dma},
+    {"on-error", option_on_error},
+    {"image", option_image},
+    {"max-queues", option_max_queues},
+    {"persistent", option_persistent},
+    {"poll", option_poll},
+    {"iops", option_qos},
+    {"iops-burst", option_qos},
+    {"bytes", option_qos},
+    {"bytes-burst", option_qos},
 };
 
 static const struct option *option_find(const char *text)

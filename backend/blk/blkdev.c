@@ -90,7 +90,27 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
         rc = keys_blk_features_write(xb, tx, &features, e);
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/error", xb->dir);
+    if (!rc)
+        rc = store_rm(xb->store, tx, "%s/" KEYS_BLK_PAUSED, xb->dir);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
+}
+
+/* Until all that a predecessor started has ended. */
+static bool device_predecessor_gone(struct blkdev *d)
+{
+    bool gone = journal_ready(reactors_journal(d->reactors));
+    if (gone || !d->inherited) {
+        d->inherited = false;
+        return true;
+    }
+    uint64_t now_ns = clock_now_ns();
+    if (now_ns >= d->lock_deadline_ns && !d->waits_long) {
+        log_warning(DEV_FMT ": waits: the storage has not ended the I/O of the role before this one", DEV_ARG(d));
+        d->waits_long = true;
+    }
+    if (d->waits_long)
+        d->lock_deadline_ns = now_ns + BLKDEV_LOCK_WAIT_NS;
+    return false;
 }
 
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e)
@@ -108,6 +128,9 @@ static int device_image_open(struct blkdev *d, struct err *e)
 {
     if (d->image)
         return 0;
+    d->locked = !device_predecessor_gone(d);
+    if (d->locked)
+        return -EAGAIN;
     int rc = blkdev_image_open(&d->config, &d->image, e);
     d->locked = rc == -EBUSY && clock_now_ns() < d->lock_deadline_ns;
     return d->locked ? -EAGAIN : rc;
@@ -157,17 +180,6 @@ static bool device_barriers(uint32_t queue_count)
     return queue_count == 1;
 }
 
-struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
-{
-    return (struct blkreq_limits){.capacity_sectors = d->image->size_bytes / SECTOR_BYTES,
-                                  .sector_bytes = d->image->sector_bytes,
-                                  .read_only = d->image->readonly,
-                                  .flush = true,
-                                  .barrier = device_barriers(queue_count),
-                                  .discard = device_discards(d),
-                                  .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
-}
-
 /* An image of this domain is still locked: perhaps by a predecessor, whose I/O may be under way to the domain's pages.
  */
 static bool domain_waits(const struct blkdev *d)
@@ -179,12 +191,26 @@ static bool domain_waits(const struct blkdev *d)
     return false;
 }
 
+struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
+{
+    return (struct blkreq_limits){.capacity_sectors = d->image->size_bytes / SECTOR_BYTES,
+                                  .sector_bytes = d->image->sector_bytes,
+                                  .read_only = d->image->readonly,
+                                  .flush = true,
+                                  .barrier = device_barriers(queue_count),
+                                  .discard = device_discards(d),
+                                  .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
+}
+
 static void queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
                          struct blkqueue_config *out)
 {
     *out = (struct blkqueue_config){
         .owner = d,
+        .journal = reactors_journal(d->reactors),
+        .index = queue,
         .front_domid = d->xb.front_domid,
+        .devid = d->xb.devid,
         .ring_pages = front->ring_ref_count,
         .port = front->queue[queue].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
@@ -192,6 +218,7 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .take_over = d->siblings && !domain_waits(d),
         .persistent = front->persistent && !d->config.no_persistent,
         .image = d->image,
+        .stop_on_error = d->config.stop_on_error,
         .throttle = &d->throttle,
         .poll = blkdev_live_poll(d),
         .limits = blkdev_limits(d, front->queue_count),
@@ -201,6 +228,7 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
 
 static void queue_drop(struct blkdev *d, unsigned queue)
 {
+    assert(d->queue && d->queues_held > 0);
     struct blkqueue *q = take_ptr(d->queue[queue].queue);
     blkdev_stats_keep(d, q);
     blkqueue_free(q);
@@ -339,6 +367,8 @@ void blkdev_own_event(struct blkdev *d)
         d->removed = true;
     else if (state == XenbusStateClosing && xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateClosing))
         d->xb.state = XenbusStateClosing;
+    if (d->removed || d->xb.state == XenbusStateClosing)
+        blkdev_stop_give_up(d); /* the frontend waits for answers before it closes */
 }
 
 bool blkdev_finished(const struct blkdev *d)
@@ -463,6 +493,8 @@ void blkdev_queue_event(struct blkdev *d, struct blkqueue *q, uint32_t words)
         queue_attached(d, q);
     if (words & (BLKQUEUE_HELD | BLKQUEUE_RESUMED))
         blkdev_live_queue_event(d, q, words);
+    if (words & (BLKQUEUE_STOPPED | BLKQUEUE_DETACHED))
+        blkdev_stop_queue_event(d, q);
     if (words & BLKQUEUE_DETACHED)
         queue_detached(d, q);
     d->dirty = true;
@@ -480,6 +512,12 @@ static void queue_tick(struct blkdev *d, unsigned queue)
     const char *why = blkstats_news(s, &dq->seen, &failed);
     if (why)
         log_peer(&d->limiter, DEV_FMT ": %" PRIu64 " requests failed, most of them: %s", DEV_ARG(d), failed, why);
+    uint64_t missing = blkcounter_get(&s->not_replayed);
+    if (missing != dq->missing_seen)
+        log_warning(DEV_FMT ": %" PRIu64 " requests that were in flight when the last role ended did not come again as "
+                            "they were; where they were writes, what the disk holds there is the old or the new",
+                    DEV_ARG(d), missing);
+    dq->missing_seen = missing;
     engine_refresh(blkdev_queue_engine(d, queue), dq->queue);
 }
 
@@ -523,6 +561,7 @@ struct blkdev *blkdev_new(struct store_client *store, struct reactors *reactors,
     }
     if (inherited) {
         d->lock_deadline_ns = clock_now_ns() + BLKDEV_LOCK_WAIT_NS;
+        d->inherited = true;
         device_inherit(d);
     }
     return d;

@@ -19,8 +19,9 @@
  *
  * Takeover: a device that is found in InitWait or Connected when the role starts was served by a predecessor. It goes
  * to InitWait with its image open, and is connected when the frontend has published a new ring. The predecessor's last
- * writes may still be on their way to the image; its lock is held until they have landed, so the open is tried again
- * for BLKDEV_LOCK_WAIT_NS, while other devices go on.
+ * I/O may still be under way, its writes to the image, its reads to the guest's pages: it is waited for (journal.h) as
+ * long as the storage takes, and the guest sees a pause. Then the image's lock, which somebody else may have taken
+ * meanwhile, is tried for BLKDEV_LOCK_WAIT_NS. Devices that are new go on.
  *
  * Live changes. What the toolstack asks for (xenbus/keys_blk_set.h) is done when the device is between two steps. What
  * needs a quiet queue has it held (blkqueue.h), is done here, and the queue resumed; where the frontend has to hear of
@@ -56,6 +57,7 @@ struct blkdev_queue {
     unsigned reactor;
     struct blkstats_seen seen;
     uint64_t stats_looked_at; /* requests and events at the last tick */
+    uint64_t missing_seen;    /* of not_replayed */
 };
 
 struct blkdev {
@@ -70,11 +72,14 @@ struct blkdev {
     unsigned queue_count, queues_held;
     unsigned awaited; /* answers of reactors that this phase waits for */
     enum blkdev_phase phase;
-    bool dirty;   /* the owner's: something happened, react */
-    bool failed;  /* until the frontend's state is written again */
-    bool removed; /* its directory is gone: so is it, as soon as its queues are */
-    bool locked;  /* waiting for somebody to let go of the image */
+    bool dirty;      /* the owner's: something happened, react */
+    bool failed;     /* until the frontend's state is written again */
+    bool removed;    /* its directory is gone: so is it, as soon as its queues are */
+    bool locked;     /* waiting for somebody to let go of the image, or of the role's lock */
+    bool inherited;  /* a predecessor served it; its I/O may be under way */
+    bool waits_long; /* said so */
     uint64_t lock_deadline_ns;
+    bool stopped;   /* the storage failed, requests are held, and the operator was told so */
     int fault_code; /* 0: none; else the device fails with `fault` once its queues are detached */
     struct err fault;
     struct throttle throttle;
@@ -116,6 +121,14 @@ void blkdev_live_detached(struct blkdev *d);
 /* The configuration was read: its rates hold. 0, or -EINVAL with a sentence. */
 int blkdev_live_config(struct blkdev *d, struct err *e);
 enum engine_poll blkdev_live_poll(const struct blkdev *d);
+
+/* ---- storage that fails (blkdev_stop.c) ---- */
+/* Somebody wrote into domzero/paused. */
+void blkdev_stop_event(struct blkdev *d);
+/* BLKQUEUE_STOPPED, or the end of a queue. */
+void blkdev_stop_queue_event(struct blkdev *d, const struct blkqueue *q);
+/* What is held is answered with its errors. */
+void blkdev_stop_give_up(struct blkdev *d);
 
 /* ---- blkdev.c, for the above ---- */
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e);

@@ -130,6 +130,19 @@ static void change_end(struct blkdev *d)
 
 /* ---- doing it ---- */
 
+static void change_size(struct blkdev *d, uint64_t size_bytes)
+{
+    struct err e;
+    if (size_bytes == d->config.size_bytes)
+        return;
+    if (image_resize(d->image, size_bytes, &e)) {
+        change_refuse(d, &e);
+        return;
+    }
+    d->config.size_bytes = size_bytes;
+    d->change.tell = true;
+}
+
 static void change_image(struct blkdev *d, const struct keys_blk_config *wanted)
 {
     struct err e;
@@ -141,13 +154,9 @@ static void change_image(struct blkdev *d, const struct keys_blk_config *wanted)
         d->change.tell = true;
     }
     if (r == -ENOTRECOVERABLE)
-        blkdev_fault(d, r, e.text);
-    else if (wanted->size_bytes != d->config.size_bytes && image_resize(d->image, wanted->size_bytes, &e))
-        change_refuse(d, &e);
-    else if (wanted->size_bytes != d->config.size_bytes)
-        d->change.tell = true;
-    if (d->change.set.size_bytes && d->image->size_bytes == wanted->size_bytes)
-        d->config.size_bytes = wanted->size_bytes;
+        blkdev_fault(d, r, e.text); /* and the image may be closed by now */
+    else
+        change_size(d, wanted->size_bytes);
 }
 
 /* A disk that is closed has its image open for the moment of the change. */

@@ -27,6 +27,13 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         blkqueue_free(q);
         return err_set(e, -ENOMEM, "out of memory for %u requests", q->request_count);
     }
+    if (journal_claim(config->journal, config->front_domid, config->devid, config->index, &q->journal)) {
+        blkqueue_free(q);
+        return err_set(e, -ENOMEM, "out of memory");
+    }
+    assert(q->small.count + q->large.count <= JOURNAL_ROWS);
+    q->small.rows = q->journal.area->row;
+    q->large.rows = q->small.rows + q->small.count;
     q->channel = EVTCHN_NONE;
     q->file_index = -1;
     list_init(&q->active_link);
@@ -45,6 +52,7 @@ void blkqueue_free(struct blkqueue *q)
     assert(q->state == BLKQUEUE_NEW || q->state == BLKQUEUE_RELEASED);
     blkpool_deinit(&q->small);
     blkpool_deinit(&q->large);
+    journal_release(q->config.journal, &q->journal);
     free(q);
 }
 
@@ -220,10 +228,12 @@ static uint64_t request_take(struct blkqueue *q)
 
 void blkqueue_unpark(struct blkqueue *q)
 {
-    bool hold = q->paused & BLKQUEUE_PAUSE_HOLD;
+    const uint8_t hold = q->paused & (BLKQUEUE_PAUSE_HOLD | BLKQUEUE_PAUSE_STOP);
     if (!q->parked && !q->barrier && !hold)
         return;
-    if (hold) {
+    if (hold & BLKQUEUE_PAUSE_STOP && !blkstop_over(q))
+        return;
+    if (hold & BLKQUEUE_PAUSE_HOLD) {
         blkqueue_held_check(q);
         return;
     }

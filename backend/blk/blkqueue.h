@@ -38,9 +38,11 @@
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
 
+#include "backend/blk/blkstop.h"
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/image.h"
+#include "backend/blk/journal.h"
 #include "backend/blk/mailbox.h"
 #include "backend/blk/throttle.h"
 #include "backend/blk/uring.h"
@@ -92,8 +94,10 @@ struct reactor {
 enum engine_poll { ENGINE_DEFAULT, ENGINE_INTERRUPT, ENGINE_ADAPTIVE, ENGINE_POLL };
 
 struct blkqueue_config {
-    struct blkdev *owner; /* the control thread's */
+    struct blkdev *owner;    /* the control thread's */
+    struct journal *journal; /* borrowed until freed; NULL: what is in flight is not written down */
     uint16_t front_domid;
+    uint32_t devid, index; /* the device, and which of its queues this is */
     unsigned ring_pages;
     uint32_t ring_ref[BLKQUEUE_RING_PAGES_MAX];
     uint32_t port; /* the guest's */
@@ -102,6 +106,7 @@ struct blkqueue_config {
     bool persistent;           /* both ends want grants to stay mapped */
     bool take_over;            /* of the domain's grants: no I/O of a predecessor is under way */
     const struct image *image; /* borrowed until detached */
+    bool stop_on_error;        /* blkstop.h */
     struct throttle *throttle; /* the device's, borrowed; NULL: none */
     enum engine_poll poll;
     struct blkreq_limits limits;
@@ -117,6 +122,7 @@ struct blkqueue_change {
 enum blkqueue_pause {
     BLKQUEUE_PAUSE_HOLD = 1 << 0, /* the control thread asked for it */
     BLKQUEUE_PAUSE_RATE = 1 << 1, /* its rate is used up: a timer runs */
+    BLKQUEUE_PAUSE_STOP = 1 << 2, /* the storage failed (blkstop.h) */
 };
 
 /* Letters of a queue. */
@@ -132,6 +138,9 @@ enum blkqueue_word {
     BLKQUEUE_TUNE = 1 << 8,     /* the throttle or q->poll has changed */
     BLKQUEUE_HELD = 1 << 9,     /* to control: image and q->change are its to change */
     BLKQUEUE_RESUMED = 1 << 10, /* q->result and q->err say whether the DMA strategy was had */
+    BLKQUEUE_RETRY = 1 << 11,   /* to the reactor: do again what the storage failed */
+    BLKQUEUE_GIVE_UP = 1 << 12, /* … answer it with its errors, and what fails from now on */
+    BLKQUEUE_STOPPED = 1 << 13, /* to control: stats.held has changed, to or from 0, or was tried in vain */
 };
 
 enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };
@@ -145,6 +154,8 @@ struct blkqueue {
     struct ring_back ring;
     uint32_t request_count; /* ring.entries */
     struct blkpool small, large;
+    struct journal_queue journal;
+    struct blkstop stop;
     bool parked;    /* taken from the ring, and has to wait: `waiting` */
     bool barrier;   /* one is under way: nothing else is */
     uint8_t paused; /* enum blkqueue_pause */

@@ -104,6 +104,7 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
         queue_give_back(q);
         return rc;
     }
+    blkcounter_add(&q->stats.inherited, journal_connect(&q->journal, q->instance, q->request_count));
     q->state = BLKQUEUE_RUNNING;
     blkqueue_rate_changed(q);
     blkqueue_listen(q);
@@ -141,6 +142,8 @@ void blkqueue_detach(struct blkqueue *q)
     q->state = BLKQUEUE_DRAINING;
     q->reactor->draining++;
     q->paused = 0;
+    if (!q->stop.abandon)
+        blkstop_give_up(q);
     blkqueue_unpark(q); /* what was parked before it was held */
 }
 

@@ -23,6 +23,7 @@ struct engine {
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
     bool stopping, lost;
+    int32_t kept[2];       /* slots of files that the ring keeps open until its last I/O has ended; -1: none */
     bool spun;             /* the last pass ended in a spin that saw something */
     unsigned quick_passes; /* that had no need of the kernel */
 
@@ -72,8 +73,10 @@ static void engine_stop_all(struct engine *g)
 {
     struct blkqueue *q;
     g->stopping = true;
-    list_foreach (q, &g->queues, engine_link)
+    list_foreach (q, &g->queues, engine_link) {
+        blkstop_abandon(q);
         blkqueue_detach(q);
+    }
 }
 
 static void engine_attach_now(struct engine *g, struct blkqueue *q)
@@ -103,6 +106,10 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
         blkqueue_detach(q);
         return;
     }
+    if (bits & BLKQUEUE_RETRY)
+        blkstop_retry(q);
+    if (bits & BLKQUEUE_GIVE_UP)
+        blkstop_give_up(q);
     if (bits & BLKQUEUE_HOLD)
         blkqueue_hold(q);
     if (bits & BLKQUEUE_TUNE) {
@@ -285,6 +292,27 @@ static void engine_run(struct engine *g)
 
 /* ---- the thread's life ---- */
 
+/* What a successor waits for (journal.h): without it a late read could come after what it is to come before. */
+static int engine_files_keep(struct engine *g)
+{
+    const struct engine_options *o = &g->options;
+    struct uring *u = &g->reactor.uring;
+    g->kept[0] = o->journal ? uring_file_register(u, journal_lock_fd(o->journal)) : -1;
+    g->kept[1] = o->claim_fd > 0 ? uring_file_register(u, o->claim_fd) : -1;
+    if ((o->journal && g->kept[0] < 0) || (o->claim_fd > 0 && g->kept[1] < 0))
+        return err_set(&g->err, -ENFILE, "io_uring refuses to hold the role's lock: raise the limit of open files");
+    return 0;
+}
+
+static void engine_teardown(struct engine *g)
+{
+    struct uring *u = &g->reactor.uring;
+    for (unsigned i = 0; i < ARRAY_SIZE(g->kept); i++)
+        uring_file_unregister(u, g->kept[i]);
+    uring_deinit(u);
+    platform_close(g->reactor.platform);
+}
+
 static int engine_setup(struct engine *g)
 {
     struct reactor *r = &g->reactor;
@@ -296,6 +324,11 @@ static int engine_setup(struct engine *g)
     rc = uring_init(&r->uring, &g->err);
     if (rc) {
         platform_close(r->platform);
+        return rc;
+    }
+    rc = engine_files_keep(g);
+    if (rc) {
+        engine_teardown(g);
         return rc;
     }
     g->mailbox_op.fn = mailbox_ready;
@@ -313,8 +346,7 @@ static void *engine_main(void *arg)
     if (rc)
         return NULL;
     engine_run(g);
-    uring_deinit(&g->reactor.uring);
-    platform_close(g->reactor.platform);
+    engine_teardown(g);
     return NULL;
 }
 
@@ -415,6 +447,11 @@ void engine_resume(struct engine *g, struct blkqueue *q)
     mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_RESUME);
 }
 
+void engine_retry(struct engine *g, struct blkqueue *q, bool give_up)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, give_up ? BLKQUEUE_GIVE_UP : BLKQUEUE_RETRY);
+}
+
 void engine_tune(struct engine *g, struct blkqueue *q)
 {
     mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_TUNE);
@@ -444,6 +481,11 @@ void engine_stats(const struct engine *g, struct engine_stats *out)
                                  .sleeps = blkcounter_get(&g->sleeps),
                                  .spins = blkcounter_get(&g->spins),
                                  .spin_hits = blkcounter_get(&g->spin_hits)};
+}
+
+struct journal *engine_journal(const struct engine *g)
+{
+    return g->options.journal;
 }
 
 int engine_poll_parse(const char *name, unsigned spin_us, struct engine_options *out, struct err *e)

@@ -43,6 +43,9 @@ struct engine_options {
     struct platform_where where;
     enum engine_poll poll;
     unsigned spin_us; /* the widest window of `adaptive` */
+    /* Borrowed, outlives the engine; NULL: none. Its lock is held until the last I/O has ended. */
+    struct journal *journal;
+    int claim_fd; /* likewise held; 0: none */
 };
 
 /* From the names on the command line; NULL is the default for this machine. 0 or -EINVAL with a sentence. */
@@ -65,6 +68,8 @@ void engine_refresh(struct engine *g, struct blkqueue *q);
  * q->change (a copy of what is in force), and engine_resume() is answered by BLKQUEUE_RESUMED. */
 void engine_hold(struct engine *g, struct blkqueue *q);
 void engine_resume(struct engine *g, struct blkqueue *q);
+/* What the storage failed in an attached queue (blkstop.h) is done again, or answered with its errors. */
+void engine_retry(struct engine *g, struct blkqueue *q, bool give_up);
 /* The throttle of an attached queue, or q->poll, has changed. */
 void engine_tune(struct engine *g, struct blkqueue *q);
 
@@ -76,6 +81,8 @@ int engine_event_fd(const struct engine *g); /* readable: engine_event_next() ha
 bool engine_event_next(struct engine *g, struct engine_event *out);
 /* What was wrong, after the event with no queue. */
 const struct err *engine_error(const struct engine *g);
+
+struct journal *engine_journal(const struct engine *g);
 
 /* System calls made for submitting and waiting, and for how many sleeps; to be measured. */
 struct engine_stats {

@@ -14,7 +14,7 @@ struct reactors {
 unsigned reactors_default(void)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    return processors < 4 ? 1 : MIN((unsigned)processors / 2, REACTORS_MAX);
+    return processors < 4 ? 1 : MIN((unsigned)processors / 2, REACTORS_DEFAULT_MAX);
 }
 
 int reactors_new(const struct engine_options *options, unsigned count, struct reactors **out, struct err *e)
@@ -54,6 +54,11 @@ struct engine *reactors_engine(const struct reactors *r, unsigned index)
 {
     assert(index < r->count);
     return r->at[index].engine;
+}
+
+struct journal *reactors_journal(const struct reactors *r)
+{
+    return engine_journal(r->at[0].engine);
 }
 
 unsigned reactors_least(const struct reactors *r)
