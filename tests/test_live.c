@@ -449,6 +449,32 @@ static void test_a_disk_that_nobody_has_open_is_changed_too(void **state)
     load_end(&l);
 }
 
+/* Its configuration cannot be, so that it was never served: what is asked of it changes nothing of that. */
+static void test_a_disk_that_could_not_be_configured_is_left_as_it_was(void **state)
+{
+    struct load l;
+    char out[1024];
+    (void)state;
+    load_start(&l, &world, "odd", NULL);
+    load_stop(&l);
+    dz_vbd_close(l.disk);
+    world_shell(&world, out, sizeof(out),
+                "xenstore-write /local/domain/0/backend/vbd/%u/%u/domzero/size 1000 "
+                "/local/domain/0/backend/vbd/%u/%u/mode r",
+                l.domid, BLKWORLD_DEVID, l.domid, BLKWORLD_DEVID);
+    world_kill_blk(&world);
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-set odd xvda dma=teleport"), 1);
+    assert_non_null(strstr(out, "teleport"));
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-resize odd xvda 1M"), 1);
+    assert_non_null(strstr(out, "1000"));
+    key_is(&l, "domzero/size", "1000");
+    key_is(&l, "mode", "r");
+    key_is(&l, "domzero/dma", "pin");
+    assert_int_equal(dz_vbd_open(l.dom, "xvda", &(struct dz_vbd_options){.timeout_ms = 200}, &l.disk), -ETIMEDOUT);
+    l.disk = NULL;
+    load_end(&l);
+}
+
 /* A disk in the middle of a file must not swallow what lies behind it. */
 static void test_a_region_grows_into_what_is_free_and_not_into_another_disk(void **state)
 {
@@ -488,6 +514,7 @@ int main(void)
         cmocka_unit_test(test_what_is_written_into_the_store_by_hand_is_judged_by_the_backend),
         cmocka_unit_test(test_disks_come_and_go_under_load),
         cmocka_unit_test(test_a_disk_that_nobody_has_open_is_changed_too),
+        cmocka_unit_test(test_a_disk_that_could_not_be_configured_is_left_as_it_was),
         cmocka_unit_test(test_a_region_grows_into_what_is_free_and_not_into_another_disk),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -102,7 +102,8 @@ static int answer_body(struct xb_device *xb, store_tx tx, void *arg, struct err 
     int r = store_read(xb->store, tx, &state, NULL, "%s/state", xb->dir);
     if (r) /* or what was removed would be made again */
         return err_set(e, r, "%s is gone", xb->dir);
-    r = keys_blk_config_write_live(xb->store, tx, xb->dir, &d->config, e);
+    if (change->tried)
+        r = keys_blk_config_write_live(xb->store, tx, xb->dir, &d->config, e);
     if (!r && still_asked(d, tx))
         r = keys_blk_set_answer(xb->store, tx, xb->dir, change->set.id, change->why.text, e);
     bool closing = xb_state_parse(state) != xb->state; /* the toolstack wrote into it */
@@ -179,6 +180,7 @@ static bool needs_image(const struct blkdev *d, const struct keys_blk_config *wa
 /* Nothing is under way on the image: no queue, or one that is held. */
 static void change_do(struct blkdev *d, const struct keys_blk_config *wanted)
 {
+    d->change.tried = true;
     if (needs_image(d, wanted) && d->image)
         change_image(d, wanted);
     else if (needs_image(d, wanted))
