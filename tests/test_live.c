@@ -288,6 +288,11 @@ static void test_rates_given_at_attach_or_set_later_outlive_the_role(void **stat
     key_is(&l, "domzero/iops", "2000");
     key_is(&l, "domzero/iops-burst", "10");
     key_is(&l, "domzero/bytes", "67108864");
+    char out[2048];
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-list rates"), 0);
+    assert_non_null(strstr(out, "limits: iops=2000 iops-burst=10 bytes=67108864 bytes-burst=2097152\n"));
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-list rates --json"), 0);
+    assert_non_null(strstr(out, "\"limits\": {\"iops\": 2000, \"iops-burst\": 10, "));
     world_await(is_throttled, &l, "the rate to be felt again");
     load_goes_on(&l);
     command(&l, "block-set %s xvda", "iops=0 bytes=0");
