@@ -48,6 +48,7 @@ struct blkdev_change {
     enum blkdev_live phase;
     struct keys_blk_set set;
     unsigned awaited; /* answers of queues that this phase waits for */
+    bool tried;       /* what is in force may have changed; else the configuration was perhaps not even read */
     bool tell;        /* the frontend has to hear of it */
     struct err why;   /* what of it was refused; "": nothing */
 };
