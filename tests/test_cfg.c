@@ -88,6 +88,9 @@ static const struct {
     {DISK "disk_options = [ \"xvda,max-queues=0\" ]", "max-queues=0: a number of 1 to 16"},
     {DISK "disk_options = [ \"xvda,max-queues=17\" ]", "max-queues=17: a number of 1 to 16"},
     {DISK "disk_options = [ \"xvda,max-queues=\" ]", "a number of 1 to 16"},
+    {DISK "disk_options = [ \"xvda,sector-size=1024\" ]", "sector-size=1024: 512 or 4096"},
+    {DISK "disk_options = [ \"xvda,physical-sector-size=\" ]", "512 or 4096"},
+    {DISK "disk_options = [ \"xvda,host-alignment=8192\" ]", "host-alignment=8192: 512 or 4096"},
     {DISK "disk_options = [ \"xvda,ofset=1M\" ]", "no disk option is called \"ofset=1M\""},
     {DISK "disk_options = [ \"xvda,\" ]", "no disk option is called \"\""},
 };

@@ -71,6 +71,30 @@ static int option_image(struct vmcfg_disk *disk, const char *option, const char 
     return 0;
 }
 
+static int option_block_bytes(const char *option, const char *value, uint32_t *out, struct err *e)
+{
+    uint64_t bytes;
+    if (parse_u64(value, SECTOR_BYTES, PAGE_BYTES, &bytes) || (bytes != SECTOR_BYTES && bytes != PAGE_BYTES))
+        return err_set(e, -EINVAL, "%s: %u or %u was expected", option, SECTOR_BYTES, (unsigned)PAGE_BYTES);
+    *out = (uint32_t)bytes;
+    return 0;
+}
+
+static int option_sector(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    return option_block_bytes(option, value, &disk->config.sector_bytes, e);
+}
+
+static int option_physical(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    return option_block_bytes(option, value, &disk->config.physical_sector_bytes, e);
+}
+
+static int option_alignment(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    return option_block_bytes(option, value, &disk->config.host_alignment_bytes, e);
+}
+
 static int option_max_queues(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
     uint64_t queues;
@@ -84,8 +108,15 @@ static const struct option {
     const char *name;
     int (*set)(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e);
 } options[] = {
-    {"offset", option_offset},         {"size", option_size},   {"direct-io", option_direct_io}, {"dma", option_dma},
-    {"max-queues", option_max_queues}, {"image", option_image},
+    {"offset", option_offset},
+    {"size", option_size},
+    {"direct-io", option_direct_io},
+    {"dma", option_dma},
+    {"max-queues", option_max_queues},
+    {"image", option_image},
+    {"sector-size", option_sector},
+    {"physical-sector-size", option_physical},
+    {"host-alignment", option_alignment},
 };
 
 static const struct option *option_find(const char *text)
@@ -196,6 +227,7 @@ static int disk_take(const libxl_device_disk *d, const char *base_dir, struct vm
                                          .cdrom = d->is_cdrom,
                                          .removable = d->removable,
                                          .discard = discard,
+                                         .direct_io_safe = d->direct_io_safe,
                                          .online = true}};
     struct keys_blk_config *k = &disk.config;
     if (strlen(d->vdev) >= sizeof(disk.vdev) || keys_blk_devid(d->vdev, &disk.devid))

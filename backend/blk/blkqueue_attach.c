@@ -54,9 +54,11 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
                               .requests_max = q->small.count,
                               .large_max = q->large.count};
     rc = c->dma->setup(&setup, &q->dma, e);
-    if (!rc)
-        q->file_index = uring_file_register(&r->uring, c->image->fd);
-    return rc;
+    if (rc)
+        return rc;
+    q->file_index = uring_file_register(&r->uring, c->image->fd);
+    q->sync_fd = image_sync_open(c->image);
+    return 0;
 }
 
 static bool queue_idle(const struct blkqueue *q)
@@ -70,6 +72,8 @@ static void queue_give_back(struct blkqueue *q)
     assert(queue_idle(q) && !q->event_posted);
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
+    image_sync_close(q->config.image, q->sync_fd);
+    q->sync_fd = -1;
     if (q->dma)
         q->config.dma->teardown(take_ptr(q->dma));
     if (q->channel.wait_fd >= 0)
