@@ -340,6 +340,58 @@ static void test_bad_extensions_get_their_answer_and_change_nothing(void **state
     scene_stop(&s);
 }
 
+/* ---- what a disk is ---- */
+
+static void test_a_cdrom_is_shown_as_one_and_never_written_whatever_its_mode_says(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_world(&s);
+    s.config.cdrom = true;
+    blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
+    blkworld_wait_back(&s.world, s.domid, BLKWORLD_DEVID, XenbusStateInitWait);
+    blkworld_store_ok(store_write(s.world.store, STORE_NO_TX, "w", "/local/domain/0/backend/vbd/%u/%u/mode", s.domid,
+                                  BLKWORLD_DEVID)); /* also when it is read again */
+    blkguest_connect(&s.guest, NULL);
+    assert_int_equal(s.guest.disk.info, KEYS_BLK_INFO_CDROM | KEYS_BLK_INFO_REMOVABLE | KEYS_BLK_INFO_READONLY);
+    assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_WRITE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do_span(&s.guest, BLKIF_OP_DISCARD, 0, 8, 0), BLKIF_RSP_EOPNOTSUPP);
+    blkguest_check_served(&s.guest, SEED);
+    check_file(&s);
+    scene_stop(&s);
+}
+
+static void test_removable_is_a_property_of_its_own(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_world(&s);
+    s.config.removable = true;
+    scene_connect(&s, NULL);
+    assert_int_equal(s.guest.disk.info, KEYS_BLK_INFO_REMOVABLE);
+    assert_int_equal(blkguest_do(&s.guest, BLKREQ_OP_WRITE_FUA, 0, 0, 1, 0, 0), BLKIF_RSP_OKAY);
+    scene_stop(&s);
+}
+
+/* The first whole block of the storage is where the guest is told, counted from its disk's beginning. */
+static void test_discards_are_shown_where_the_storages_blocks_lie(void **state)
+{
+    struct scene s;
+    (void)state;
+    for (unsigned sectors = 0; sectors < 9; sectors++) {
+        scene_world(&s);
+        s.config.offset_bytes = sectors * SECTOR_BYTES;
+        s.config.sector_bytes = 512;
+        s.config.host_alignment_bytes = 4096;
+        scene_connect(&s, NULL);
+        assert_true(s.guest.disk.discard);
+        assert_int_equal(s.guest.disk.discard_granularity_bytes, 4096);
+        assert_int_equal(s.guest.disk.discard_alignment_bytes, (8 - sectors % 8) % 8 * SECTOR_BYTES);
+        scene_stop(&s);
+    }
+}
+
 static void test_a_secure_discard_is_not_offered_and_not_done(void **state)
 {
     struct scene s;
@@ -368,6 +420,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_an_extension_takes_both_ends),
         cmocka_unit_test(test_a_read_only_disk_offers_none_and_does_none),
         cmocka_unit_test(test_bad_extensions_get_their_answer_and_change_nothing),
+        cmocka_unit_test(test_a_cdrom_is_shown_as_one_and_never_written_whatever_its_mode_says),
+        cmocka_unit_test(test_removable_is_a_property_of_its_own),
+        cmocka_unit_test(test_discards_are_shown_where_the_storages_blocks_lie),
         cmocka_unit_test(test_a_secure_discard_is_not_offered_and_not_done),
     };
     return cmocka_run_group_tests_name("blk_extensions", tests, NULL, NULL);
