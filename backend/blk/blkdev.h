@@ -36,8 +36,10 @@
 #include "xenbus/keys_blk_set.h"
 
 #define BLKDEV_LOCK_WAIT_NS (10 * CLOCK_NS_PER_S)
-#define BLKDEV_RING_ORDER   4  /* offered: 512 requests */
-#define BLKDEV_STEPS_MAX    16 /* state changes at a time; the longest way of the table is 4 → 5 → 6 → 2 */
+#define BLKDEV_RING_ORDER   4 /* offered: 512 requests */
+/* Of one write-zeroes: 32 MiB, which a disk without a better way writes in a tenth of a second or two. */
+#define BLKDEV_ZEROES_SECTORS 65536
+#define BLKDEV_STEPS_MAX      16 /* state changes at a time; the longest way of the table is 4 → 5 → 6 → 2 */
 
 enum blkdev_phase { BLKDEV_IDLE, BLKDEV_ATTACHING, BLKDEV_ATTACHED, BLKDEV_DETACHING };
 
@@ -73,12 +75,14 @@ struct blkdev {
     unsigned queue_count, queues_held;
     unsigned awaited; /* answers of reactors that this phase waits for */
     enum blkdev_phase phase;
-    bool dirty;      /* the owner's: something happened, react */
-    bool failed;     /* until the frontend's state is written again */
-    bool removed;    /* its directory is gone: so is it, as soon as its queues are */
-    bool locked;     /* waiting for somebody to let go of the image, or of the role's lock */
-    bool inherited;  /* a predecessor served it; its I/O may be under way */
-    bool waits_long; /* said so */
+    bool dirty;                   /* the owner's: something happened, react */
+    bool failed;                  /* until the frontend's state is written again */
+    bool removed;                 /* its directory is gone: so is it, as soon as its queues are */
+    bool locked;                  /* waiting for somebody to let go of the image, or of the role's lock */
+    bool inherited;               /* a predecessor served it; its I/O may be under way */
+    bool waits_long;              /* said so */
+    bool flush_lost;              /* image_sync_error(), and it was said */
+    bool front_fua, front_zeroes; /* the frontend takes these extensions */
     uint64_t lock_deadline_ns;
     bool stopped;   /* the storage failed, requests are held, and the operator was told so */
     int fault_code; /* 0: none; else the device fails with `fault` once its queues are detached */
