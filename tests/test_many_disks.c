@@ -24,7 +24,7 @@
 #define GUESTS       32u
 #define DISK_BYTES   (1u << 20)
 #define BLOCK_BYTES  4096u
-#define ROUNDS       400u /* of QD blocks */
+#define ROUNDS       100u /* of QD blocks */
 #define QD           4u
 #define DISK_KIB_MAX 64 /* of private memory of the role, for a disk that is idle */
 
