@@ -39,12 +39,12 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-many tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps programs
 programs: $(PROGRAMS) $(LIBDZ) $(EXAMPLES)
-tests: programs $(TESTS) $(PEERS) $(PLUGINS)
+tests: programs $(TESTS) $(PEERS) $(PLUGINS) $(BENCHES)
 plugin-files: programs $(PLUGINS)
 	@echo 'plugins: $(or $(strip $(PLUGINS)),none, as nbdkit-plugin.h and the source of fio are not here)'
 
@@ -141,10 +141,14 @@ check-valgrind:
 	@$(MAKE) --no-print-directory tests
 	@BUILD=$(BUILD) MODE=valgrind scripts/run-tests.sh
 
+# A look at the most important cases in a minute, and the whole table with all peers.
+BENCH_CASES := hot-read-qd1,hot-read-qd32,hot-write-qd1,hot-write-qd32
 bench:
-	@scripts/deps.sh build bench
+	@$(MAKE) --no-print-directory bench-block CASES="$(or $(CASES),$(BENCH_CASES))" PEERS="$(or $(PEERS),floor,domzero,qsd)"
+bench-block:
+	@scripts/deps.sh build bench || echo 'bench-block: what is missing is left out'
 	@$(MAKE) --no-print-directory programs $(BENCHES)
-	@BUILD=$(BUILD) python3 bench/block.py
+	@BUILD=$(BUILD) CASES="$(CASES)" PEERS="$(PEERS)" python3 bench/block.py
 
 bench-many:
 	@scripts/deps.sh build
@@ -184,7 +188,8 @@ help:
 	@echo 'make check-tsan      the tests under ThreadSanitizer'
 	@echo 'make check-valgrind  the tests under valgrind'
 	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
-	@echo 'make bench           IOPS and latency next to plain io_uring on the same file; SECONDS_EACH=2 ROUNDS=5'
+	@echo 'make bench           IOPS and latency next to plain io_uring on the same file, in a minute; SECONDS_EACH=2 ROUNDS=5'
+	@echo 'make bench-block     all cases beside io_uring, qemu and NBD servers, and the goals, in a quarter of an hour; CASES=hot-read-qd32 PEERS=…'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
 	@echo 'make format          let clang-format rewrite the sources'
 	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'

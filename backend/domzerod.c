@@ -30,7 +30,7 @@ static const char usage_text[] =
     "  --poll MODE        how queues wait: sleep at once, poll for a short window first (adaptive, the default), or\n"
     "                     poll all the time\n"
     "  --spin-us N        that window in microseconds; 50 by default\n"
-    "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, at least one\n"
+    "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, 1 to 8\n"
     "  --log-level LEVEL  what is logged; info by default\n";
 
 enum {
@@ -209,6 +209,7 @@ int main(int argc, char **argv)
         .log_level = LOG_INFO,
     };
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of that write */
     int status = options_parse(argc, argv, &o);
     if (status)
         return status - 1;

@@ -23,6 +23,9 @@
  *   takes back the memory, or dies   a read fails in put, a write is done       goes on; the memory goes after put
  *   points the entry elsewhere       the read goes there: to the guest's own    changes nothing
  *
+ * A grant that a keep holds (gntkeep.h) is mapped already, so for `copy` too its end is refused and an entry that is
+ * pointed elsewhere changes nothing; memory that is taken back still fails the read.
+ *
  * In no row is anything reached that the guest does not share with this domain. One thread an instance.
  */
 #ifndef GRANT_DMA_H

@@ -10,6 +10,9 @@
  * the one of the active entry. The last unmap of a writer clears the writing bit, the last unmap clears the reading
  * bit.
  *
+ * A map may be kept beyond its request (gntkeep.h). Marks that a dead process of our domain left are cleared by
+ * gntmap_take_over().
+ *
  * What the granter can do to us: make its own maps fail. A map costs at most GNTMAP_TRIES exchanges and, for a grant
  * frame or an extent that is not known yet, one round trip to the hypervisor role; failed round trips are counted
  * (gntmap_misses()) for the device's owner to bound. An address that was handed out lies in an extent of the granter's

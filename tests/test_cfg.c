@@ -80,6 +80,7 @@ static const struct {
     {DISK "disk_options = [ \"xvda,offset=8388608T\" ]", "offset=8388608T"},
     {DISK "disk_options = [ \"xvda,offset=8388607T,size=1T\" ]", "end beyond any file"},
     {DISK "disk_options = [ \"xvda,direct-io=yes\" ]", "direct-io=yes: 0 (page cache) or 1"},
+    {DISK "disk_options = [ \"xvda,persistent=2\" ]", "persistent=2: 1 (grants may stay mapped) or 0"},
     {DISK "disk_options = [ \"xvda,dma=\" ]", "the name of a DMA strategy"},
     {DISK "disk_options = [ \"xvda,dma=../x\" ]", "the name of a DMA strategy"},
     {DISK "disk_options = [ \"xvda,dma=averyverylongname\" ]", "the name of a DMA strategy"},
@@ -113,7 +114,7 @@ static const char good[] = "# comment with name = 'x' in it\n"
                            "         'file:/old.img,sda,r' ]\n"
                            "vif = [ '' ]\n"
                            "disk_options = [ \"xvda,offset=1M, size=64M,direct-io=1\", "
-                           "\"51712,dma=copy,max-queues=4\", \"xvdb1,image=null\" ]\n";
+                           "\"51712,dma=copy,max-queues=4,persistent=0\", \"xvdb1,image=null\" ]\n";
 
 static void test_a_good_file_is_read_whole(void **state)
 {
@@ -135,6 +136,7 @@ static void test_a_good_file_is_read_whole(void **state)
     assert_true(a->offset_bytes == 1 << 20 && a->size_bytes == 64 << 20);
     assert_string_equal(a->dma, "copy");
     assert_true(a->max_queues == 4 && b->max_queues == 0);
+    assert_true(a->no_persistent);
     assert_int_equal(cfg.disk[1].devid, 51729);
     assert_string_equal(b->path, "/a=b,c.img");
     assert_string_equal(b->format, "null"); /* the option has the last word */

@@ -13,7 +13,7 @@
 
 /* A row of strings; NULL where the key is missing. */
 struct block_row {
-    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *error;
+    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *error, *paused;
 };
 
 static char *read_key(struct store_client *c, const char *dir, const char *key)
@@ -34,6 +34,7 @@ static void row_read(struct block_row *row, const struct xb_device *d)
         .mode = read_key(c, d->dir, "mode"),
         .dma = read_key(c, d->dir, "domzero/dma"),
         .error = read_key(c, d->dir, "error"),
+        .paused = read_key(c, d->dir, KEYS_BLK_PAUSED),
     };
     if (!row->ring_ref)
         row->ring_ref = read_key(c, d->peer_dir, "ring-ref0");
@@ -41,7 +42,8 @@ static void row_read(struct block_row *row, const struct xb_device *d)
 
 static void row_free(struct block_row *row)
 {
-    char *all[] = {row->vdev, row->state, row->port, row->ring_ref, row->params, row->mode, row->dma, row->error};
+    char *all[] = {row->vdev, row->state, row->port,  row->ring_ref, row->params,
+                   row->mode, row->dma,   row->error, row->paused};
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
         free(all[i]);
 }
@@ -68,6 +70,8 @@ static void print_text(const struct xb_device *d, const struct block_row *row, c
            or_dash(row->dma), or_dash(row->params));
     if (row->error)
         printf("         error: %s\n", row->error);
+    if (row->paused)
+        printf("         paused: %s\n", row->paused);
     if (stats && stats->requests)
         print_stats(stats);
 }
@@ -94,6 +98,7 @@ static void print_json(const struct xb_device *d, const struct block_row *row, c
     member_if("mode", row->mode);
     member_if("dma", row->dma);
     member_if("error", row->error);
+    member_if("paused", row->paused);
     if (stats) {
         printf(", \"stats\": ");
         blkstat_json_numbers(stdout, stats);

@@ -75,6 +75,15 @@ static int option_dma(struct vmcfg_disk *disk, const char *option, const char *v
     return 0;
 }
 
+static int option_on_error(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    if (strcmp(value, "report") && strcmp(value, "stop"))
+        return err_set(e, -EINVAL, "%s: report (errors go to the guest) or stop (requests are held) was expected",
+                       option);
+    disk->config.stop_on_error = !strcmp(value, "stop");
+    return 0;
+}
+
 static int option_poll(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
     if (!vmcfg_word(value, sizeof(disk->config.poll)))
@@ -140,6 +149,7 @@ static const struct option {
     {"size", option_size},
     {"direct-io", option_direct_io},
     {"dma", option_dma},
+    {"on-error", option_on_error},
     {"image", option_image},
     {"max-queues", option_max_queues},
     {"persistent", option_persistent},

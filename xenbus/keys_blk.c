@@ -48,6 +48,17 @@ static int read_bool(const struct xb_device *d, const char *dir, const char *nam
     return r;
 }
 
+static int read_on_error(const struct xb_device *d, bool *stop, struct err *e)
+{
+    char text[8];
+    int r = xb_key_read_string(d->store, STORE_NO_TX, d->dir, "domzero/on-error", "report", text, sizeof(text), e);
+    if (!r && strcmp(text, "report") && strcmp(text, "stop"))
+        r = err_set(e, -EINVAL, "%s/domzero/on-error is '%s': report and stop are known", d->dir, text);
+    if (!r)
+        *stop = !strcmp(text, "stop");
+    return r;
+}
+
 /* 512, 4096, or 0 for "not said". */
 static int read_block_bytes(const struct xb_device *back, const struct xb_key *key, uint32_t *out, struct err *e)
 {
@@ -90,6 +101,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &queues, &max_queues, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &persistent, &persists, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
+    r = r ? r : read_on_error(back, &k.stop_on_error, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/poll", "", k.poll, sizeof(k.poll), e);
     r = r ? r : keys_blk_qos_read(c, dir, &k.qos, e);
     r = r ? r : read_bool(back, dir, "direct-io-safe", &k.direct_io_safe, e);
@@ -148,6 +160,7 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"online", config->online ? "1" : "0"},
         {"domzero/offset", offset},
         {"domzero/direct-io", config->direct_io ? "1" : "0"},
+        {"domzero/on-error", config->stop_on_error ? "stop" : "report"},
         {"domzero/sector-size", sector},
         {"domzero/physical-sector-size", physical},
         {"domzero/host-alignment", alignment},

@@ -6,11 +6,13 @@
  * that the backend offers and the frontend takes; it is used where both did.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, direct-io-safe, domzero/{offset,size,direct-io,dma,poll,
+ *                                discard-enable, direct-io-safe, domzero/{offset,size,direct-io,dma,poll,on-error,
  *                                persistent,max-queues,sector-size,physical-sector-size,host-alignment}, those of
- *                                keys_blk_qos.h; and to change a disk that runs domzero/set/… (keys_blk_set.h)
+ *                                keys_blk_qos.h; and to change a disk that runs domzero/set/… (keys_blk_set.h),
+ *                                domzero/paused ("resume", over what the backend wrote)
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments,
- *                                feature-persistent, domzero/{feature-fua,max-write-zeroes-sectors}; then, with
+ *                                feature-persistent (where it may be used, 1),
+ *                                domzero/{feature-fua,max-write-zeroes-sectors}; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
  *                                feature-barrier,
  *                                and where it discards feature-discard, discard-granularity, discard-alignment,
@@ -32,6 +34,8 @@
 #define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
 
+#define KEYS_BLK_PAUSED     "domzero/paused"
+#define KEYS_BLK_RESUME     "resume"
 #define KEYS_BLK_QUEUES_MAX 16 /* what this project uses, at either end */
 
 #define KEYS_BLK_INDIRECT_MAX 4096u /* segments: 8 pages of 512 */
@@ -52,6 +56,7 @@ struct keys_blk_config {
     uint64_t offset_bytes; /* where the disk begins in the file */
     uint64_t size_bytes;   /* its size; 0: to the end of the file */
     char dma[16];          /* a row of grant/dma.h */
+    bool stop_on_error;    /* requests that the storage failed are held, not answered */
     char poll[16];         /* how its reactors wait for it; "": as the role does */
     struct keys_blk_qos qos;
     uint32_t max_queues; /* to offer to the frontend, 1 … KEYS_BLK_QUEUES_MAX; 0: not said, the backend's default */

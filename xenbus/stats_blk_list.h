@@ -32,6 +32,7 @@ COUNTER(not_replayed, "of these, those that did not come again among the first t
 COUNTER(dma_copied_bytes, "bytes that the copy strategy copied, as of the last second")
 GAUGE(queues, "queues that are connected")
 GAUGE(in_flight, "requests taken and not answered")
+GAUGE(held, "requests that wait since the storage failed, until the disk is resumed")
 GAUGE(pinned_bytes, "memory registered with io_uring, which the kernel holds pinned, as of the last second")
 GAUGE(persistent_pages, "pages of the guest that stay mapped between requests, as of the last second")
 GAUGE(dma_plain, "1: the kernel refused to register memory, plain vectors serve")

@@ -132,6 +132,8 @@ static void own_event(struct blkback *b, const char *path)
         device_find(b, front_domid, devid);
     else if (!rest[0] || !strcmp(rest, "/state") || !strcmp(rest, "/online"))
         blkdev_own_event(d);
+    else if (!strcmp(rest, "/" KEYS_BLK_PAUSED))
+        blkdev_stop_event(d);
     else if (!strncmp(rest, "/domzero/set", strlen("/domzero/set")))
         blkdev_live_event(d);
 }

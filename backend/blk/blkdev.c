@@ -90,6 +90,8 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
         rc = keys_blk_features_write(xb, tx, &features, e);
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/error", xb->dir);
+    if (!rc)
+        rc = store_rm(xb->store, tx, "%s/" KEYS_BLK_PAUSED, xb->dir);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
 }
 
@@ -216,6 +218,7 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .take_over = d->siblings && !domain_waits(d),
         .persistent = front->persistent && !d->config.no_persistent,
         .image = d->image,
+        .stop_on_error = d->config.stop_on_error,
         .throttle = &d->throttle,
         .poll = blkdev_live_poll(d),
         .limits = blkdev_limits(d, front->queue_count),
@@ -225,6 +228,7 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
 
 static void queue_drop(struct blkdev *d, unsigned queue)
 {
+    assert(d->queue && d->queues_held > 0);
     struct blkqueue *q = take_ptr(d->queue[queue].queue);
     blkdev_stats_keep(d, q);
     blkqueue_free(q);
@@ -363,6 +367,8 @@ void blkdev_own_event(struct blkdev *d)
         d->removed = true;
     else if (state == XenbusStateClosing && xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateClosing))
         d->xb.state = XenbusStateClosing;
+    if (d->removed || d->xb.state == XenbusStateClosing)
+        blkdev_stop_give_up(d); /* the frontend waits for answers before it closes */
 }
 
 bool blkdev_finished(const struct blkdev *d)
@@ -487,6 +493,8 @@ void blkdev_queue_event(struct blkdev *d, struct blkqueue *q, uint32_t words)
         queue_attached(d, q);
     if (words & (BLKQUEUE_HELD | BLKQUEUE_RESUMED))
         blkdev_live_queue_event(d, q, words);
+    if (words & (BLKQUEUE_STOPPED | BLKQUEUE_DETACHED))
+        blkdev_stop_queue_event(d, q);
     if (words & BLKQUEUE_DETACHED)
         queue_detached(d, q);
     d->dirty = true;

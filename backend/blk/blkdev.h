@@ -79,6 +79,7 @@ struct blkdev {
     bool inherited;  /* a predecessor served it; its I/O may be under way */
     bool waits_long; /* said so */
     uint64_t lock_deadline_ns;
+    bool stopped;   /* the storage failed, requests are held, and the operator was told so */
     int fault_code; /* 0: none; else the device fails with `fault` once its queues are detached */
     struct err fault;
     struct throttle throttle;
@@ -120,6 +121,14 @@ void blkdev_live_detached(struct blkdev *d);
 /* The configuration was read: its rates hold. 0, or -EINVAL with a sentence. */
 int blkdev_live_config(struct blkdev *d, struct err *e);
 enum engine_poll blkdev_live_poll(const struct blkdev *d);
+
+/* ---- storage that fails (blkdev_stop.c) ---- */
+/* Somebody wrote into domzero/paused. */
+void blkdev_stop_event(struct blkdev *d);
+/* BLKQUEUE_STOPPED, or the end of a queue. */
+void blkdev_stop_queue_event(struct blkdev *d, const struct blkqueue *q);
+/* What is held is answered with its errors. */
+void blkdev_stop_give_up(struct blkdev *d);
 
 /* ---- blkdev.c, for the above ---- */
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e);

@@ -228,10 +228,12 @@ static uint64_t request_take(struct blkqueue *q)
 
 void blkqueue_unpark(struct blkqueue *q)
 {
-    bool hold = q->paused & BLKQUEUE_PAUSE_HOLD;
+    const uint8_t hold = q->paused & (BLKQUEUE_PAUSE_HOLD | BLKQUEUE_PAUSE_STOP);
     if (!q->parked && !q->barrier && !hold)
         return;
-    if (hold) {
+    if (hold & BLKQUEUE_PAUSE_STOP && !blkstop_over(q))
+        return;
+    if (hold & BLKQUEUE_PAUSE_HOLD) {
         blkqueue_held_check(q);
         return;
     }

@@ -38,6 +38,7 @@
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
 
+#include "backend/blk/blkstop.h"
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/image.h"
@@ -105,6 +106,7 @@ struct blkqueue_config {
     bool persistent;           /* both ends want grants to stay mapped */
     bool take_over;            /* of the domain's grants: no I/O of a predecessor is under way */
     const struct image *image; /* borrowed until detached */
+    bool stop_on_error;        /* blkstop.h */
     struct throttle *throttle; /* the device's, borrowed; NULL: none */
     enum engine_poll poll;
     struct blkreq_limits limits;
@@ -120,6 +122,7 @@ struct blkqueue_change {
 enum blkqueue_pause {
     BLKQUEUE_PAUSE_HOLD = 1 << 0, /* the control thread asked for it */
     BLKQUEUE_PAUSE_RATE = 1 << 1, /* its rate is used up: a timer runs */
+    BLKQUEUE_PAUSE_STOP = 1 << 2, /* the storage failed (blkstop.h) */
 };
 
 /* Letters of a queue. */
@@ -135,6 +138,9 @@ enum blkqueue_word {
     BLKQUEUE_TUNE = 1 << 8,     /* the throttle or q->poll has changed */
     BLKQUEUE_HELD = 1 << 9,     /* to control: image and q->change are its to change */
     BLKQUEUE_RESUMED = 1 << 10, /* q->result and q->err say whether the DMA strategy was had */
+    BLKQUEUE_RETRY = 1 << 11,   /* to the reactor: do again what the storage failed */
+    BLKQUEUE_GIVE_UP = 1 << 12, /* … answer it with its errors, and what fails from now on */
+    BLKQUEUE_STOPPED = 1 << 13, /* to control: stats.held has changed, to or from 0, or was tried in vain */
 };
 
 enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };
@@ -149,6 +155,7 @@ struct blkqueue {
     uint32_t request_count; /* ring.entries */
     struct blkpool small, large;
     struct journal_queue journal;
+    struct blkstop stop;
     bool parked;    /* taken from the ring, and has to wait: `waiting` */
     bool barrier;   /* one is under way: nothing else is */
     uint8_t paused; /* enum blkqueue_pause */
@@ -208,6 +215,7 @@ const char *blkqueue_fault_text(enum blkqueue_fault fault);
 /* Maps the ring, binds the channel, sets up the DMA row: 0, or a negative errno or positive code of the guest's with a
  * sentence; then nothing is held. */
 int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e);
+int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struct dma **out, struct err *e);
 /* No more requests are taken; what is in flight ends and is answered. */
 void blkqueue_detach(struct blkqueue *q);
 /* Draining and empty: may be released. */

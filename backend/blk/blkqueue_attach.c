@@ -35,6 +35,17 @@ static int queue_map_ring(struct blkqueue *q, struct err *e)
     return 0;
 }
 
+int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struct dma **out, struct err *e)
+{
+    const struct dma_setup setup = {.map = q->map,
+                                    .keep = q->keep,
+                                    .frames = q->frames,
+                                    .host = &q->reactor->uring.host,
+                                    .requests_max = q->small.count,
+                                    .large_max = q->large.count};
+    return dma->setup(&setup, out, e);
+}
+
 static int queue_acquire(struct blkqueue *q, struct err *e)
 {
     struct reactor *r = q->reactor;
@@ -52,13 +63,7 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
         return rc;
     if (c->persistent && gntkeep_new(q->map, BLKQUEUE_KEEP_SLOT * q->request_count, &q->keep))
         return err_set(e, -ENOMEM, "out of memory for the grants that stay mapped");
-    struct dma_setup setup = {.map = q->map,
-                              .keep = q->keep,
-                              .frames = q->frames,
-                              .host = &r->uring.host,
-                              .requests_max = q->small.count,
-                              .large_max = q->large.count};
-    rc = c->dma->setup(&setup, &q->dma, e);
+    rc = blkqueue_dma_setup(q, c->dma, &q->dma, e);
     if (!rc)
         q->file_index = uring_file_register(&r->uring, c->image->fd);
     return rc;
@@ -137,6 +142,8 @@ void blkqueue_detach(struct blkqueue *q)
     q->state = BLKQUEUE_DRAINING;
     q->reactor->draining++;
     q->paused = 0;
+    if (!q->stop.abandon)
+        blkstop_give_up(q);
     blkqueue_unpark(q); /* what was parked before it was held */
 }
 

@@ -31,13 +31,8 @@ void blkqueue_hold(struct blkqueue *q)
 /* The new one first: where it cannot be had there is still the old one. */
 static int dma_switch(struct blkqueue *q, const struct dma_strategy *to, struct err *e)
 {
-    const struct dma_setup setup = {.map = q->map,
-                                    .frames = q->frames,
-                                    .host = &q->reactor->uring.host,
-                                    .requests_max = q->small.count,
-                                    .large_max = q->large.count};
     struct dma *dma = NULL;
-    int r = to->setup(&setup, &dma, e);
+    int r = blkqueue_dma_setup(q, to, &dma, e);
     if (r)
         return r;
     q->config.dma->teardown(q->dma);

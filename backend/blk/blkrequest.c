@@ -32,6 +32,8 @@ static void request_end(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
     int code = 0;
+    if (__builtin_expect(r->error, 0) && blkstop_keep(r))
+        return;
     if (r->has_data)
         code = q->config.dma->put(q->dma, &r->dma, r->error == 0);
     if (code > 0)
@@ -233,6 +235,7 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
         struct blk_request *next = r->next;
         if (result < 0)
             r->error = -result;
+        r->sync_failed = result < 0;
         if (r->data_next && !r->error) {
             r->data_next = false;
             request_transfer(r);
@@ -354,6 +357,21 @@ static enum stats_blk_op request_count(struct blkqueue *q, const struct blkreq *
     }
 }
 
+/* Begins its I/O. */
+static void request_run(struct blk_request *r)
+{
+    bool barrier = r->operation == BLKIF_OP_WRITE_BARRIER, flush = barrier || r->operation == BLKIF_OP_FLUSH_DISKCACHE;
+    r->data_next = r->has_data && flush;
+    r->sync_last = r->has_data && barrier;
+    r->sync_failed = false;
+    if (flush)
+        request_sync(r);
+    else if (r->operation == BLKIF_OP_DISCARD)
+        request_discard(r);
+    else
+        request_transfer(r);
+}
+
 /* A predecessor had requests of this frontend in flight: is this one of them? */
 static void request_compare(struct blkqueue *q, const struct blkreq *req)
 {
@@ -372,6 +390,7 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
     r->taken_ns = q->reactor->now_ns;
     r->queue = q;
     r->id = req->id;
+    r->operation = req->operation;
     r->operation_raw = req->operation_raw;
     r->write = req->operation != BLKIF_OP_READ;
     r->has_data = false;
@@ -385,12 +404,16 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
     }
     journal_begin(&q->journal, r->row, req);
     r->has_data = req->segment_count > 0;
-    r->data_next = r->has_data && (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req));
-    r->sync_last = r->has_data && blkrequest_is_barrier(req);
-    if (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req))
-        request_sync(r);
-    else if (req->operation == BLKIF_OP_DISCARD)
-        request_discard(r);
-    else
-        request_transfer(r);
+    request_run(r);
+}
+
+void blkrequest_retry(struct blk_request *r)
+{
+    r->error = 0;
+    request_run(r);
+}
+
+void blkrequest_fail(struct blk_request *r)
+{
+    request_end(r);
 }

@@ -73,8 +73,10 @@ static void engine_stop_all(struct engine *g)
 {
     struct blkqueue *q;
     g->stopping = true;
-    list_foreach (q, &g->queues, engine_link)
+    list_foreach (q, &g->queues, engine_link) {
+        blkstop_abandon(q);
         blkqueue_detach(q);
+    }
 }
 
 static void engine_attach_now(struct engine *g, struct blkqueue *q)
@@ -104,6 +106,10 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
         blkqueue_detach(q);
         return;
     }
+    if (bits & BLKQUEUE_RETRY)
+        blkstop_retry(q);
+    if (bits & BLKQUEUE_GIVE_UP)
+        blkstop_give_up(q);
     if (bits & BLKQUEUE_HOLD)
         blkqueue_hold(q);
     if (bits & BLKQUEUE_TUNE) {
@@ -439,6 +445,11 @@ void engine_hold(struct engine *g, struct blkqueue *q)
 void engine_resume(struct engine *g, struct blkqueue *q)
 {
     mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_RESUME);
+}
+
+void engine_retry(struct engine *g, struct blkqueue *q, bool give_up)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, give_up ? BLKQUEUE_GIVE_UP : BLKQUEUE_RETRY);
 }
 
 void engine_tune(struct engine *g, struct blkqueue *q)

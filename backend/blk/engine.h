@@ -68,6 +68,8 @@ void engine_refresh(struct engine *g, struct blkqueue *q);
  * q->change (a copy of what is in force), and engine_resume() is answered by BLKQUEUE_RESUMED. */
 void engine_hold(struct engine *g, struct blkqueue *q);
 void engine_resume(struct engine *g, struct blkqueue *q);
+/* What the storage failed in an attached queue (blkstop.h) is done again, or answered with its errors. */
+void engine_retry(struct engine *g, struct blkqueue *q, bool give_up);
 /* The throttle of an attached queue, or q->poll, has changed. */
 void engine_tune(struct engine *g, struct blkqueue *q);
 

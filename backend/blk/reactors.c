@@ -14,7 +14,7 @@ struct reactors {
 unsigned reactors_default(void)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    return processors < 4 ? 1 : MIN((unsigned)processors / 2, REACTORS_MAX);
+    return processors < 4 ? 1 : MIN((unsigned)processors / 2, REACTORS_DEFAULT_MAX);
 }
 
 int reactors_new(const struct engine_options *options, unsigned count, struct reactors **out, struct err *e)

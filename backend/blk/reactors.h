@@ -20,9 +20,13 @@
 
 #define REACTORS_MAX 16u /* unmeasured; ROLE_REACTORS_MAX of backend/role.h for who gives the options */
 
+/* By default. Each is an instance of our domain at the hypervisor role, and a driver domain has 16 of those for all of
+ * its processes. */
+#define REACTORS_DEFAULT_MAX 8u
+
 struct reactors;
 
-/* Half of the processors, at least one: the other half is the guests' (docs/blk.md has what was measured). */
+/* Half of the processors, at least one: the other half is the guests'. */
 unsigned reactors_default(void);
 /* Starts `count` of them, 1 … REACTORS_MAX: all, or -errno with a sentence. */
 int reactors_new(const struct engine_options *options, unsigned count, struct reactors **out, struct err *e);
