@@ -60,7 +60,7 @@ static int attach_run(struct tool *t, int argc, char **argv, struct err *e)
 const struct verb verb_block_attach = {
     .name = "block-attach",
     .arguments = "DOMAIN DISK [offset=BYTES] [size=BYTES] [direct-io=1] [dma=NAME] [persistent=0] [image=FORMAT] "
-                 "[poll=MODE] [on-error=stop] [iops=N] [bytes=BYTES]",
+                 "[poll=MODE] [on-error=stop] [report-after=MS] [iops=N] [bytes=BYTES]",
     .summary = "give a domain another disk",
     .help =
         "DISK as in a cfg file: TARGET,FORMAT,VDEV,ACCESS or format=...,vdev=...,access=...,target=... in one or more\n"

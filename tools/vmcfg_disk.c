@@ -141,6 +141,15 @@ static int option_image(struct vmcfg_disk *disk, const char *option, const char 
     return 0;
 }
 
+static int option_report_after(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    uint64_t ms;
+    if (parse_u64(value, 0, INT32_MAX, &ms))
+        return err_set(e, -EINVAL, "%.60s: milliseconds, or 0 to wait for ever, were expected", option);
+    disk->config.report_after_ms = (uint32_t)ms;
+    return 0;
+}
+
 static const struct option {
     const char *name;
     int (*set)(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e);
@@ -150,6 +159,7 @@ static const struct option {
     {"direct-io", option_direct_io},
     {"dma", option_dma},
     {"on-error", option_on_error},
+    {"report-after", option_report_after},
     {"image", option_image},
     {"max-queues", option_max_queues},
     {"persistent", option_persistent},
