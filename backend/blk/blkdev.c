@@ -191,15 +191,11 @@ static bool domain_waits(const struct blkdev *d)
     return false;
 }
 
-struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
+void blkdev_limits_of_image(const struct blkdev *d, struct blkreq_limits *limits)
 {
-    return (struct blkreq_limits){.capacity_sectors = d->image->size_bytes / SECTOR_BYTES,
-                                  .sector_bytes = d->image->sector_bytes,
-                                  .read_only = d->image->readonly,
-                                  .flush = true,
-                                  .barrier = device_barriers(queue_count),
-                                  .discard = device_discards(d),
-                                  .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
+    limits->capacity_sectors = d->image->size_bytes / SECTOR_BYTES;
+    limits->read_only = d->image->readonly;
+    limits->discard = device_discards(d);
 }
 
 static void queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
@@ -221,8 +217,12 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .stop_on_error = d->config.stop_on_error,
         .throttle = &d->throttle,
         .poll = blkdev_live_poll(d),
-        .limits = blkdev_limits(d, front->queue_count),
+        .limits = {.sector_bytes = d->image->sector_bytes,
+                   .flush = true,
+                   .barrier = device_barriers(front->queue_count),
+                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
+    blkdev_limits_of_image(d, &out->limits);
     memcpy(out->ring_ref, front->queue[queue].ring_ref, sizeof(out->ring_ref));
 }
 

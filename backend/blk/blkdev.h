@@ -133,7 +133,8 @@ void blkdev_stop_give_up(struct blkdev *d);
 
 /* ---- blkdev.c, for the above ---- */
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e);
-struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count);
+/* Those limits that the image sets and that change with it; what was agreed on with the frontend stays. */
+void blkdev_limits_of_image(const struct blkdev *d, struct blkreq_limits *limits);
 struct engine *blkdev_queue_engine(const struct blkdev *d, unsigned queue);
 int blkdev_disk_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e);
 void blkdev_fault(struct blkdev *d, int code, const char *sentence);
