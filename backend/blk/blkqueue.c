@@ -34,6 +34,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     assert(q->small.count + q->large.count <= JOURNAL_ROWS);
     q->small.rows = q->journal.area->row;
     q->large.rows = q->small.rows + q->small.count;
+    q->recorded = config->image->format->record;
     q->channel = EVTCHN_NONE;
     q->file_index = -1;
     list_init(&q->active_link);

@@ -49,6 +49,10 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
 /* One that was held (blkstop.h): from its beginning; answers it with its error. */
 void blkrequest_retry(struct blk_request *r);
 void blkrequest_fail(struct blk_request *r);
+/* For images that are recorded (blkrecord.c): 0 or an errno, a positive one; 0 or -errno. */
+int blkrecord_write(struct blk_request *r);
+void blkrecord_sync_begin(struct blkqueue *q);
+int blkrecord_sync_end(struct blkqueue *q);
 /* Counts why a request's memory could not be had: GRANT_E_* or -errno; 0 is fine. */
 void blkrequest_count_get(struct blkqueue *q, int code);
 static inline bool blkrequest_is_barrier(const struct blkreq *req)
