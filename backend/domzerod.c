@@ -30,7 +30,7 @@ static const char usage_text[] =
     "  --poll MODE        how queues wait: sleep at once, poll for a short window first (adaptive, the default), or\n"
     "                     poll all the time\n"
     "  --spin-us N        that window in microseconds; 50 by default\n"
-    "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, 1 to 8\n"
+    "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, 1 to 6\n"
     "  --log-level LEVEL  what is logged; info by default\n";
 
 enum {

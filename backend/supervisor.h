@@ -22,7 +22,7 @@
 
 #define SUPERVISOR_PAUSE_MIN_MS 100
 #define SUPERVISOR_PAUSE_MAX_MS 5000
-#define SUPERVISOR_STEADY_MS    10000
+#define SUPERVISOR_STEADY_MS    1000  /* waiting out the pause is all that guests get of it */
 #define SUPERVISOR_READY_MS     30000 /* a role that does not serve by then has failed to start */
 #define SUPERVISOR_STOP_MS      10000 /* a role that did not stop by then is killed */
 #define SUPERVISOR_ROLES_MAX    8

@@ -38,11 +38,6 @@ static void device_fail(struct blkdev *d, int code, const char *sentence)
     device_switch(d, XenbusStateClosed);
 }
 
-struct engine *blkdev_queue_engine(const struct blkdev *d, unsigned queue)
-{
-    return reactors_engine(d->reactors, d->queue[queue].reactor);
-}
-
 static void device_detach(struct blkdev *d)
 {
     assert(d->phase == BLKDEV_ATTACHED);
@@ -202,7 +197,7 @@ struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
                                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
 }
 
-static void queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
+void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
                          struct blkqueue_config *out)
 {
     *out = (struct blkqueue_config){
@@ -215,7 +210,7 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .port = front->queue[queue].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
-        .take_over = d->siblings && !domain_waits(d),
+        .take_over = queue == 0 && d->siblings && !domain_waits(d),
         .persistent = front->persistent && !d->config.no_persistent,
         .image = d->image,
         .stop_on_error = d->config.stop_on_error,
@@ -226,71 +221,23 @@ static void queue_config(struct blkdev *d, const struct keys_blk_front *front, u
     memcpy(out->ring_ref, front->queue[queue].ring_ref, sizeof(out->ring_ref));
 }
 
-static void queue_drop(struct blkdev *d, unsigned queue)
-{
-    assert(d->queue && d->queues_held > 0);
-    struct blkqueue *q = take_ptr(d->queue[queue].queue);
-    blkdev_stats_keep(d, q);
-    blkqueue_free(q);
-    reactors_discharge(d->reactors, d->queue[queue].reactor);
-    if (--d->queues_held)
-        return;
-    free(take_ptr(d->queue));
-    d->queue_count = 0;
-}
-
-static int queue_make(struct blkdev *d, const struct keys_blk_front *front, unsigned queue, unsigned reactor,
-                      struct err *e)
-{
-    struct blkqueue_config config;
-    queue_config(d, front, queue, &config);
-    if (!config.protocol)
-        return err_set(e, -EINVAL, "%s/protocol: '%s' is not known", d->xb.peer_dir, front->protocol);
-    int rc = blkqueue_new(&config, &d->queue[queue].queue, e);
-    if (rc)
-        return rc;
-    d->queue[queue].reactor = reactor;
-    reactors_charge(d->reactors, reactor);
-    d->queues_held++;
-    return 0;
-}
-
-/* All of them, or none. */
-static int queues_make(struct blkdev *d, const struct keys_blk_front *front, struct err *e)
-{
-    unsigned first = reactors_least(d->reactors), made = 0;
-    int rc = 0;
-    d->queue = calloc(front->queue_count, sizeof(*d->queue));
-    if (!d->queue)
-        return err_set(e, -ENOMEM, "out of memory");
-    for (; made < front->queue_count && !rc; made += !rc)
-        rc = queue_make(d, front, made, (first + made) % reactors_count(d->reactors), e);
-    if (!rc) {
-        d->queue_count = front->queue_count;
-        return 0;
-    }
-    if (!made)
-        free(take_ptr(d->queue));
-    while (made > 0)
-        queue_drop(d, --made);
-    return rc;
-}
-
 static bool step_connect(struct blkdev *d)
 {
     struct err e;
     struct keys_blk_front front;
+    if (blkdev_domain_attaches(d)) {
+        d->dirty = true; /* looked at again with the reactors' next word */
+        return false;
+    }
     int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, queues_offered(d), &front, &e);
     if (!rc)
-        rc = queues_make(d, &front, &e);
+        rc = blkdev_queues_make(d, &front, &e);
     if (rc) {
         device_fail(d, rc, e.text);
         return false;
     }
     d->phase = BLKDEV_ATTACHING;
-    d->awaited = d->queue_count;
-    for (unsigned i = 0; i < d->queue_count; i++)
-        engine_attach(blkdev_queue_engine(d, i), d->queue[i].queue);
+    blkdev_queues_attach(d, 0, 1);
     return false;
 }
 
@@ -459,27 +406,34 @@ static void device_attached(struct blkdev *d)
         device_show_connected(d);
 }
 
-static unsigned queue_index(const struct blkdev *d, const struct blkqueue *q)
+/* The others follow the first, if they may. */
+static void first_attached(struct blkdev *d)
 {
-    unsigned i = 0;
-    while (d->queue[i].queue != q)
-        i++;
-    return i;
+    unsigned count = d->queue_count;
+    if (!d->fault_code && !d->removed)
+        blkdev_queues_attach(d, 1, count);
+    else
+        for (unsigned i = 1; i < count; i++)
+            blkdev_queue_drop(d, i);
 }
 
 static void queue_attached(struct blkdev *d, struct blkqueue *q)
 {
+    unsigned index = blkdev_queue_index(d, q);
     if (q->result) {
         blkdev_fault(d, q->result, q->err.text);
-        queue_drop(d, queue_index(d, q));
+        blkdev_queue_drop(d, index);
     }
-    if (--d->awaited == 0)
+    d->awaited--;
+    if (index == 0)
+        first_attached(d);
+    if (d->awaited == 0)
         device_attached(d);
 }
 
 static void queue_detached(struct blkdev *d, struct blkqueue *q)
 {
-    queue_drop(d, queue_index(d, q));
+    blkdev_queue_drop(d, blkdev_queue_index(d, q));
     if (--d->awaited == 0)
         device_idle(d);
 }

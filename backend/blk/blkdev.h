@@ -48,6 +48,7 @@ struct blkdev_change {
     enum blkdev_live phase;
     struct keys_blk_set set;
     unsigned awaited; /* answers of queues that this phase waits for */
+    bool tried;       /* what is in force may have changed; else the configuration was perhaps not even read */
     bool tell;        /* the frontend has to hear of it */
     struct err why;   /* what of it was refused; "": nothing */
 };
@@ -130,10 +131,25 @@ void blkdev_stop_queue_event(struct blkdev *d, const struct blkqueue *q);
 /* What is held is answered with its errors. */
 void blkdev_stop_give_up(struct blkdev *d);
 
+/* ---- its queues (blkdev_queues.c) ---- */
+struct engine *blkdev_queue_engine(const struct blkdev *d, unsigned queue);
+unsigned blkdev_queue_index(const struct blkdev *d, const struct blkqueue *q);
+/* Makes all that the frontend offers, or none. */
+int blkdev_queues_make(struct blkdev *d, const struct keys_blk_front *front, struct err *e);
+/* Sends queues from … to - 1 to their reactors. The first queue goes alone, and so does the first of each disk of a
+ * guest (blkdev_domain_attaches()): the reactor that it comes to may clear what a predecessor marked in the guest's
+ * grant table, and another reactor's marks look no different. */
+void blkdev_queues_attach(struct blkdev *d, unsigned from, unsigned to);
+/* Another disk of this guest is on its way to a reactor. */
+bool blkdev_domain_attaches(const struct blkdev *d);
+/* One that no reactor has: its numbers are kept, and it is freed. */
+void blkdev_queue_drop(struct blkdev *d, unsigned queue);
+
 /* ---- blkdev.c, for the above ---- */
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e);
 struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count);
-struct engine *blkdev_queue_engine(const struct blkdev *d, unsigned queue);
+void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
+                         struct blkqueue_config *out);
 int blkdev_disk_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e);
 void blkdev_fault(struct blkdev *d, int code, const char *sentence);
 

@@ -78,6 +78,7 @@ struct blk_request;
 struct reactor {
     struct uring uring;
     struct platform *platform;
+    struct gntmarks *marks; /* shared with the other reactors; NULL: there are none */
     struct mailbox *to_control;
     struct list active;          /* queues to be looked at in each pass; the others wait for an event */
     struct list dirty;           /* queues with responses to publish */

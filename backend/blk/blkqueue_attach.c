@@ -53,6 +53,7 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     int rc = platform_gntmap_get(r->platform, c->front_domid, &q->map, &q->frames, e);
     if (rc)
         return rc;
+    gntmap_share(q->map, r->marks);
     rc = queue_map_ring(q, e);
     if (!rc && c->take_over)
         gntmap_take_over(q->map);
