@@ -78,7 +78,7 @@ static uint32_t queues_offered(const struct blkdev *d)
 
 static bool device_durable_writes(const struct blkdev *d)
 {
-    return !d->image->readonly;
+    return !d->image->readonly && !d->image->format->record; /* a record knows flushes */
 }
 
 static uint32_t device_zeroes_max(const struct blkdev *d)

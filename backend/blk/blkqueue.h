@@ -163,6 +163,7 @@ struct blkqueue {
     bool barrier;   /* one is under way: nothing else is */
     uint8_t paused; /* enum blkqueue_pause */
     bool throttled; /* there is a limit */
+    bool recorded;  /* the image writes down what is done to it */
     struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
@@ -170,6 +171,7 @@ struct blkqueue {
     bool peer_polls; /* it did not ask to be told of the last responses */
 
     struct uring_op sync_op;
+    int64_t sync_number;              /* of a recorded image: where the record of its begin is, or -errno */
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
 
