@@ -51,9 +51,9 @@ DZ_API void dz_domain_close(struct dz_domain *dom);
 DZ_API unsigned dz_domain_id(const struct dz_domain *dom);
 
 struct dz_vbd_options {
-    uint32_t pool_bytes;  /* shared memory for data; 0: 4 MiB */
-    uint32_t spin_us;     /* how long a wait polls before it sleeps; 0: sleeps at once. UINT32_MAX: polls for ever
-                             (benchmarks) */
+    uint32_t pool_bytes; /* shared memory for data; 0: 4 MiB */
+    uint32_t spin_us; /* how long a wait polls before it sleeps, where that pays; 0: sleeps at once. UINT32_MAX: polls
+                         for ever (benchmarks) */
     uint32_t timeout_ms;  /* how long open waits for the backend; 0: 10,000 */
     uint32_t queue_depth; /* requests in flight that are wanted; 0: 32. Rounded up to what a ring of 1, 2, 4, 8 or 16
                              pages takes, 32 to 512, as far as the backend offers it: dz_vbd_info says what it became */
