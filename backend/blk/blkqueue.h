@@ -175,7 +175,8 @@ struct blkqueue {
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
 
-    int sync_fd; /* image_sync_open(); -1: not attached */
+    int sync_fd;        /* image_sync_open(); -1: not attached */
+    bool sync_borrowed; /* while held: it is the image's own, which may get another */
 
     /* Discards and write-zeroes (blkspan.h). */
     struct uring_op span_op;
