@@ -421,6 +421,51 @@ static void test_disks_that_share_a_block_do_not_lose_each_others_writes(void **
     scene_stop(&s);
 }
 
+/* ---- ends in the midst of it ---- */
+
+static void test_a_guest_killed_amid_parts_of_blocks_leaves_nothing_held(void **state)
+{
+    struct blkworld w;
+    char dir[256];
+    struct keys_blk_config c = {.offset_bytes = 3 * SECTOR_BYTES, .sector_bytes = 512, .host_alignment_bytes = 4096};
+    (void)state;
+    blkworld_start(&w, NULL);
+    uint16_t domid = blkworld_domain(&w, "guest", dir, sizeof(dir));
+    blkworld_image(&w, "disk.img", 2u << 20, SEED, c.path, sizeof(c.path));
+    blkworld_attach(&w, domid, BLKWORLD_DEVID, &c);
+    for (unsigned round = 0; round < 4; round++) {
+        uint64_t before = blkworld_stat(&w, domid, BLKWORLD_DEVID, "realigned", 0);
+        pid_t pid = blkworld_guest_process(dir);
+        blkworld_stat(&w, domid, BLKWORLD_DEVID, "realigned", before + 100);
+        blkworld_kill(pid);
+        blkworld_wait_back(&w, domid, BLKWORLD_DEVID, XenbusStateClosed);
+        blkworld_wait_held(&w, domid, 0);
+    }
+    blkworld_stop(&w);
+}
+
+static void test_a_detach_amid_parts_of_blocks_waits_for_all_of_them(void **state)
+{
+    static const struct disk disk = {"page cache", false, false, 3, 1010, 4096};
+    struct scene s;
+    (void)state;
+    if (!scene_start(&s, &disk, "pin", NULL))
+        skip();
+    for (unsigned i = 0; i < 16; i++) { /* all in three blocks, and nobody takes the answers */
+        memset(s.guest.data + i * PAGE_BYTES, (int)i, SECTOR_BYTES);
+        memset(place(&s, i), (int)i, SECTOR_BYTES);
+        struct blkreq r = request_of(&s, BLKIF_OP_WRITE, i, 1, i, 0);
+        blkguest_put_raw(&s.guest, &r);
+    }
+    blkguest_kick(&s.guest);
+    blkworld_stat(&s.world, s.domid, BLKWORLD_DEVID, "requests", 16);
+    blkguest_disconnect(&s.guest);
+    blkguest_close(&s.guest);
+    blkworld_wait_held(&s.world, s.domid, 0);
+    check_file(&s);
+    scene_end(&s);
+}
+
 /* ---- the other combinations ---- */
 
 static void test_a_disk_has_the_sectors_that_its_storage_suits_or_that_it_was_given(void **state)
@@ -480,6 +525,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_large_requests_arrive),
         cmocka_unit_test(test_requests_in_one_block_at_the_same_time_lose_nothing),
         cmocka_unit_test(test_disks_that_share_a_block_do_not_lose_each_others_writes),
+        cmocka_unit_test(test_a_guest_killed_amid_parts_of_blocks_leaves_nothing_held),
+        cmocka_unit_test(test_a_detach_amid_parts_of_blocks_waits_for_all_of_them),
         cmocka_unit_test(test_a_disk_has_the_sectors_that_its_storage_suits_or_that_it_was_given),
     };
     return cmocka_run_group_tests_name("blk_align", tests, NULL, NULL);
