@@ -143,8 +143,9 @@ check-valgrind:
 
 # A look at the most important cases in a minute, and the whole table with all peers.
 BENCH_CASES := hot-read-qd1,hot-read-qd32,hot-write-qd1,hot-write-qd32
+BENCH_PEERS := floor,domzero,qsd
 bench:
-	@$(MAKE) --no-print-directory bench-block CASES="$(or $(CASES),$(BENCH_CASES))" PEERS="$(or $(PEERS),floor,domzero,qsd)"
+	@$(MAKE) --no-print-directory bench-block CASES="$(or $(CASES),$(BENCH_CASES))" PEERS="$(or $(PEERS),$(BENCH_PEERS))"
 bench-block:
 	@scripts/deps.sh build bench || echo 'bench-block: what is missing is left out'
 	@$(MAKE) --no-print-directory programs $(BENCHES)

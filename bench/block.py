@@ -193,7 +193,7 @@ def main():
         shutil.rmtree(tmpfs, ignore_errors=True)
     info["load after"] = machine.one_word("/proc/loadavg")
     info["took"] = f"{time.monotonic() - start:.0f} s"
-    run.say(block_report.goals_text(block_report.goal_rows(run.results)))
+    run.say(block_report.goals_text([r for r in block_report.goal_rows(run.results) if r["case"] in names]))
     others = block_report.others(run.results)
     if others > OTHERS_MOST:
         run.say(f"Others used {others:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")

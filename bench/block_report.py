@@ -123,6 +123,8 @@ def goal_rows(results):
 
 
 def goals_text(rows):
+    if not rows:
+        return "none of the cases that goals look at"
     keys = ("goal", "must", "aim", "peer", "measured", "verdict")
     wide = {k: max(len(k), *(len(r[k]) for r in rows)) for k in keys}
     line = lambda r: "  ".join(f"{r[k]:<{wide[k]}}" for k in keys).rstrip()

@@ -72,11 +72,23 @@ static void vbd_free(struct dz_vbd *v)
     free(v);
 }
 
+/* What the toolstack wants where the caller did not say. */
+static int report_after_read(struct dz_vbd *v, struct err *e)
+{
+    uint32_t ms = 0;
+    int r = v->epoch_ns ? 0 : keys_blk_report_after_read(&v->device, &ms, e);
+    if (r == 0 && ms)
+        v->epoch_ns = ms * CLOCK_NS_PER_MS / VBD_EPOCHS;
+    return r;
+}
+
 static int vbd_open(struct dz_vbd *v, const char *vdev, struct err *e)
 {
     int r = domain_store_open(v->dom, &v->store, e);
     if (r == 0)
         r = device_find(v, vdev, e);
+    if (r == 0)
+        r = report_after_read(v, e);
     if (r == 0 && domain_disk_add(v->dom, v) < 0)
         r = err_set(e, -EBUSY, "%s is open in this process already", v->name);
     if (r == 0 && (r = queue_new(v, 0, &v->queue[0])) < 0)

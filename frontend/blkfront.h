@@ -59,7 +59,7 @@ struct dz_vbd {
     uint32_t segments_max; /* of a request */
     uint32_t spin_us;
     bool merge;        /* option */
-    uint64_t epoch_ns; /* option: a quarter of the request timeout; 0: there is none */
+    uint64_t epoch_ns; /* a quarter of the request timeout, an option or a key; 0: there is none */
     struct dz_vbd_info info;
     struct pool *pool, *ring_pool; /* ring_pool: each queue's ring, then each of its slots' pages of segments */
     uint32_t queue_count;          /* 1 until the backend was seen */

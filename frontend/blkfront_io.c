@@ -20,13 +20,16 @@ static int transfer_wrong(const struct dz_vbd_info *disk, const struct dz_io *io
     return write && disk->readonly ? front_fail(-EROFS, "the disk is read-only") : 0;
 }
 
-int transfer_check(const struct dz_vbd_info *disk, const struct dz_io *io, bool write)
+static inline bool transfer_ok(const struct dz_vbd_info *disk, const struct dz_io *io, bool write)
 {
     uint64_t unaligned = (io->length_bytes | io->offset_bytes) & (disk->sector_bytes - 1);
-    if (likely(io->buffer && io->length_bytes && !unaligned &&
-               span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes) && !(write && disk->readonly)))
-        return 0;
-    return transfer_wrong(disk, io, write);
+    return io->buffer && io->length_bytes && !unaligned &&
+           span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes) && !(write && disk->readonly);
+}
+
+int transfer_check(const struct dz_vbd_info *disk, const struct dz_io *io, bool write)
+{
+    return transfer_ok(disk, io, write) ? 0 : transfer_wrong(disk, io, write);
 }
 
 /* `bytes` of page `page` from byte `offset` on. */
@@ -51,6 +54,19 @@ bool segments_direct(const struct dz_queue *q, struct vbd_shadow *s, const void 
     for (uint32_t part; (part = MIN(bytes, PAGE_BYTES - offset)) < bytes; bytes -= part, offset = 0)
         *to++ = segment_of(pool, page++, offset, part);
     *to = segment_of(pool, page, offset, bytes);
+    return true;
+}
+
+/* The same for the most usual case, a request that lies within a page: its one segment. */
+static inline bool segment_direct(const struct dz_vbd *v, struct vbd_shadow *s, const void *address, uint32_t bytes)
+{
+    uint64_t at = (uint64_t)((uintptr_t)address - (uintptr_t)v->pool->extent.address);
+    uint32_t offset = at % PAGE_BYTES;
+    if (at >= (uint64_t)v->pool->page_count * PAGE_BYTES || bytes > PAGE_BYTES - offset ||
+        offset & (v->info.sector_bytes - 1))
+        return false;
+    s->segment[0] = segment_of(v->pool, (uint32_t)(at / PAGE_BYTES), offset, bytes);
+    s->segment_count = 1;
     return true;
 }
 
@@ -93,7 +109,7 @@ void queue_put_open(struct dz_queue *q)
         put_request(q, s);
 }
 
-void queue_shadow_commit(struct dz_queue *q, struct vbd_shadow *s, struct dz_io *io)
+static inline void shadow_commit(struct dz_queue *q, struct vbd_shadow *s, struct dz_io *io)
 {
     s->io = io;
     q->free_count--;
@@ -105,6 +121,22 @@ void queue_shadow_commit(struct dz_queue *q, struct vbd_shadow *s, struct dz_io 
         put_request(q, s);
 }
 
+void queue_shadow_commit(struct dz_queue *q, struct vbd_shadow *s, struct dz_io *io)
+{
+    shadow_commit(q, s, io);
+}
+
+/* For memory that is not the pool's, or is more than a page. */
+static int segments_make(struct dz_queue *q, struct vbd_shadow *s, const struct dz_io *io)
+{
+    if (segments_direct(q, s, io->buffer, io->length_bytes))
+        return 0;
+    int r = segments_bounced(q, s, io->length_bytes);
+    if (r == 0 && io->op == DZ_WRITE)
+        bounce_copy(q, s, io, 0, false);
+    return r;
+}
+
 int queue_submit(struct dz_queue *q, struct dz_io *io, struct vbd_sync *sync)
 {
     const struct dz_vbd *v = q->disk;
@@ -112,9 +144,8 @@ int queue_submit(struct dz_queue *q, struct dz_io *io, struct vbd_sync *sync)
         return front_fail_err(v->failed, &v->why);
     if (unlikely((unsigned)io->op > DZ_WRITE || io->length_bytes > v->info.request_bytes_max))
         return queue_submit_unusual(q, io, sync);
-    int r = transfer_check(&v->info, io, io->op == DZ_WRITE);
-    if (unlikely(r < 0))
-        return r;
+    if (unlikely(!transfer_ok(&v->info, io, io->op == DZ_WRITE)))
+        return transfer_wrong(&v->info, io, io->op == DZ_WRITE);
     if (unlikely(v->merge) && merge_append(q, io, sync))
         return 0;
     struct vbd_shadow *s = queue_shadow_begin(q);
@@ -123,15 +154,11 @@ int queue_submit(struct dz_queue *q, struct dz_io *io, struct vbd_sync *sync)
     s->operation = io->op == DZ_WRITE ? BLKIF_OP_WRITE : BLKIF_OP_READ;
     s->sector = io->offset_bytes / SECTOR_BYTES;
     s->length_bytes = io->length_bytes;
-    if (unlikely(!segments_direct(q, s, io->buffer, io->length_bytes))) {
-        r = segments_bounced(q, s, io->length_bytes);
-        if (r < 0)
-            return r;
-        if (io->op == DZ_WRITE)
-            bounce_copy(q, s, io, 0, false);
-    }
+    int r = likely(segment_direct(v, s, io->buffer, io->length_bytes)) ? 0 : segments_make(q, s, io);
+    if (unlikely(r < 0))
+        return r;
     io_owner_set(io, sync);
-    queue_shadow_commit(q, s, io);
+    shadow_commit(q, s, io);
     return 0;
 }
 

@@ -406,11 +406,11 @@ static int react_to_pair(struct dz_vbd *v, struct err *e)
     }
 }
 
-/* Opening, with nothing published: is the disk still as we found it? Another process that published first has the
- * backend's answer by now, and we would wait for one of our own. */
+/* Opening, with nothing published: is the disk still as we found it, or left it? Another process that is ahead of us
+ * has the backend's attention, and we would wait for a state that was meant for it. */
 static int lost_to_another(struct dz_vbd *v, struct err *e)
 {
-    return v->ours || v->opened || v->starting_over ? 0 : still_ours(&v->device, STORE_NO_TX, e);
+    return v->ours || v->opened ? 0 : still_ours(&v->device, STORE_NO_TX, e);
 }
 
 static int react(struct dz_vbd *v, struct err *e)
@@ -418,10 +418,11 @@ static int react(struct dz_vbd *v, struct err *e)
     int r = xb_device_read_peer(&v->device);
     if (r < 0)
         return err_set(e, r, "cannot read the backend's state: %s", strerror(-r));
+    if ((r = lost_to_another(v, e)) < 0)
+        return r;
     if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
         return r;
-    r = lost_to_another(v, e);
-    r = r ? r : react_to_pair(v, e);
+    r = react_to_pair(v, e);
     return r == -ESTALE ? 0 : r; /* the backend moved meanwhile: its watch event is on its way */
 }
 

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
+#include "base/clock.h"
 #include "frontend/blkfront.h"
 
 int queue_source_add(struct dz_queue *q, enum vbd_source source, int fd)
@@ -50,6 +51,7 @@ int queue_new(struct dz_vbd *v, uint32_t index, struct dz_queue **out)
     q->index = index;
     q->channel = EVTCHN_NONE;
     q->epoll_fd = q->bell_fd = q->timer_fd = -1;
+    spin_init(&q->spin, v->spin_us * CLOCK_NS_PER_US);
     gate_init(&q->gate, &v->control, v->biased);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

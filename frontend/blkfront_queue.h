@@ -26,6 +26,7 @@
 
 #include <assert.h>
 
+#include "base/spin.h"
 #include "domzero/domzero.h"
 #include "frontend/blkfront_gate.h"
 #include "frontend/pool.h"
@@ -114,7 +115,8 @@ struct dz_queue {
     unsigned waiters;                         /* threads that wait for that one, on `woken` */
     unsigned spurious;                        /* events without a response, in a row */
     unsigned idle_looks;                      /* reaps that found nothing, since the clock was looked at */
-    uint64_t control_at_ns;                   /* when a poller looks at the control path again */
+    struct spin spin;
+    uint64_t control_at_ns; /* when a poller looks at the control path again */
     struct vbd_counters stats;
 
     uint32_t index;

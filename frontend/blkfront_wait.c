@@ -7,7 +7,8 @@
  * each VBD_CONTROL_MS by a caller that polls and finds nothing, so that one who only ever spins hears of a backend's
  * death.
  *
- * A wait polls the ring for spin_us first, then asks for an event, looks again, and sleeps. A backend that sends events
+ * A wait polls the ring first, for up to spin_us, as long as that pays (base/spin.h: where both ends share a processor
+ * it does not), then asks for an event, looks again, and sleeps. A backend that sends events
  * without responses costs a wake-up each; after VBD_SPURIOUS in a row the channel is slept on blindly, a millisecond
  * at a time, until a response comes.
  *
@@ -201,10 +202,10 @@ static void look_again(struct dz_queue *q)
     take(q);
 }
 
-/* Polls the ring until a request is finished, for spin_us or until the deadline. */
-static void spin(struct dz_queue *q, uint64_t mark, uint64_t deadline_ns)
+/* Polls the ring until a request is finished, for so long or until the deadline. The first looks go without the clock,
+ * which costs as much as one of them. */
+static void look_for(struct dz_queue *q, uint64_t mark, uint64_t window_ns, uint64_t deadline_ns)
 {
-    uint32_t spin_us = q->disk->spin_us;
     uint64_t until_ns = 0;
     for (;;) {
         for (unsigned i = 0; i < SPIN_BATCH && !progressed(q, mark); i++)
@@ -213,11 +214,24 @@ static void spin(struct dz_queue *q, uint64_t mark, uint64_t deadline_ns)
             return;
         uint64_t now = clock_now_ns();
         if (!until_ns)
-            until_ns = MIN(deadline_ns, spin_us == UINT32_MAX ? UINT64_MAX : now + spin_us * CLOCK_NS_PER_US);
+            until_ns = window_ns == UINT64_MAX ? deadline_ns : MIN(deadline_ns, now + window_ns);
         if (now >= until_ns)
             return;
         control_due(q, now);
     }
+}
+
+static void spin(struct dz_queue *q, uint64_t mark, uint64_t deadline_ns)
+{
+    if (q->disk->spin_us == UINT32_MAX) {
+        look_for(q, mark, UINT64_MAX, deadline_ns);
+        return;
+    }
+    uint64_t window_ns = spin_window_ns(&q->spin);
+    if (!window_ns)
+        return;
+    look_for(q, mark, window_ns, deadline_ns);
+    spin_learn(&q->spin, progressed(q, mark));
 }
 
 int vbd_ms_until(uint64_t deadline_ns)

@@ -16,9 +16,6 @@
  * does not keep the new one, which then is mapped as without a keep. What was not used for GNTKEEP_IDLE_S goes, and
  * what its owner takes back or dies with goes at once, both in gntkeep_tick(); everything goes with the keep. The
  * keep's memory is four bytes a page, and the memory that it holds is the granter's, on the granter's account.
- *
- * Several maps of one granter in a process (one for each reactor) do not know each other's marks. A granter that uses
- * one reference in rings of different reactors therefore ends it only when the device is closed.
  */
 #ifndef GRANT_GNTKEEP_H
 #define GRANT_GNTKEEP_H

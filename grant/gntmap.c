@@ -33,11 +33,22 @@ int gntmap_new(const struct gntmap_ops *ops, void *ctx, uint16_t self, uint16_t 
     return 0;
 }
 
+void gntmap_share(struct gntmap *m, struct gntmarks *marks)
+{
+    if (m->marks == marks)
+        return;
+    for (uint32_t i = 0; i < GNTTAB_FRAMES_MAX; i++)
+        assert(!m->frame[i].entries);
+    m->marks = marks;
+}
+
 static void grant_frame_release(struct gntmap *m, uint32_t index)
 {
     struct grant_frame *f = &m->frame[index];
     assert(f->used == 0);
     m->ops->grant_frame_put(m->ctx, m->granter, index, f->entries);
+    if (f->marks)
+        gntmarks_frame_put(m->marks, f->marks);
     *f = (struct grant_frame){0};
 }
 
@@ -61,7 +72,12 @@ static int grant_frame_fetch(struct gntmap *m, uint32_t index)
         m->misses++;
         return r == -ENOENT || r == -EACCES ? GRANT_E_BAD_REF : r;
     }
-    m->frame[index] = (struct grant_frame){.entries = got.page, .instance = got.instance};
+    struct gntmarks_frame *marks = NULL;
+    if (m->marks && !(marks = gntmarks_frame_get(m->marks, m->granter, index, got.instance))) {
+        m->ops->grant_frame_put(m->ctx, m->granter, index, got.page);
+        return -ENOMEM;
+    }
+    m->frame[index] = (struct grant_frame){.entries = got.page, .marks = marks, .instance = got.instance};
     m->left |= got.left;
     return 0;
 }
@@ -109,6 +125,33 @@ static int entry_mark(struct grant_entry_v1 *entry, uint16_t self, bool write)
     return GRANT_E_UNSTABLE;
 }
 
+/* Marks an entry for this map: `marks` are new to it. */
+static int marks_set(struct gntmap *m, struct grant_frame *f, uint32_t slot, uint32_t marks, bool write)
+{
+    if (!f->marks)
+        return entry_mark(&f->entries[slot], m->self, write);
+    pthread_mutex_lock(&f->marks->lock);
+    int r = entry_mark(&f->entries[slot], m->self, write);
+    if (!r)
+        gntmarks_hold(f->marks, slot, marks);
+    pthread_mutex_unlock(&f->marks->lock);
+    return r;
+}
+
+/* This map needs these no more. */
+static void marks_clear(struct grant_frame *f, uint32_t slot, uint32_t marks)
+{
+    if (!f->marks) {
+        grant_word_clear(&f->entries[slot], marks);
+        return;
+    }
+    pthread_mutex_lock(&f->marks->lock);
+    marks = gntmarks_drop(f->marks, slot, marks);
+    if (marks)
+        grant_word_clear(&f->entries[slot], marks);
+    pthread_mutex_unlock(&f->marks->lock);
+}
+
 /* What frametable_pin() said, as whose wrong it is. */
 static int pin_error(struct gntmap *m, int r)
 {
@@ -123,17 +166,18 @@ static int pin_error(struct gntmap *m, int r)
 }
 
 /* The first map. */
-static int active_begin(struct gntmap *m, struct active_entry *a, struct grant_entry_v1 *entry, bool write)
+static int active_begin(struct gntmap *m, struct active_entry *a, struct grant_frame *f, uint32_t slot, bool write)
 {
-    int r = entry_mark(entry, m->self, write);
+    int r = marks_set(m, f, slot, access_marks(write), write);
     if (r)
         return r;
-    uint32_t gfn = __atomic_load_n(&entry->frame, __ATOMIC_RELAXED); /* once, and only now that the entry is marked */
+    uint32_t gfn =
+        __atomic_load_n(&f->entries[slot].frame, __ATOMIC_RELAXED); /* once, and only now that the entry is marked */
     struct frame_extent *extent;
     unsigned char *address;
     r = frametable_pin(m->frames, gfn, write, &extent, &address);
     if (r < 0) {
-        grant_word_clear(entry, access_marks(write));
+        marks_clear(f, slot, access_marks(write));
         return pin_error(m, r);
     }
     *a = (struct active_entry){.extent = extent, .address = address};
@@ -141,7 +185,7 @@ static int active_begin(struct gntmap *m, struct active_entry *a, struct grant_e
 }
 
 /* One more map of what is mapped already: the table is asked for nothing but the permission of a first writer. */
-static int active_again(struct gntmap *m, struct active_entry *a, struct grant_entry_v1 *entry, bool write)
+static int active_again(struct gntmap *m, struct active_entry *a, struct grant_frame *f, uint32_t slot, bool write)
 {
     if (a->extent->revoked)
         return GRANT_E_REVOKED;
@@ -149,7 +193,7 @@ static int active_again(struct gntmap *m, struct active_entry *a, struct grant_e
         return GRANT_E_PINS;
     if (!write || a->maps[1])
         return 0;
-    return a->extent->readonly ? GRANT_E_READONLY : entry_mark(entry, m->self, write);
+    return a->extent->readonly ? GRANT_E_READONLY : marks_set(m, f, slot, GTF_writing, write);
 }
 
 /* What is kept for reading has a writer: kept for writing, so that the next one finds its mark. */
@@ -167,9 +211,9 @@ int gntmap_map_slowly(struct gntmap *m, struct gntkeep *keep, uint32_t gref, boo
     if (r)
         return r;
     struct active_entry *a = &m->active[gref];
-    struct grant_entry_v1 *entry = &f->entries[gref % GRANT_PER_FRAME];
+    uint32_t slot = gref % GRANT_PER_FRAME;
     bool first = !a->extent;
-    r = first ? active_begin(m, a, entry, write) : active_again(m, a, entry, write);
+    r = first ? active_begin(m, a, f, slot, write) : active_again(m, a, f, slot, write);
     if (r)
         return r;
     f->used += first;
@@ -209,7 +253,7 @@ void gntmap_settle(struct gntmap *m, uint32_t gref, bool write)
         *a = (struct active_entry){0};
         f->used--;
     }
-    grant_word_clear(&f->entries[gref % GRANT_PER_FRAME], unused); /* last: the granter may reuse the page then */
+    marks_clear(f, gref % GRANT_PER_FRAME, unused); /* last: the granter may reuse the page then */
     if (f->gone && f->used == 0)
         grant_frame_release(m, gref / GRANT_PER_FRAME);
 }
@@ -255,18 +299,29 @@ int gntmap_copy_keeping(struct gntmap *m, struct gntkeep *keep, uint32_t gref, u
     return 0;
 }
 
+/* The marks of an entry that maps of this process rely on. */
+static uint32_t marks_ours(const struct gntmap *m, uint32_t index, uint32_t slot)
+{
+    if (m->frame[index].marks)
+        return gntmarks_held(m->frame[index].marks, slot);
+    const struct active_entry *a = &m->active[index * GRANT_PER_FRAME + slot];
+    return a->extent ? access_marks(a->maps[1]) : 0;
+}
+
 /* Clears marks that are not ours. */
 static void marks_take_over(struct gntmap *m, uint32_t index)
 {
+    struct grant_frame *f = &m->frame[index];
+    if (f->marks)
+        pthread_mutex_lock(&f->marks->lock);
     for (uint32_t i = 0; i < GRANT_PER_FRAME; i++) {
-        const struct active_entry *a = &m->active[index * GRANT_PER_FRAME + i];
-        struct grant_entry_v1 *entry = &m->frame[index].entries[i];
-        uint32_t theirs = grant_word_load(entry) & (GTF_reading | GTF_writing);
-        if (a->extent)
-            theirs &= a->maps[1] ? 0 : GTF_writing;
+        uint32_t seen = grant_word_load(&f->entries[i]) & (GTF_reading | GTF_writing);
+        uint32_t theirs = seen & ~marks_ours(m, index, i);
         if (theirs)
-            grant_word_clear(entry, theirs);
+            grant_word_clear(&f->entries[i], theirs);
     }
+    if (f->marks)
+        pthread_mutex_unlock(&f->marks->lock);
 }
 
 void gntmap_take_over(struct gntmap *m)

@@ -10,6 +10,8 @@
  * the one of the active entry. The last unmap of a writer clears the writing bit, the last unmap clears the reading
  * bit.
  *
+ * Where several maps of a process share their marks (gntmap_share()), the last one clears them.
+ *
  * A map may be kept beyond its request (gntkeep.h). Marks that a dead process of our domain left are cleared by
  * gntmap_take_over().
  *
@@ -29,7 +31,7 @@
 
 #include "base/err.h"
 #include "grant/frametable.h"
-#include "grant/xen_grant.h"
+#include "grant/gntmarks.h"
 
 #define GRANT_PINS_MAX UINT16_MAX /* readers, and writers, of one reference: more than all requests of 32 rings */
 #define GNTMAP_TRIES   5          /* as Xen: a guest that keeps changing the entry gets an error, not our time */
@@ -67,6 +69,9 @@ struct gntmap_ops {
  * until gntmap_free(). 0 or -ENOMEM. */
 int gntmap_new(const struct gntmap_ops *ops, void *ctx, uint16_t self, uint16_t granter, struct frametable *frames,
                struct gntmap **out);
+/* Before anything is mapped, or again the same: other maps of this process set marks in the same tables (gntmarks.h).
+ * Borrowed until gntmap_free(). */
+void gntmap_share(struct gntmap *m, struct gntmarks *marks);
 void gntmap_free(struct gntmap *m); /* asserts that nothing is mapped; gives the grant frames back */
 
 struct gntmap_page {

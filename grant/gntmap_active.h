@@ -35,6 +35,7 @@ _Static_assert(sizeof(struct active_entry) == 32, "two of them a cache line, fou
 
 struct grant_frame {
     struct grant_entry_v1 *entries; /* shared with the granter; NULL: not known yet */
+    struct gntmarks_frame *marks;   /* NULL: this map is the only one */
     uint32_t instance;
     uint32_t used; /* active entries in force */
     bool gone;     /* its instance is: no new maps, given back when unused */
@@ -44,6 +45,7 @@ struct gntmap {
     struct active_entry *active; /* GREFS_MAX */
     const struct gntmap_ops *ops;
     void *ctx;
+    struct gntmarks *marks; /* or NULL */
     struct frametable *frames;
     uint16_t self, granter;
     uint64_t misses;

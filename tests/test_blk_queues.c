@@ -88,6 +88,19 @@ static void guest_start_over(struct scene *s, unsigned queues)
     mqguest_connect(&s->guest, queues, 0);
 }
 
+/* None of its data is mapped by any reactor, nor marked by one that died. */
+static void check_grants_free(struct scene *s)
+{
+    struct blkguest *g = &s->guest.g;
+    struct gnttab *t = platform_gnttab(g->platform);
+    struct err e;
+    for (unsigned i = 0; i < BLKWORLD_PAGES; i++) {
+        uint32_t gfn = g->memory.base_gfn + BLKWORLD_DATA_PAGE + i;
+        assert_int_equal(gnttab_end(t, g->gref[i]), 0);
+        assert_int_equal(gnttab_grant(t, 0, gfn, false, &g->gref[i], &e), 0);
+    }
+}
+
 static void expect_error(struct scene *s, const char *words)
 {
     char text[512];
@@ -141,6 +154,7 @@ static void check_data(unsigned reactors, unsigned queues, uint32_t order, const
 {
     struct scene s;
     scene_start(&s, reactors, dma);
+    s.guest.g.persistent = queues > 1;
     mqguest_connect(&s.guest, queues, order);
     mqloads_start(&s.loads, &s.guest, 1500);
     for (unsigned i = 0; i < 50; i++)
@@ -149,6 +163,7 @@ static void check_data(unsigned reactors, unsigned queues, uint32_t order, const
     check_numbers(&s, queues, reactors);
     mqloads_verify(&s.loads, &s.guest);
     mqguest_disconnect(&s.guest);
+    check_grants_free(&s);
     struct stats_blk_reply after;
     assert_false(queue_stats(&s, 0, &after));
     assert_true(blkworld_stats(s.world.dir, s.domid, BLKWORLD_DEVID, &after));
@@ -237,6 +252,7 @@ static void takeover(bool killed)
 {
     struct scene s;
     scene_start(&s, 2, "pin");
+    s.guest.g.persistent = true;
     mqguest_connect(&s.guest, 4, 0);
     for (unsigned round = 0; round < 5; round++) {
         mqloads_start(&s.loads, &s.guest, 0);
@@ -256,6 +272,7 @@ static void takeover(bool killed)
         scene_check(&s);
     }
     mqguest_disconnect(&s.guest);
+    check_grants_free(&s);
     scene_stop(&s);
 }
 

@@ -240,6 +240,23 @@ static void test_lifting_a_rate_wakes_who_waits_for_it(void **state)
     rated_stop(&r); /* … and who waits for it can be detached */
 }
 
+/* It is not listened to while there is nothing that it could have; who lifts the rate is. */
+static void test_a_guest_without_tokens_that_sends_events_is_paused(void **state)
+{
+    struct rated r;
+    (void)state;
+    rated_start(&r, NULL, (struct keys_blk_qos){.iops = 1, .iops_burst = 1});
+    put_reads(&r.b.guest, IN_FLIGHT, 0);
+    for (uint64_t end = blkworld_patience_end(); !blkcounter_get(&r.b.queue->stats.pauses);) {
+        assert_int_equal(evtchn_notify(&r.b.guest.channel), 0);
+        blkworld_nap(end, "a pause");
+    }
+    throttle_set(&r.throttle, &(struct keys_blk_qos){0}, clock_now_ns());
+    engine_tune(r.b.engine, r.b.queue);
+    assert_int_equal(take_all(&r.b.guest, IN_FLIGHT), IN_FLIGHT);
+    rated_stop(&r);
+}
+
 /* ---- polling ---- */
 
 static uint64_t spins(struct bench *b)
@@ -288,6 +305,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_rate_holds_and_the_reactor_sleeps_meanwhile),
         cmocka_unit_test(test_bytes_are_charged_also_of_large_requests),
         cmocka_unit_test(test_lifting_a_rate_wakes_who_waits_for_it),
+        cmocka_unit_test(test_a_guest_without_tokens_that_sends_events_is_paused),
         cmocka_unit_test(test_a_reactor_waits_as_its_keenest_queue_wants_it),
     };
     blkworld_child(argc, argv);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A disk whose storage fails: with on-error=stop its requests are held until the operator has them tried again,
- * whatever happens to the role meanwhile; by default the guest gets the error. The storage fails as a real one does: by
- * a limit on the size of files, or because the image was made shorter behind our back. */
+/* A disk whose storage fails, or whose backend is away: with on-error=stop its requests are held until the operator has
+ * them tried again, whatever happens to the role meanwhile; by default the guest gets the error. The storage fails as a
+ * real one does: by a limit on the size of files, or because the image was made shorter behind our back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -255,6 +255,50 @@ static void test_what_is_held_survives_an_upgrade(void **state)
     role_ends_meanwhile(role_upgraded);
 }
 
+/* ---- a backend that is away ---- */
+
+/* Reads until a read fails, and then until one works again. */
+static int guest_sees_loss(const char *domain_dir, void *arg)
+{
+    const struct job *job = arg;
+    static unsigned char buffer[MIB];
+    struct dz_domain *dom;
+    struct dz_vbd *disk;
+    int r;
+    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(write(job->told_fd, "", 1) == 1);
+    while ((r = dz_vbd_read(disk, buffer, MIB, 0)) == 0)
+        ;
+    GUEST_CHECK(r == job->result && write(job->told_fd, "", 1) == 1);
+    while ((r = dz_vbd_read(disk, buffer, MIB, 0)) == job->result)
+        ;
+    GUEST_CHECK(r == 0);
+    dz_vbd_close(disk);
+    dz_domain_close(dom);
+    return 0;
+}
+
+static void test_a_backend_that_is_away_is_reported_where_the_toolstack_wants_it(void **state)
+{
+    int told[2];
+    char byte;
+    (void)state;
+    world_image(&world, "disk.img", BYTES, 1);
+    unsigned domid = world_guest(&world, "vm", "disk.img", "report-after=100");
+    assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+    struct job job = {.result = -ETIMEDOUT, .told_fd = told[1]};
+    pid_t guest = world_spawn(&world, domid, guest_sees_loss, &job);
+    assert_int_equal(read(told[0], &byte, 1), 1);
+    pid_t blk = world_role(&world, "blk");
+    assert_int_equal(kill(blk, SIGSTOP), 0);
+    assert_int_equal(read(told[0], &byte, 1), 1); /* it failed */
+    assert_int_equal(kill(blk, SIGKILL), 0);
+    assert_int_equal(world_wait(guest), 0); /* the next role answers */
+    close(told[0]);
+    close(told[1]);
+    assert_int_equal(world_domzero(&world, NULL, 0, "destroy vm"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_a_guest_that_dies_while_it_waits_leaves_nothing_behind),
         cmocka_unit_test(test_what_is_held_survives_a_role_that_is_killed),
         cmocka_unit_test(test_what_is_held_survives_an_upgrade),
+        cmocka_unit_test(test_a_backend_that_is_away_is_reported_where_the_toolstack_wants_it),
     };
     return cmocka_run_group_tests_name("blkstop", tests, setup, teardown);
 }

@@ -352,6 +352,120 @@ static void test_each_keep_gives_back_its_own(void **state)
     assert_int_equal(gntkeep_pages(other), 1);
 }
 
+/* ---- two maps of one process: two reactors ---- */
+
+struct two_maps {
+    struct gntmarks *marks;
+    struct frametable *frames;
+    struct gntmap *map; /* the second; the first is the world's */
+};
+
+/* The world hands out everything once; the second reactor uses the guest's own mapping. */
+static int second_extent(void *ctx, uint16_t domid, uint32_t gfn, struct frame_extent *out)
+{
+    struct kept_world *k = ctx;
+    const struct world_extent *x = &k->world.extent[0];
+    assert_true(gfn >= x->base_gfn && gfn - x->base_gfn < x->frame_count);
+    *out = (struct frame_extent){.id = x->id,
+                                 .instance = x->instance,
+                                 .owner = domid,
+                                 .base_gfn = x->base_gfn,
+                                 .frame_count = x->frame_count,
+                                 .address = x->guest};
+    return 0;
+}
+
+static void second_extent_put(void *ctx, const struct frame_extent *extent)
+{
+    (void)ctx, (void)extent;
+}
+
+static int second_frame(void *ctx, uint16_t domid, uint32_t index, struct gntmap_frame *out)
+{
+    struct kept_world *k = ctx;
+    (void)domid;
+    *out = (struct gntmap_frame){
+        .page = k->world.frame[index].guest, .instance = k->world.frame[index].instance, .left = k->world.left};
+    return 0;
+}
+
+static void second_frame_put(void *ctx, uint16_t domid, uint32_t index, void *page)
+{
+    (void)ctx, (void)domid, (void)index, (void)page;
+}
+
+static void two_maps_open(struct kept_world *k, struct two_maps *t)
+{
+    static const struct frametable_ops frame_ops = {second_extent, second_extent_put};
+    static const struct gntmap_ops map_ops = {second_frame, second_frame_put};
+    assert_int_equal(gntmarks_new(&t->marks), 0);
+    assert_int_equal(frametable_new(&frame_ops, k, WORLD_GUEST, &t->frames), 0);
+    assert_int_equal(gntmap_new(&map_ops, k, WORLD_HOST, WORLD_GUEST, t->frames, &t->map), 0);
+    gntmap_share(t->map, t->marks);
+    gntmap_share(k->world.map, t->marks);
+}
+
+static void two_maps_close(struct kept_world *k, struct two_maps *t)
+{
+    gntkeep_free(k->keep);
+    k->keep = NULL;
+    gntmap_free(t->map);
+    frametable_free(t->frames);
+    gntmap_free(k->world.map);
+    k->world.map = NULL;
+    gntmarks_free(t->marks);
+    assert_int_equal(gntmap_new(&gworld_gntmap_ops, &k->world, WORLD_HOST, WORLD_GUEST, k->world.frames, &k->world.map),
+                     0);
+}
+
+static void test_a_mark_stays_until_the_last_map_of_the_process_lets_go(void **state)
+{
+    struct kept_world *k = *state;
+    struct two_maps t;
+    struct gntmap_page page;
+    two_maps_open(k, &t);
+    for (int write = 0; write < 2; write++) {
+        uint32_t gref = k->gref[write], marks = write ? GTF_reading | GTF_writing : GTF_reading;
+        use(k, gref, write); /* kept by one reactor */
+        assert_int_equal(gntmap_map(t.map, gref, write, &page), 0);
+        gntmap_unmap(t.map, &page); /* used by the other */
+        assert_int_equal(gworld_flags(&k->world, gref), GTF_permit_access | marks);
+        assert_int_equal(gntmap_map(t.map, gref, write, &page), 0);
+        expire(k);
+        assert_int_equal(gworld_flags(&k->world, gref), GTF_permit_access | marks);
+        assert_int_equal(gnttab_end(k->world.table, gref), -EBUSY);
+        gntmap_unmap(t.map, &page);
+        assert_int_equal(gnttab_end(k->world.table, gref), 0);
+    }
+    use(k, k->gref[2], false); /* a reader here, a writer there */
+    assert_int_equal(gntmap_map(t.map, k->gref[2], true, &page), 0);
+    gntmap_unmap(t.map, &page);
+    assert_int_equal(gworld_flags(&k->world, k->gref[2]), GTF_permit_access | GTF_reading);
+    two_maps_close(k, &t);
+}
+
+static void test_a_failed_map_leaves_the_other_reactors_marks(void **state)
+{
+    struct kept_world *k = *state;
+    struct two_maps t;
+    struct gntmap_page page;
+    two_maps_open(k, &t);
+    use(k, k->gref[0], true);
+    k->world.extent[1].gone = true;
+    gworld_write(&k->world, k->gref[0], GTF_permit_access | GTF_reading | GTF_writing, WORLD_GUEST + 1, GFN);
+    assert_int_equal(gntmap_map(t.map, k->gref[0], true, &page), GRANT_E_DOMAIN);
+    assert_true(is_kept(k, k->gref[0]));
+    gworld_write(&k->world, k->gref[0], GTF_permit_access | GTF_reading | GTF_writing, WORLD_HOST, GFN);
+    k->world.left = 1;
+    assert_int_equal(gntmap_map(t.map, k->gref[1], false, &page), 0); /* and is told that somebody died */
+    gntmap_take_over(t.map);
+    assert_int_equal(gworld_flags(&k->world, k->gref[0]), GTF_permit_access | GTF_reading | GTF_writing);
+    assert_int_equal(gworld_flags(&k->world, k->gref[1]), GTF_permit_access | GTF_reading);
+    gntmap_unmap(t.map, &page);
+    k->world.left = 0;
+    two_maps_close(k, &t);
+}
+
 /* ---- all of it at random, against a model ---- */
 
 static void test_random_use_balances(void **state)
@@ -413,6 +527,8 @@ int main(void)
         KEPT_TEST(test_memory_that_is_taken_back_goes_with_the_next_tick),
         KEPT_TEST(test_lesson_350_a_dead_granters_pages_go_with_the_next_tick),
         KEPT_TEST(test_each_keep_gives_back_its_own),
+        KEPT_TEST(test_a_mark_stays_until_the_last_map_of_the_process_lets_go),
+        KEPT_TEST(test_a_failed_map_leaves_the_other_reactors_marks),
         KEPT_TEST(test_random_use_balances),
     };
     return cmocka_run_group_tests_name("gntkeep", tests, NULL, NULL);

@@ -11,20 +11,12 @@
 #include <cmocka.h>
 
 #include <domzero/domzero.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/util.h"
 #include "tests/blkworld.h"
-#include "tests/harness.h"
-
-#define MIB    (1u << 20)
-#define BLOCK  4096u
-#define BLOCKS 64u /* that the load works on, at the beginning of the disk */
-#define DEPTH  16u
+#include "tests/live_load.h"
 
 static struct world world;
 
@@ -40,159 +32,6 @@ static int teardown(void **state)
     (void)state;
     world_stop(&world);
     return 0;
-}
-
-/* ---- the guest ---- */
-
-struct load {
-    unsigned domid;
-    char name[32];
-    struct dz_domain *dom;
-    struct dz_vbd *disk;
-    pthread_t thread;
-    _Atomic bool stop, writes;
-    _Atomic uint64_t size_bytes, rounds, refused, errors;
-    _Atomic uint32_t changes;
-    _Atomic bool readonly;
-    uint32_t version[BLOCKS]; /* what was written last: 0: what the image began with */
-};
-
-static void block_fill(unsigned char *to, unsigned block, uint32_t version)
-{
-    world_pattern(to, BLOCK, (uint64_t)block * BLOCK, version);
-}
-
-/* One round: DEPTH blocks, written or read, all in flight at once. */
-static void load_round(struct load *l, uint64_t round)
-{
-    static _Thread_local unsigned char data[DEPTH][BLOCK], wanted[BLOCK];
-    struct dz_io io[DEPTH], *done[DEPTH];
-    unsigned submitted = 0;
-    for (unsigned i = 0; i < DEPTH; i++) {
-        unsigned block = (unsigned)((round * 13 + i * 3) % BLOCKS);
-        bool write = l->writes && (round + i) % 2;
-        io[i] = (struct dz_io){.op = write ? DZ_WRITE : DZ_READ,
-                               .buffer = data[i],
-                               .length_bytes = BLOCK,
-                               .offset_bytes = (uint64_t)block * BLOCK,
-                               .result = 1};
-        if (write)
-            block_fill(data[i], block, (uint32_t)round + 2);
-        int r = dz_vbd_submit(l->disk, &io[i]);
-        submitted += r == 0;
-        l->refused += r == -EROFS;
-        assert_true(r == 0 || r == -EROFS);
-    }
-    for (unsigned n = 0; n < submitted;) {
-        int r = dz_vbd_wait(l->disk, done, DEPTH, -1);
-        assert_true(r > 0);
-        n += (unsigned)r;
-    }
-    for (unsigned i = 0; i < DEPTH; i++) {
-        unsigned block = (unsigned)(io[i].offset_bytes / BLOCK);
-        l->errors += io[i].result < 0;
-        if (io[i].result)
-            continue;
-        if (io[i].op == DZ_WRITE)
-            l->version[block] = (uint32_t)round + 2;
-        block_fill(wanted, block, l->version[block]);
-        assert_memory_equal(data[i], wanted, BLOCK);
-    }
-}
-
-static void *load_main(void *arg)
-{
-    struct load *l = arg;
-    for (uint64_t round = 0; !l->stop; round++) {
-        struct dz_vbd_info info;
-        load_round(l, round);
-        dz_vbd_info(l->disk, &info);
-        l->size_bytes = info.size_bytes;
-        l->readonly = info.readonly;
-        l->changes = info.changes;
-        l->rounds++;
-    }
-    return NULL;
-}
-
-static void load_start(struct load *l, const char *name, const char *disk_options)
-{
-    char dir[128], image[64];
-    *l = (struct load){.writes = true};
-    snprintf(l->name, sizeof(l->name), "%s", name);
-    snprintf(image, sizeof(image), "%s.img", name);
-    world_image(&world, image, MIB, 0);
-    l->domid = world_guest(&world, name, image, disk_options);
-    snprintf(dir, sizeof(dir), "%s/dom/%u", world.run, l->domid);
-    const struct dz_vbd_options options = {.timeout_ms = WORLD_PATIENCE_MS};
-    if (dz_domain_open(dir, &l->dom) || dz_vbd_open(l->dom, "xvda", &options, &l->disk))
-        fail_msg("%s", dz_error());
-    l->size_bytes = MIB;
-    assert_int_equal(pthread_create(&l->thread, NULL, load_main, l), 0);
-}
-
-/* The thread's end; the disk is the caller's then. */
-static void load_stop(struct load *l)
-{
-    l->stop = true;
-    pthread_join(l->thread, NULL);
-}
-
-static void load_end(struct load *l)
-{
-    char out[512];
-    dz_vbd_close(l->disk);
-    dz_domain_close(l->dom);
-    if (world_domzero(&world, out, sizeof(out), "destroy %s", l->name))
-        fail_msg("%s", out);
-}
-
-static uint64_t rounds_wanted;
-static bool rounds_done(void *ctx)
-{
-    struct load *l = ctx;
-    return l->rounds >= rounds_wanted;
-}
-
-/* The load has gone on for a while since now. */
-static void load_goes_on(struct load *l)
-{
-    rounds_wanted = l->rounds + 10;
-    world_await(rounds_done, l, "the load to go on");
-}
-
-static void command(struct load *l, const char *fmt, const char *rest)
-{
-    char args[256], out[1024];
-    snprintf(args, sizeof(args), fmt, l->name);
-    if (world_domzero(&world, out, sizeof(out), "%s %s", args, rest))
-        fail_msg("%s %s: %s", args, rest, out);
-}
-
-static void attach(struct load *l, const char *vdev, const char *access, const char *image, const char *options)
-{
-    char spec[256];
-    snprintf(spec, sizeof(spec), "format=raw,vdev=%s,access=%s,target=%s %s", vdev, access, world_path(&world, image),
-             options);
-    command(l, "block-attach %s", spec);
-}
-
-static void key_is(struct load *l, const char *key, const char *wanted)
-{
-    char out[512];
-    assert_int_equal(world_shell(&world, out, sizeof(out),
-                                 "xenstore-read /local/domain/0/backend/vbd/%u/%u/%s 2>/dev/null || true", l->domid,
-                                 BLKWORLD_DEVID, key),
-                     0);
-    out[strcspn(out, "\n")] = 0;
-    assert_string_equal(out, wanted);
-}
-
-static uint64_t file_size(const char *name)
-{
-    struct stat st;
-    assert_int_equal(stat(world_path(&world, name), &st), 0);
-    return (uint64_t)st.st_size;
 }
 
 /* ---- size ---- */
@@ -235,11 +74,11 @@ static void test_a_disk_grows_and_shrinks_under_load(void **state)
     char text[32];
     uint64_t file = MIB;
     (void)state;
-    load_start(&l, "grow", NULL);
+    load_start(&l, &world, "grow", NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
         resize(&l, sizes[i]);
         file = MAX(file, sizes[i]);
-        assert_int_equal(file_size("grow.img"), file); /* what shrinks loses nothing */
+        assert_int_equal(file_size(&l, "grow.img"), file); /* what shrinks loses nothing */
         snprintf(text, sizeof(text), "%llu", (unsigned long long)sizes[i]);
         key_is(&l, "domzero/size", text);
         key_is(&l, "domzero/error", "");
@@ -255,23 +94,23 @@ static void test_a_disk_grows_and_shrinks_under_load(void **state)
 static void test_requests_on_their_way_past_a_new_end_are_errors(void **state)
 {
     struct load l;
-    struct dz_io io[DEPTH], *done[DEPTH];
-    static unsigned char data[DEPTH][BLOCK];
+    struct dz_io io[LOAD_DEPTH], *done[LOAD_DEPTH];
+    static unsigned char data[LOAD_DEPTH][BLOCK];
     (void)state;
-    load_start(&l, "past", NULL);
+    load_start(&l, &world, "past", NULL);
     load_stop(&l);
     command(&l, "block-resize %s xvda", "512K");
-    for (unsigned i = 0; i < DEPTH; i++) { /* this end was not asked yet, and knows 1 MiB */
+    for (unsigned i = 0; i < LOAD_DEPTH; i++) { /* this end was not asked yet, and knows 1 MiB */
         io[i] = (struct dz_io){.op = i % 2 ? DZ_READ : DZ_WRITE,
                                .buffer = data[i],
                                .length_bytes = BLOCK,
-                               .offset_bytes = MIB / 2 + (uint64_t)i * BLOCK - DEPTH / 2 * BLOCK};
+                               .offset_bytes = MIB / 2 + (uint64_t)i * BLOCK - LOAD_DEPTH / 2 * BLOCK};
         block_fill(data[i], (unsigned)(io[i].offset_bytes / BLOCK), 7);
         assert_int_equal(dz_vbd_submit(l.disk, &io[i]), 0);
     }
-    for (unsigned n = 0; n < DEPTH;)
-        n += (unsigned)dz_vbd_wait(l.disk, done, DEPTH, -1);
-    for (unsigned i = 0; i < DEPTH; i++)
+    for (unsigned n = 0; n < LOAD_DEPTH;)
+        n += (unsigned)dz_vbd_wait(l.disk, done, LOAD_DEPTH, -1);
+    for (unsigned i = 0; i < LOAD_DEPTH; i++)
         assert_int_equal(io[i].result, io[i].offset_bytes < MIB / 2 ? 0 : -EIO);
     load_end(&l);
 }
@@ -281,7 +120,7 @@ static void test_a_role_killed_in_the_middle_of_a_resize_leaves_it_to_its_succes
 {
     struct load l;
     (void)state;
-    load_start(&l, "killed", NULL);
+    load_start(&l, &world, "killed", NULL);
     for (unsigned i = 1; i <= 2; i++) {
         char text[32], out[512];
         snprintf(text, sizeof(text), "%u", (1 + i % 3) * MIB);
@@ -312,7 +151,7 @@ static void test_resizes_and_kills_at_any_moment_lose_nothing(void **state)
     struct load l;
     char out[512];
     (void)state;
-    load_start(&l, "chaos", NULL);
+    load_start(&l, &world, "chaos", NULL);
     for (unsigned i = 0; i < 4; i++) {
         pid_t tool = fork();
         if (tool == 0)
@@ -346,7 +185,7 @@ static void test_a_disk_becomes_read_only_and_writable_again_under_load(void **s
     struct load l;
     char out[1024];
     (void)state;
-    load_start(&l, "flip", NULL);
+    load_start(&l, &world, "flip", NULL);
     for (unsigned i = 0; i < 3; i++) {
         command(&l, "block-set %s xvda", "readonly=1");
         world_await(is_readonly, &l, "the guest to see it read-only");
@@ -381,7 +220,7 @@ static void test_a_disk_attached_read_only_becomes_writable(void **state)
     struct load l;
     char out[1024], data[BLOCK] = "written";
     (void)state;
-    load_start(&l, "ro", NULL);
+    load_start(&l, &world, "ro", NULL);
     load_stop(&l);
     dz_vbd_close(l.disk);
     command(&l, "block-detach %s xvda", "");
@@ -414,7 +253,7 @@ static void test_strategy_and_polling_are_switched_under_load(void **state)
                                            "dma=pin poll=adaptive iops=0", "poll=default bytes=100M"};
     struct load l;
     (void)state;
-    load_start(&l, "switch", NULL);
+    load_start(&l, &world, "switch", NULL);
     for (unsigned i = 0; i < 10; i++) {
         command(&l, "block-set %s xvda", settings[i % ARRAY_SIZE(settings)]);
         load_goes_on(&l);
@@ -442,13 +281,18 @@ static void test_rates_given_at_attach_or_set_later_outlive_the_role(void **stat
 {
     struct load l;
     (void)state;
-    load_start(&l, "rates", "iops=1000,iops-burst=10");
+    load_start(&l, &world, "rates", "iops=1000,iops-burst=10");
     world_await(is_throttled, &l, "the rate given at attach to be felt");
     command(&l, "block-set %s xvda", "iops=2000 bytes=64M bytes-burst=2M");
     world_kill_blk(&world);
     key_is(&l, "domzero/iops", "2000");
     key_is(&l, "domzero/iops-burst", "10");
     key_is(&l, "domzero/bytes", "67108864");
+    char out[2048];
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-list rates"), 0);
+    assert_non_null(strstr(out, "limits: iops=2000 iops-burst=10 bytes=67108864 bytes-burst=2097152\n"));
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-list rates --json"), 0);
+    assert_non_null(strstr(out, "\"limits\": {\"iops\": 2000, \"iops-burst\": 10, "));
     world_await(is_throttled, &l, "the rate to be felt again");
     load_goes_on(&l);
     command(&l, "block-set %s xvda", "iops=0 bytes=0");
@@ -495,7 +339,7 @@ static void test_settings_that_cannot_be_are_refused_and_harm_nothing(void **sta
     struct load l;
     char out[2048];
     (void)state;
-    load_start(&l, "bad", NULL);
+    load_start(&l, &world, "bad", NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(bad_settings); i++) {
         const struct bad_setting *b = &bad_settings[i];
         int status = world_domzero(&world, out, sizeof(out), "%s", b->args);
@@ -505,7 +349,7 @@ static void test_settings_that_cannot_be_are_refused_and_harm_nothing(void **sta
         load_goes_on(&l);
         assert_int_equal(l.size_bytes, MIB);
     }
-    assert_int_equal(file_size("bad.img"), MIB);
+    assert_int_equal(file_size(&l, "bad.img"), MIB);
     load_stop(&l);
     assert_int_equal(l.errors + l.refused, 0);
     load_end(&l);
@@ -548,7 +392,7 @@ static void test_what_is_written_into_the_store_by_hand_is_judged_by_the_backend
     struct load l;
     char out[1024];
     (void)state;
-    load_start(&l, "hand", NULL);
+    load_start(&l, &world, "hand", NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(writes); i++) {
         error_wanted = writes[i].says;
         assert_int_equal(world_shell(&world, out, sizeof(out),
@@ -573,10 +417,10 @@ static void test_disks_come_and_go_under_load(void **state)
 {
     struct load l, other;
     (void)state;
-    load_start(&l, "stays", NULL);
+    load_start(&l, &world, "stays", NULL);
     world_image(&world, "guest.img", MIB, 3);
     for (unsigned i = 0; i < 8; i++) {
-        load_start(&other, "comes", i % 2 ? "dma=copy" : "iops=50");
+        load_start(&other, &world, "comes", i % 2 ? "dma=copy" : "iops=50");
         attach(&l, "xvdb", "rw", "guest.img", "");
         load_goes_on(&l);
         command(&l, "block-detach %s xvdb", "");
@@ -595,18 +439,44 @@ static void test_a_disk_that_nobody_has_open_is_changed_too(void **state)
     struct load l;
     struct dz_vbd_info info;
     (void)state;
-    load_start(&l, "closed", NULL);
+    load_start(&l, &world, "closed", NULL);
     load_stop(&l);
     dz_vbd_close(l.disk);
     command(&l, "block-resize %s xvda", "2M");
     command(&l, "block-set %s xvda", "readonly=1 iops=100");
     key_is(&l, "mode", "r");
-    assert_int_equal(file_size("closed.img"), 2 * MIB);
+    assert_int_equal(file_size(&l, "closed.img"), 2 * MIB);
     if (dz_vbd_open(l.dom, "xvda", NULL, &l.disk))
         fail_msg("%s", dz_error());
     dz_vbd_info(l.disk, &info);
     assert_int_equal(info.size_bytes, 2 * MIB);
     assert_true(info.readonly);
+    load_end(&l);
+}
+
+/* Its configuration cannot be, so that it was never served: what is asked of it changes nothing of that. */
+static void test_a_disk_that_could_not_be_configured_is_left_as_it_was(void **state)
+{
+    struct load l;
+    char out[1024];
+    (void)state;
+    load_start(&l, &world, "odd", NULL);
+    load_stop(&l);
+    dz_vbd_close(l.disk);
+    world_shell(&world, out, sizeof(out),
+                "xenstore-write /local/domain/0/backend/vbd/%u/%u/domzero/size 1000 "
+                "/local/domain/0/backend/vbd/%u/%u/mode r",
+                l.domid, BLKWORLD_DEVID, l.domid, BLKWORLD_DEVID);
+    world_kill_blk(&world);
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-set odd xvda dma=teleport"), 1);
+    assert_non_null(strstr(out, "teleport"));
+    assert_int_equal(world_domzero(&world, out, sizeof(out), "block-resize odd xvda 1M"), 1);
+    assert_non_null(strstr(out, "1000"));
+    key_is(&l, "domzero/size", "1000");
+    key_is(&l, "mode", "r");
+    key_is(&l, "domzero/dma", "pin");
+    assert_int_equal(dz_vbd_open(l.dom, "xvda", &(struct dz_vbd_options){.timeout_ms = 200}, &l.disk), -ETIMEDOUT);
+    l.disk = NULL;
     load_end(&l);
 }
 
@@ -616,7 +486,7 @@ static void test_a_region_grows_into_what_is_free_and_not_into_another_disk(void
     struct load l;
     char out[1024];
     (void)state;
-    load_start(&l, "region", "offset=0,size=512K");
+    load_start(&l, &world, "region", "offset=0,size=512K");
     attach(&l, "xvdb", "rw", "region.img", "offset=768K");
     command(&l, "block-resize %s xvda", "768K");
     assert_int_equal(world_domzero(&world, out, sizeof(out), "block-resize region xvda 1M"), 1);
@@ -624,7 +494,7 @@ static void test_a_region_grows_into_what_is_free_and_not_into_another_disk(void
     key_is(&l, "domzero/size", "786432");
     load_goes_on(&l);
     command(&l, "block-resize %s xvdb", "1M"); /* it is the end of the file */
-    assert_int_equal(file_size("region.img"), MIB * 7 / 4);
+    assert_int_equal(file_size(&l, "region.img"), MIB * 7 / 4);
     command(&l, "block-resize %s xvda", "512K");
     command(&l, "block-resize %s xvdb", "256K");
     assert_int_equal(world_domzero(&world, out, sizeof(out), "block-resize region xvdb 2M"), 1);
@@ -649,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_what_is_written_into_the_store_by_hand_is_judged_by_the_backend),
         cmocka_unit_test(test_disks_come_and_go_under_load),
         cmocka_unit_test(test_a_disk_that_nobody_has_open_is_changed_too),
+        cmocka_unit_test(test_a_disk_that_could_not_be_configured_is_left_as_it_was),
         cmocka_unit_test(test_a_region_grows_into_what_is_free_and_not_into_another_disk),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

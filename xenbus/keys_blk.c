@@ -73,6 +73,22 @@ static int read_block_bytes(const struct xb_device *back, const struct xb_key *k
     return 0;
 }
 
+static const struct xb_key report_after = {.name = "domzero/report-after", .max = INT32_MAX};
+
+static int read_report_after(struct store_client *c, const char *dir, uint32_t *ms, struct err *e)
+{
+    uint64_t value;
+    int r = xb_key_read(c, STORE_NO_TX, dir, &report_after, &value, e);
+    if (!r)
+        *ms = (uint32_t)value;
+    return r;
+}
+
+int keys_blk_report_after_read(const struct xb_device *front, uint32_t *ms, struct err *e)
+{
+    return read_report_after(front->store, front->peer_dir, ms, e);
+}
+
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e)
 {
     static const struct xb_key offset = {.name = "domzero/offset", .max = INT64_MAX};
@@ -102,6 +118,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &persistent, &persists, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
     r = r ? r : read_on_error(back, &k.stop_on_error, e);
+    r = r ? r : read_report_after(c, dir, &k.report_after_ms, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/poll", "", k.poll, sizeof(k.poll), e);
     r = r ? r : keys_blk_qos_read(c, dir, &k.qos, e);
     r = r ? r : read_bool(back, dir, "direct-io-safe", &k.direct_io_safe, e);
@@ -149,6 +166,8 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
     snprintf(params, sizeof(params), "%s:%s", config->format, config->path);
     snprintf(offset, sizeof(offset), "%" PRIu64, config->offset_bytes);
     snprintf(queues, sizeof(queues), "%" PRIu32, config->max_queues);
+    char report[16];
+    snprintf(report, sizeof(report), "%" PRIu32, config->report_after_ms);
     const struct pair pairs[] = {
         {"params", params},
         {"type", "qdisk"},
@@ -161,6 +180,7 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"domzero/offset", offset},
         {"domzero/direct-io", config->direct_io ? "1" : "0"},
         {"domzero/on-error", config->stop_on_error ? "stop" : "report"},
+        {"domzero/report-after", report},
         {"domzero/sector-size", sector},
         {"domzero/physical-sector-size", physical},
         {"domzero/host-alignment", alignment},

@@ -6,7 +6,8 @@
  * that the backend offers and the frontend takes; it is used where both did.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, direct-io-safe, domzero/{offset,size,direct-io,dma,poll,on-error,
+ *                                discard-enable, direct-io-safe,
+ * domzero/{offset,size,direct-io,dma,poll,on-error,report-after,
  *                                persistent,max-queues,sector-size,physical-sector-size,host-alignment}, those of
  *                                keys_blk_qos.h; and to change a disk that runs domzero/set/… (keys_blk_set.h),
  *                                domzero/paused ("resume", over what the backend wrote)
@@ -51,13 +52,14 @@ struct keys_blk_config {
     bool readonly;   /* mode is not "w", or a CD-ROM */
     bool cdrom;      /* device-type; it is read-only and removable whatever the other keys say */
     bool removable;
-    bool discard;          /* the guest may punch holes into it; on where nobody said anything */
-    bool direct_io;        /* O_DIRECT instead of the page cache */
-    uint64_t offset_bytes; /* where the disk begins in the file */
-    uint64_t size_bytes;   /* its size; 0: to the end of the file */
-    char dma[16];          /* a row of grant/dma.h */
-    bool stop_on_error;    /* requests that the storage failed are held, not answered */
-    char poll[16];         /* how its reactors wait for it; "": as the role does */
+    bool discard;             /* the guest may punch holes into it; on where nobody said anything */
+    bool direct_io;           /* O_DIRECT instead of the page cache */
+    uint64_t offset_bytes;    /* where the disk begins in the file */
+    uint64_t size_bytes;      /* its size; 0: to the end of the file */
+    char dma[16];             /* a row of grant/dma.h */
+    bool stop_on_error;       /* requests that the storage failed are held, not answered */
+    uint32_t report_after_ms; /* the frontend's: see keys_blk_report_after_read() */
+    char poll[16];            /* how its reactors wait for it; "": as the role does */
     struct keys_blk_qos qos;
     uint32_t max_queues; /* to offer to the frontend, 1 … KEYS_BLK_QUEUES_MAX; 0: not said, the backend's default */
     /* 512, 4096; 0: what the storage says. */
@@ -67,6 +69,8 @@ struct keys_blk_config {
     bool no_persistent;  /* grants are not kept mapped, whatever the frontend can do */
     bool online;         /* 0: the toolstack wants the device gone once it is closed */
 };
+/* For the frontend: how long it lets a request wait for a backend that does not answer; 0: for ever. */
+int keys_blk_report_after_read(const struct xb_device *front, uint32_t *ms, struct err *e);
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);
 /* Writes all toolstack keys of the backend directory except state, frontend, frontend-id. `vdev` as "xvda". */
 int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,

@@ -102,7 +102,8 @@ static int answer_body(struct xb_device *xb, store_tx tx, void *arg, struct err 
     int r = store_read(xb->store, tx, &state, NULL, "%s/state", xb->dir);
     if (r) /* or what was removed would be made again */
         return err_set(e, r, "%s is gone", xb->dir);
-    r = keys_blk_config_write_live(xb->store, tx, xb->dir, &d->config, e);
+    if (change->tried)
+        r = keys_blk_config_write_live(xb->store, tx, xb->dir, &d->config, e);
     if (!r && still_asked(d, tx))
         r = keys_blk_set_answer(xb->store, tx, xb->dir, change->set.id, change->why.text, e);
     bool closing = xb_state_parse(state) != xb->state; /* the toolstack wrote into it */
@@ -130,6 +131,19 @@ static void change_end(struct blkdev *d)
 
 /* ---- doing it ---- */
 
+static void change_size(struct blkdev *d, uint64_t size_bytes)
+{
+    struct err e;
+    if (size_bytes == d->config.size_bytes)
+        return;
+    if (image_resize(d->image, size_bytes, &e)) {
+        change_refuse(d, &e);
+        return;
+    }
+    d->config.size_bytes = size_bytes;
+    d->change.tell = true;
+}
+
 static void change_image(struct blkdev *d, const struct keys_blk_config *wanted)
 {
     struct err e;
@@ -141,13 +155,9 @@ static void change_image(struct blkdev *d, const struct keys_blk_config *wanted)
         d->change.tell = true;
     }
     if (r == -ENOTRECOVERABLE)
-        blkdev_fault(d, r, e.text);
-    else if (wanted->size_bytes != d->config.size_bytes && image_resize(d->image, wanted->size_bytes, &e))
-        change_refuse(d, &e);
-    else if (wanted->size_bytes != d->config.size_bytes)
-        d->change.tell = true;
-    if (d->change.set.size_bytes && d->image->size_bytes == wanted->size_bytes)
-        d->config.size_bytes = wanted->size_bytes;
+        blkdev_fault(d, r, e.text); /* and the image may be closed by now */
+    else
+        change_size(d, wanted->size_bytes);
 }
 
 /* A disk that is closed has its image open for the moment of the change. */
@@ -170,6 +180,7 @@ static bool needs_image(const struct blkdev *d, const struct keys_blk_config *wa
 /* Nothing is under way on the image: no queue, or one that is held. */
 static void change_do(struct blkdev *d, const struct keys_blk_config *wanted)
 {
+    d->change.tried = true;
     if (needs_image(d, wanted) && d->image)
         change_image(d, wanted);
     else if (needs_image(d, wanted))
@@ -193,7 +204,7 @@ static void change_held(struct blkdev *d)
     d->change.awaited = d->queue_count;
     for (unsigned i = 0; i < d->queue_count; i++) {
         struct blkqueue *q = d->queue[i].queue;
-        q->change.limits = blkdev_limits(d, d->queue_count);
+        blkdev_limits_of_image(d, &q->change.limits);
         q->change.dma = dma_strategy_find(d->config.dma);
         engine_resume(blkdev_queue_engine(d, i), q);
     }

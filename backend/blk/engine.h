@@ -45,7 +45,8 @@ struct engine_options {
     unsigned spin_us; /* the widest window of `adaptive` */
     /* Borrowed, outlives the engine; NULL: none. Its lock is held until the last I/O has ended. */
     struct journal *journal;
-    int claim_fd; /* likewise held; 0: none */
+    int claim_fd;           /* likewise held; 0: none */
+    struct gntmarks *marks; /* what the engines of a process share; borrowed; NULL: there is one */
 };
 
 /* From the names on the command line; NULL is the default for this machine. 0 or -EINVAL with a sentence. */

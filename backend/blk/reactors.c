@@ -4,6 +4,7 @@
 #include <assert.h>
 
 struct reactors {
+    struct gntmarks *marks; /* of all of them; NULL where there is one */
     unsigned count;
     struct {
         struct engine *engine;
@@ -23,8 +24,14 @@ int reactors_new(const struct engine_options *options, unsigned count, struct re
     struct reactors *r = calloc(1, sizeof(*r));
     if (!r)
         return err_set(e, -ENOMEM, "out of memory");
+    struct engine_options o = *options;
+    if (count > 1 && gntmarks_new(&r->marks)) {
+        free(r);
+        return err_set(e, -ENOMEM, "out of memory");
+    }
+    o.marks = r->marks;
     for (; r->count < count; r->count++) {
-        int rc = engine_new(options, &r->at[r->count].engine, e);
+        int rc = engine_new(&o, &r->at[r->count].engine, e);
         if (rc) {
             reactors_free(r);
             return rc;
@@ -42,6 +49,7 @@ void reactors_free(struct reactors *r)
         engine_stop(r->at[i].engine);
     for (unsigned i = 0; i < r->count; i++)
         engine_free(r->at[i].engine);
+    gntmarks_free(r->marks);
     free(r);
 }
 

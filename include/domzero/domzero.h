@@ -18,7 +18,9 @@
  * see docs/blk.md.
  *
  * When the backend dies or is restarted, requests in flight wait, and are done again when it is back: calls pause,
- * they do not fail. A write is durable after a dz_vbd_flush() that came after it returned 0.
+ * they do not fail, but where a request timeout is set, by the program or by the toolstack: then they fail when it has
+ * passed, and later ones work again when the backend is back. A write is durable after a dz_vbd_flush() that came after
+ * it returned 0.
  */
 #ifndef DOMZERO_DOMZERO_H
 #define DOMZERO_DOMZERO_H
@@ -49,17 +51,18 @@ DZ_API void dz_domain_close(struct dz_domain *dom);
 DZ_API unsigned dz_domain_id(const struct dz_domain *dom);
 
 struct dz_vbd_options {
-    uint32_t pool_bytes;  /* shared memory for data; 0: 4 MiB */
-    uint32_t spin_us;     /* how long a wait polls before it sleeps; 0: sleeps at once. UINT32_MAX: polls for ever
-                             (benchmarks) */
+    uint32_t pool_bytes; /* shared memory for data; 0: 4 MiB */
+    uint32_t spin_us; /* how long a wait polls before it sleeps, where that pays; 0: sleeps at once. UINT32_MAX: polls
+                         for ever (benchmarks) */
     uint32_t timeout_ms;  /* how long open waits for the backend; 0: 10,000 */
     uint32_t queue_depth; /* requests in flight that are wanted; 0: 32. Rounded up to what a ring of 1, 2, 4, 8 or 16
                              pages takes, 32 to 512, as far as the backend offers it: dz_vbd_info says what it became */
     uint32_t queues; /* that are wanted, each with that depth; 0: 1. At most 16, and as many as the backend offers */
-    uint32_t request_timeout_ms; /* 0: none. A request that is not answered in that time (a quarter more, at the most,
-                                    where somebody waits or reaps) comes back with -ETIMEDOUT if its memory is not the
-                                    pool's; what a late write did is not known. The backend may use memory of the pool
-                                    until it answers, so such a request is only counted, and comes back then */
+    uint32_t request_timeout_ms; /* 0: what the toolstack gave the disk (report-after), else none. A request that is not
+                                    answered in that time (a quarter more, at the most, where somebody waits or reaps)
+                                    comes back with -ETIMEDOUT if its memory is not the pool's; what a late write did is
+                                    not known. The backend may use memory of the pool until it answers, so such a
+                                    request is only counted, and comes back then */
     bool merge; /* reads or writes that continue the one submitted before become one with it until the next kick, up to
                    request_bytes_max: fewer, longer requests. They come back together, with one result */
     bool no_persistent; /* does not let the backend keep the pool mapped from request to request */
