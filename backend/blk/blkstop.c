@@ -40,6 +40,7 @@ static void request_drop(struct blk_request *r)
     if (r->has_data)
         q->config.dma->put(q->dma, &r->dma, false);
     blkpool_put(r->pool, r);
+    blkqueue_unpark(q); /* what waits for it ends, too, and the role with it */
 }
 
 bool blkstop_keep(struct blk_request *r)
