@@ -36,15 +36,15 @@ BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
 FIO_SOURCE := $(BUILD)/fio-src/tree
 PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BUILD)/nbdkit-domzero-plugin.so) \
     $(if $(wildcard $(FIO_SOURCE)/config-host.h),$(BUILD)/fio-domzero.so))
-PEER_TESTS := nbdkit fio
+PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-asan check-tsan check-valgrind bench tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps programs
 programs: $(PROGRAMS) $(LIBDZ) $(EXAMPLES)
-tests: programs $(TESTS) $(PEERS) $(PLUGINS)
+tests: programs $(TESTS) $(PEERS) $(PLUGINS) $(BENCHES)
 plugin-files: programs $(PLUGINS)
 	@echo 'plugins: $(or $(strip $(PLUGINS)),none, as nbdkit-plugin.h and the source of fio are not here)'
 
@@ -85,13 +85,13 @@ $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libdomzero.a $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/libdomzero.a $(GROUP) $(LDLIBS)
 
-# Plugins see the installed headers only, and carry the library in them.
-PLUGIN_LINK = $(CC) -Iinclude -D_GNU_SOURCE $(CFLAGS) -MMD -MP $(LDFLAGS) -shared -Wl,--exclude-libs,ALL
-$(BUILD)/nbdkit-domzero-plugin.so: plugins/nbdkit-domzero.c $(BUILD)/libdomzero.a
-	$(PLUGIN_LINK) -o $@ $< $(BUILD)/libdomzero.a -lxenstore -lz
+# Plugins see the installed headers and their own only (layers.txt), and carry the library in them.
+PLUGIN_LINK = $(CC) -I. -Iinclude -D_GNU_SOURCE $(CFLAGS) -MMD -MP $(LDFLAGS) -shared -Wl,--exclude-libs,ALL
+$(BUILD)/nbdkit-domzero-plugin.so: plugins/nbdkit-domzero.c plugins/diskshare.c $(BUILD)/libdomzero.a
+	$(PLUGIN_LINK) -o $@ $(filter %.c,$^) $(BUILD)/libdomzero.a -lxenstore -lz
 # fio's headers are not as strict as we are with ourselves; config-host.h belongs before everything.
-$(BUILD)/fio-domzero.so: plugins/fio-domzero.c $(BUILD)/libdomzero.a $(FIO_SOURCE)/config-host.h
-	$(PLUGIN_LINK) -isystem $(FIO_SOURCE) -include $(FIO_SOURCE)/config-host.h -o $@ $< $(BUILD)/libdomzero.a -lxenstore -lz
+$(BUILD)/fio-domzero.so: plugins/fio-domzero.c plugins/diskshare.c $(BUILD)/libdomzero.a $(FIO_SOURCE)/config-host.h
+	$(PLUGIN_LINK) -isystem $(FIO_SOURCE) -include $(FIO_SOURCE)/config-host.h -o $@ $(filter %.c,$^) $(BUILD)/libdomzero.a -lxenstore -lz
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
@@ -101,6 +101,8 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lcmocka
 
+$(BUILD)/tests/test_diskshare: $(BUILD)/plugins/diskshare.o
+$(BUILD)/tests/test_diskshare: LDLIBS += $(BUILD)/plugins/diskshare.o $(GROUP)
 $(BUILD)/tests/test_cfg: LDLIBS += -lxlutil -lxenlight
 
 plugins:
@@ -120,6 +122,12 @@ check-peers:
 	@scripts/deps.sh check plugins
 	@$(MAKE) --no-print-directory tests
 	@BUILD=$(BUILD) TEST='@($(subst $() ,|,$(strip $(PEER_TESTS))))' scripts/run-tests.sh
+check-torture:
+	@$(MAKE) --no-print-directory plugins
+	@scripts/deps.sh check plugins
+	@$(MAKE) --no-print-directory tests
+	@BUILD=$(BUILD) scripts/torture.sh fio
+	@BUILD=$(BUILD) scripts/torture.sh ext4
 check-asan:
 	@scripts/deps.sh check
 	@$(MAKE) --no-print-directory BUILD=build/asan OPT="-O1 -g -fno-omit-frame-pointer" SANFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined" tests
@@ -133,10 +141,20 @@ check-valgrind:
 	@$(MAKE) --no-print-directory tests
 	@BUILD=$(BUILD) MODE=valgrind scripts/run-tests.sh
 
+# A look at the most important cases in a minute, and the whole table with all peers.
+BENCH_CASES := hot-read-qd1,hot-read-qd32,hot-write-qd1,hot-write-qd32
+BENCH_PEERS := floor,domzero,qsd
 bench:
-	@scripts/deps.sh build bench
+	@$(MAKE) --no-print-directory bench-block CASES="$(or $(CASES),$(BENCH_CASES))" PEERS="$(or $(PEERS),$(BENCH_PEERS))"
+bench-block:
+	@scripts/deps.sh build bench || echo 'bench-block: what is missing is left out'
 	@$(MAKE) --no-print-directory programs $(BENCHES)
-	@BUILD=$(BUILD) python3 bench/block.py
+	@BUILD=$(BUILD) CASES="$(CASES)" PEERS="$(PEERS)" python3 bench/block.py
+
+bench-many:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory programs $(BUILD)/bench/many_disks
+	@BUILD=$(BUILD) bench/many.sh
 
 tidy:
 	@scripts/deps.sh check tidy
@@ -166,11 +184,14 @@ help:
 	@echo 'make check           the tests'
 	@echo 'make plugins         the nbdkit plugin and the fio engine; installs the packages that they need'
 	@echo 'make check-peers     the tests with nbdkit, qemu and fio, for which it builds the plugins'
+	@echo 'make check-torture   10 GiB of fio, and ext4, on a disk whose backend is killed every two seconds; five minutes'
 	@echo 'make check-asan      the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make check-tsan      the tests under ThreadSanitizer'
 	@echo 'make check-valgrind  the tests under valgrind'
 	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
-	@echo 'make bench           IOPS and latency next to plain io_uring on the same file; SECONDS_EACH=2 ROUNDS=5'
+	@echo 'make bench           IOPS and latency next to plain io_uring on the same file, in a minute; SECONDS_EACH=2 ROUNDS=5'
+	@echo 'make bench-block     all cases beside io_uring, qemu and NBD servers, and the goals, in a quarter of an hour; CASES=hot-read-qd32 PEERS=…'
+	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
 	@echo 'make format          let clang-format rewrite the sources'
 	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'
 	@echo 'make clean           remove build/'

@@ -30,7 +30,7 @@ static const char usage_text[] =
     "  --poll MODE        how queues wait: sleep at once, poll for a short window first (adaptive, the default), or\n"
     "                     poll all the time\n"
     "  --spin-us N        that window in microseconds; 50 by default\n"
-    "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, at least one\n"
+    "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, 1 to 6\n"
     "  --log-level LEVEL  what is logged; info by default\n";
 
 enum {
@@ -38,6 +38,9 @@ enum {
     OPT_READY_FD,
     OPT_STOP_FD,
     OPT_LOG_FD,
+    OPT_JOURNAL_FD,
+    OPT_CLAIM_FD,
+    OPT_STANDBY,
     OPT_DOMAIN_DIR,
     OPT_POLL,
     OPT_SPIN,
@@ -55,6 +58,9 @@ static const struct option long_options[] = {
     {"ready-fd", required_argument, NULL, OPT_READY_FD},
     {"stop-fd", required_argument, NULL, OPT_STOP_FD},
     {"log-fd", required_argument, NULL, OPT_LOG_FD},
+    {"journal-fd", required_argument, NULL, OPT_JOURNAL_FD},
+    {"claim-fd", required_argument, NULL, OPT_CLAIM_FD},
+    {"standby", no_argument, NULL, OPT_STANDBY},
     {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
@@ -135,6 +141,9 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_READY_FD: number = role->ready_fd = parse_int(optarg, INT_MAX); break;
         case OPT_STOP_FD: number = role->stop_fd = parse_int(optarg, INT_MAX); break;
         case OPT_LOG_FD: number = role->log_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_JOURNAL_FD: number = role->journal_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_CLAIM_FD: number = role->claim_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_STANDBY: role->standby = true; break;
         case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;
@@ -200,6 +209,7 @@ int main(int argc, char **argv)
         .log_level = LOG_INFO,
     };
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of that write */
     int status = options_parse(argc, argv, &o);
     if (status)
         return status - 1;

@@ -33,8 +33,18 @@ void role_detach(int log_fd)
 
 void role_ready(const struct role_options *o)
 {
-    if (o->log_fd >= 0)
+    if (o->log_fd >= 0 && !o->standby)
         role_detach(o->log_fd);
     ssize_t ignored = o->ready_fd < 0 ? 0 : write(o->ready_fd, "", 1); /* after a restart nobody reads it */
     (void)ignored;
+}
+
+int role_standby(const struct role_options *o)
+{
+    char byte;
+    if (o->log_fd >= 0)
+        role_detach(o->log_fd);
+    if (write(o->ready_fd, "", 1) != 1)
+        return -ECANCELED;
+    return read(o->stop_fd, &byte, 1) == 1 ? 0 : -ECANCELED; /* signals are blocked, or end the process */
 }

@@ -7,8 +7,11 @@
  * stop_fd is readable or closed (the supervisor is gone): 0, or anything else with the reason logged. Stopping `blk`
  * drains what is in flight and leaves every device as connected as it was, for a successor to take over.
  *
- * Until it serves, a role of a daemon in the background still has the standard descriptors of who started the daemon,
- * so that the reason of a failed start is seen there. When it serves it lets go of them (role_detach).
+ * A role that stands by (only `blk` can) has made what it needs and touched no device; it writes a byte to ready_fd
+ * then, serves when one comes on stop_fd, and writes another.
+ *
+ * Until it serves or stands by, a role of a daemon in the background still has the standard descriptors of who started
+ * the daemon, so that the reason of a failed start is seen there. When it serves it lets go of them (role_detach).
  */
 #ifndef BACKEND_ROLE_H
 #define BACKEND_ROLE_H
@@ -25,6 +28,9 @@ struct role_options {
     unsigned spin_us;
     unsigned reactors;     /* of the blk role; 0: as many as suit the machine */
     int ready_fd, stop_fd; /* -1: none */
+    int journal_fd;        /* blk/journal.h; 0: none, what is in flight is not known to a successor */
+    int claim_fd;          /* the locked pid file of the daemon, kept until the last I/O has ended; 0: none */
+    bool standby;          /* get ready, say so, and serve when a byte comes on stop_fd */
     int log_fd;            /* where standard error goes once it serves; -1: nowhere else */
 };
 
@@ -53,5 +59,7 @@ const struct role *role_find(const char *name);
 void role_detach(int log_fd);
 /* For a role's main: says that it serves. */
 void role_ready(const struct role_options *o);
+/* … that it stands by; returns when it is to serve: 0, or -ECANCELED when it is to end. */
+int role_standby(const struct role_options *o);
 
 #endif

@@ -12,6 +12,7 @@ struct role_blk {
     struct loop loop;
     struct platform *platform;
     struct store_client *store;
+    struct journal *journal;
     struct blkback *back;
     struct statsock *stats; /* NULL: nobody can read them */
     struct loop_source platform_source, stop_source;
@@ -82,7 +83,15 @@ static int role_start(struct role_blk *role, const struct role_options *o, struc
     if (!rc)
         rc = role_watch(role, o, e);
     if (!rc)
+        rc = journal_open(o->journal_fd, &role->journal, e);
+    options.journal = role->journal;
+    options.claim_fd = o->claim_fd;
+    if (!rc)
         rc = reactors_new(&options, o->reactors ? o->reactors : reactors_default(), &reactors, e);
+    if (!rc && o->standby && role_standby(o)) {
+        reactors_free(reactors);
+        return err_set(e, -ECANCELED, "stood by, and was not needed");
+    }
     if (!rc)
         rc = blkback_new(&role->loop, role->store, reactors, platform_domid(role->platform), &role->back, e);
     if (rc)
@@ -96,6 +105,7 @@ static void role_stop(struct role_blk *role)
 {
     statsock_free(role->stats);
     blkback_free(role->back);
+    journal_close(role->journal);
     loop_remove(&role->loop, &role->platform_source);
     loop_remove(&role->loop, &role->stop_source);
     if (role->store)

@@ -12,20 +12,11 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "backend/blk/journal.h"
+#include "backend/upgrade.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/loop.h"
 #include "store/client.h"
-
-struct child {
-    const struct role *role;
-    pid_t pid; /* 0: not running */
-    int stop_fd;
-    uint64_t started_ns;
-    unsigned pause_ms;
-    struct loop_source timer; /* armed while a restart waits; made before, so that restarting needs no descriptor */
-    struct supervisor *sup;
-};
 
 struct supervisor {
     const struct supervisor_options *o;
@@ -33,107 +24,11 @@ struct supervisor {
     struct loop_source signals;
     struct child child[SUPERVISOR_ROLES_MAX];
     unsigned child_count;
-    int pid_file;
-    int log_fd; /* of a daemon in the background */
+    struct child_world world;
+    struct upgrade *upgrade;
     bool stopping;
     int result;
 };
-
-/* The directory that is this daemon's: dom0's, or that of the domain which it is. */
-static const char *own_dir(const struct supervisor *s)
-{
-    const struct role_options *r = &s->o->role;
-    return r->domain_dir ? r->domain_dir : r->run_dir;
-}
-
-/* Executes this program as a role. Never returns. */
-static void child_exec(const struct child *c, int ready_fd, int stop_fd)
-{
-    const struct supervisor_options *o = c->sup->o;
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    char ready[16], stop[16], log[16], spin[16], reactors[16];
-    snprintf(ready, sizeof(ready), "%d", ready_fd);
-    snprintf(stop, sizeof(stop), "%d", stop_fd);
-    snprintf(log, sizeof(log), "%d", c->sup->log_fd);
-    snprintf(spin, sizeof(spin), "%u", o->role.spin_us);
-    snprintf(reactors, sizeof(reactors), "%u", o->role.reactors);
-    fcntl(ready_fd, F_SETFD, 0);
-    fcntl(stop_fd, F_SETFD, 0);
-    if (c->sup->pid_file >= 0)
-        fcntl(c->sup->pid_file, F_SETFD, 0); /* the directory is claimed until the last role has left it */
-    if (c->sup->log_fd >= 0)
-        fcntl(c->sup->log_fd, F_SETFD, 0);
-    execl(o->program, "domzerod", "--as-role", c->role->name, "--ready-fd", ready, "--stop-fd", stop,
-          o->role.domain_dir ? "--domain-dir" : "--run-dir", own_dir(c->sup), "--platform", o->role.platform_row,
-          "--poll", o->role.poll, "--spin-us", spin, "--reactors", reactors, "--log-level", o->log_level,
-          c->sup->log_fd >= 0 ? "--log-fd" : (char *)NULL, log, (char *)NULL);
-    log_error("cannot execute %s: %s", o->program, strerror(errno));
-    _exit(127);
-}
-
-static void child_pid_path(const struct child *c, char *path, size_t size)
-{
-    snprintf(path, size, "%s/%s.pid", own_dir(c->sup), c->role->name);
-}
-
-/* `<run>/<role>.pid`: for operators and tests; nothing of ours reads it. */
-static void child_pid_publish(const struct child *c)
-{
-    char path[256];
-    child_pid_path(c, path, sizeof(path));
-    _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (fd < 0 || dprintf(fd, "%d\n", (int)c->pid) < 0)
-        log_warning("cannot write %s: %s", path, strerror(errno));
-}
-
-/* Waits for the role's byte: 0, or -ECHILD where it ended first, -ETIMEDOUT. */
-static int child_await_ready(const struct child *c, int ready_fd)
-{
-    struct pollfd p = {.fd = ready_fd, .events = POLLIN};
-    int n;
-    do
-        n = poll(&p, 1, SUPERVISOR_READY_MS);
-    while (n < 0 && errno == EINTR);
-    char byte;
-    if (n == 1 && read(ready_fd, &byte, 1) == 1)
-        return 0;
-    if (n == 0)
-        log_error("role %s does not serve after %d s", c->role->name, SUPERVISOR_READY_MS / 1000);
-    return n == 0 ? -ETIMEDOUT : -ECHILD;
-}
-
-static int child_start(struct child *c, bool wait_ready)
-{
-    int ready[2], stop[2];
-    if (pipe2(ready, O_CLOEXEC) < 0)
-        return -errno;
-    if (pipe2(stop, O_CLOEXEC) < 0) {
-        int r = -errno;
-        close(ready[0]);
-        close(ready[1]);
-        return r;
-    }
-    pid_t pid = fork();
-    if (pid == 0)
-        child_exec(c, ready[1], stop[0]);
-    int r = pid < 0 ? -errno : 0;
-    close(ready[1]);
-    close(stop[0]);
-    if (!r) {
-        c->pid = pid;
-        c->stop_fd = stop[1];
-        c->started_ns = clock_now_ns();
-        child_pid_publish(c);
-        if (wait_ready)
-            r = child_await_ready(c, ready[0]);
-    } else {
-        close(stop[1]);
-    }
-    close(ready[0]);
-    return r;
-}
 
 static void supervisor_quit(struct supervisor *s, int result)
 {
@@ -167,13 +62,13 @@ static void on_restart_timer(struct loop_source *source, uint32_t events)
 static bool domain_gone(const struct supervisor *s)
 {
     char path[256];
-    snprintf(path, sizeof(path), "%s/hypervisor.sock", own_dir(s));
+    snprintf(path, sizeof(path), "%s/hypervisor.sock", child_dir(&s->world));
     return s->o->role.domain_dir && access(path, F_OK) < 0;
 }
 
 static void child_ended(struct child *c, int status)
 {
-    struct supervisor *s = c->sup;
+    struct supervisor *s = container_of(c->world, struct supervisor, world);
     bool steady = clock_now_ns() - c->started_ns >= SUPERVISOR_STEADY_MS * CLOCK_NS_PER_MS;
     c->pid = 0;
     fd_closep(&c->stop_fd);
@@ -190,7 +85,7 @@ static void child_ended(struct child *c, int status)
         return;
     }
     if (domain_gone(s)) {
-        log_error("the domain of %s is gone: stopping", own_dir(s));
+        log_error("the domain of %s is gone: stopping", child_dir(&s->world));
         supervisor_quit(s, 1);
         return;
     }
@@ -221,34 +116,18 @@ static void on_signal(struct loop_source *source, uint32_t events)
     }
 }
 
-static void child_stop(struct child *c)
-{
-    fd_closep(&c->stop_fd);
-    uint64_t deadline = clock_now_ns() + SUPERVISOR_STOP_MS * CLOCK_NS_PER_MS;
-    int status;
-    while (waitpid(c->pid, &status, WNOHANG) == 0) {
-        if (clock_now_ns() > deadline) {
-            log_warning("role %s does not stop: killed", c->role->name);
-            kill(c->pid, SIGKILL);
-            waitpid(c->pid, &status, 0);
-            c->sup->result = 1;
-            break;
-        }
-        poll(NULL, 0, 5);
-    }
-    c->pid = 0;
-}
-
 /* Stops the children from the last to the first: those who use a role go before it. */
 static void stop_all(struct supervisor *s)
 {
     s->stopping = true;
+    upgrade_free(take_ptr(s->upgrade));
     for (unsigned i = s->child_count; i-- > 0;) {
         struct child *c = &s->child[i];
         char path[256];
         loop_timer_remove(&s->loop, &c->timer);
-        if (c->pid)
-            child_stop(c);
+        if (c->pid && !child_stop(c))
+            s->result = 1;
+        free(take_ptr(c->program));
         child_pid_path(c, path, sizeof(path));
         unlink(path);
     }
@@ -277,7 +156,7 @@ static int start_all(struct supervisor *s, struct err *e)
     const struct supervisor_options *o = s->o;
     for (unsigned i = 0; i < o->run_count; i++) {
         struct child *c = &s->child[s->child_count++];
-        *c = (struct child){.role = o->run[i], .sup = s, .stop_fd = -1};
+        *c = (struct child){.role = o->run[i], .world = &s->world, .stop_fd = -1};
         int r = loop_timer_add(&s->loop, &c->timer, 0, 0, on_restart_timer);
         if (r == 0)
             r = child_start(c, true);
@@ -322,12 +201,12 @@ static int pid_file_lock(const char *path, const char *dir, int *out, struct err
     return 0;
 }
 
-/* The directory is one daemon's: the locked descriptor of its pid file in s->pid_file. dom0's is made where missing.
- * The roles of a predecessor that was killed have some time to leave: as they go they remove their sockets, which must
- * not be ours. */
+/* The directory is one daemon's: the locked descriptor of its pid file in s->world.pid_file. dom0's is made where
+ * missing. The roles of a predecessor that was killed have some time to leave: as they go they remove their sockets,
+ * which must not be ours. */
 static int claim_dir(struct supervisor *s, struct err *e)
 {
-    const char *dir = own_dir(s);
+    const char *dir = child_dir(&s->world);
     if (!s->o->role.domain_dir && mkdir(dir, 0700) < 0 && errno != EEXIST)
         return err_set(e, -errno, "cannot make the run directory %s: %s", dir, strerror(errno));
     if (domain_gone(s))
@@ -336,36 +215,36 @@ static int claim_dir(struct supervisor *s, struct err *e)
     snprintf(path, sizeof(path), "%s/domzerod.pid", dir);
     uint64_t deadline_ns = clock_now_ns() + SUPERVISOR_STOP_MS * CLOCK_NS_PER_MS;
     int r;
-    while ((r = pid_file_lock(path, dir, &s->pid_file, e)) == -EAGAIN && clock_now_ns() < deadline_ns)
+    while ((r = pid_file_lock(path, dir, &s->world.pid_file, e)) == -EAGAIN && clock_now_ns() < deadline_ns)
         poll(NULL, 0, 5);
     if (r < 0)
         return r;
-    if (ftruncate(s->pid_file, 0) < 0 || dprintf(s->pid_file, "%d\n", (int)getpid()) < 0)
+    if (ftruncate(s->world.pid_file, 0) < 0 || dprintf(s->world.pid_file, "%d\n", (int)getpid()) < 0)
         return err_set(e, -errno, "cannot write %s: %s", path, strerror(errno)); /* a short pwrite() sets no errno */
     return 0;
 }
 
 static void release_dir(struct supervisor *s)
 {
-    if (s->pid_file < 0)
+    if (s->world.pid_file < 0)
         return;
     char path[256];
-    snprintf(path, sizeof(path), "%s/domzerod.pid", own_dir(s));
+    snprintf(path, sizeof(path), "%s/domzerod.pid", child_dir(&s->world));
     unlink(path);
     if (domain_gone(s)) { /* its directory would have gone with it, but for us */
-        snprintf(path, sizeof(path), "%s/domzerod.log", own_dir(s));
+        snprintf(path, sizeof(path), "%s/domzerod.log", child_dir(&s->world));
         unlink(path);
-        rmdir(own_dir(s));
+        rmdir(child_dir(&s->world));
     }
-    fd_closep(&s->pid_file);
+    fd_closep(&s->world.pid_file);
 }
 
 static int open_log(struct supervisor *s, struct err *e)
 {
     char path[256];
-    snprintf(path, sizeof(path), "%s/domzerod.log", own_dir(s));
-    s->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    return s->log_fd < 0 ? err_set(e, -errno, "cannot open %s: %s", path, strerror(errno)) : 0;
+    snprintf(path, sizeof(path), "%s/domzerod.log", child_dir(&s->world));
+    s->world.log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return s->world.log_fd < 0 ? err_set(e, -errno, "cannot open %s: %s", path, strerror(errno)) : 0;
 }
 
 /* Forks; the parent waits for the outcome and exits with it. Returns in the child, with the descriptor to tell it. */
@@ -405,17 +284,31 @@ static int prepare(struct supervisor *s, int signal_fd, struct err *e)
     if (r < 0)
         return err_set(e, r, "cannot set up the event loop: %s", strerror(-r));
     r = claim_dir(s, e);
+    if (!r)
+        r = s->world.journal_fd = journal_create(e);
+    r = MIN(r, 0);
     if (!r && s->o->background)
         r = open_log(s, e);
     return r;
 }
 
+/* Only dom0's daemon can be asked: a driver domain's directory is not its own. It serves without it too. */
+static void upgrade_start(struct supervisor *s)
+{
+    struct err e;
+    for (unsigned i = 0; i < s->child_count && !s->o->role.domain_dir; i++)
+        if (s->child[i].role->policy == ROLE_RESTART && upgrade_new(&s->loop, &s->child[i], &s->upgrade, &e))
+            log_warning("no upgrades: %s", e.text);
+}
+
 static int serve(struct supervisor *s, int parent_fd)
 {
-    log_info("serving in %s", own_dir(s));
+    upgrade_start(s);
+    log_info("serving in %s", child_dir(&s->world));
     if (parent_fd >= 0) {
-        role_detach(take_fd(&s->log_fd));
-        s->log_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1); /* for roles that are started again */
+        role_detach(take_fd(&s->world.log_fd));
+        s->world.log_fd =
+            fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1); /* for roles that are started again */
         tell_parent(parent_fd, 0);
     }
     return loop_run(&s->loop);
@@ -428,7 +321,7 @@ int supervisor_run(const struct supervisor_options *o)
         log_error("cannot go into the background: %s", strerror(errno));
         return 1;
     }
-    struct supervisor s = {.o = o, .pid_file = -1, .log_fd = -1};
+    struct supervisor s = {.o = o, .world = {.o = o, .pid_file = -1, .log_fd = -1, .journal_fd = -1}};
     struct err e = {0};
     sigset_t set;
     sigemptyset(&set);
@@ -452,7 +345,8 @@ int supervisor_run(const struct supervisor_options *o)
     if (parent_fd >= 0)
         tell_parent(parent_fd, 1);
     release_dir(&s);
-    fd_closep(&s.log_fd);
+    fd_closep(&s.world.log_fd);
+    fd_closep(&s.world.journal_fd);
     loop_deinit(&s.loop);
     return r < 0 ? 1 : s.result;
 }

@@ -1,141 +1,206 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""bench/block.py: 4 KiB random I/O on a hot buffered file, through domzero and by plain io_uring on the same file, in turn.
+"""bench/block.py: block I/O through domzero, by plain io_uring on the same file, and through others' servers, in turn.
 
-What the numbers do not mean: nothing here says what a disk or a network can do; the file sits in the page cache. Two
-processes share two cores with whatever else runs, so only ratios of the same round compare; their median over the rounds is
-the result, minimum and maximum say how far to trust it. A wake-up across idle cores can cost ten times one on the same core,
-so event-driven rows move with the scheduler's choices.
+What the numbers do not mean: nothing here says what a network can do, and little what a disk can: most files sit in the page cache.
+Two processes share a few processors with whatever else runs, so only ratios of the same round compare; their median over the
+rounds is the result, least and most say how far to trust it. A wake-up across idle processors can cost ten times one on the
+same, so rows that sleep move with the scheduler's choices. The vhost-user client has constant requests and no virtual machine
+around it, which flatters its servers.
 
-Writes bench/results/latest/block.json. Knobs: SECONDS_EACH (1), ROUNDS (5), SIZE_MIB (512), BUILD (build).
+Each case runs its peers one after another, A B C, A B C, for ROUNDS rounds of SECONDS_EACH; the file is read (for
+writes: written) before each, so that it is in the page cache. Before a round it is written out, for O_DIRECT dropped
+from there, too. Knobs:
+
+  ROUNDS=5 SECONDS_EACH=0.5 SIZE_MIB=512 SEED=1 IDLE_DISKS=256 NICENESS=-15 BUILD=build
+  CASES, PEERS   patterns, by commas, that match whole names or those up to a dash: CASES=hot-read-qd32,null; CASES=list names all,
+                 CASES='*' runs all, some of which are left out otherwise
+  RESULTS        where to; otherwise a run of everything goes to bench/results/block-DATE-COMMIT/, others to bench/results/latest/
 """
-import json, os, platform, shutil, statistics, subprocess, sys, tempfile, time
+import fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
 
-BUILD = os.path.abspath(os.environ.get("BUILD", "build"))
-SECONDS = float(os.environ.get("SECONDS_EACH", "1"))
+sys.dont_write_bytecode = True
+import block_idle, block_report, machine
+from block_cases import cases
+from block_peers import PEERS, Bench, CannotRun, Domzero
+
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
-SIZE_MIB = int(os.environ.get("SIZE_MIB", "512"))
+SECONDS = float(os.environ.get("SECONDS_EACH", "0.5"))
 SEED = int(os.environ.get("SEED", "1"))
-HZ = os.sysconf("SC_CLK_TCK")
+OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
 
 
-def cpu_seconds(pid):
-    """CPU time of all threads of a process, io_uring's workers included."""
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / HZ
+def picked(names, variable, otherwise=None):
+    """Those that a pattern of the variable names, whole or up to a dash; `otherwise`, or all, where it is not set."""
+    patterns = [p for p in os.environ.get(variable, "").split(",") if p]
+    good = lambda n: any(fnmatch.fnmatch(n, p) or fnmatch.fnmatch(n, p + "-*") for p in patterns)
+    return [n for n in names if good(n)] if patterns else list(otherwise or names)
 
 
-def run(command, env=None):
-    p = subprocess.run(command, env=env, capture_output=True, text=True)
-    if p.returncode:
-        sys.exit(f"{' '.join(command)}: {p.stderr.strip()}")
-    return json.loads(p.stdout)
+class Hogs:
+    """A busy process on each processor, for as long as it is entered, as dear to the scheduler as what is measured."""
+
+    def __init__(self, wanted):
+        self.cpus, self.pids = sorted(os.sched_getaffinity(0)) if wanted else [], []
+
+    def __enter__(self):
+        for cpu in self.cpus:
+            pid = os.fork()
+            if pid == 0:
+                os.sched_setaffinity(0, {cpu})
+                parent = os.getppid()
+                while os.getppid() == parent:
+                    for _ in range(100000):
+                        pass
+                os._exit(0)
+            self.pids.append(pid)
+        return self
+
+    def __exit__(self, *_):
+        for pid in self.pids:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
 
 
-def warm(path):
-    with open(path, "rb", buffering=0) as f:
-        while f.read(1 << 20):
-            pass
+def servers():
+    pids = []
+    for p in PEERS.values():
+        if isinstance(p, Domzero):
+            pids += [p.pid(role) for role in ("hypervisor", "store", "blk")] if p.run_dir else []
+        elif getattr(p, "process", None):
+            pids.append(p.process.pid)
+    return pids
 
 
-class Dom0:
-    """One daemon with one guest and one disk."""
-
-    def __init__(self, directory, image, mode):
-        self.run_dir = f"{directory}/run"
-        self.env = dict(os.environ, DOMZERO_RUN_DIR=self.run_dir)
-        subprocess.run([f"{BUILD}/domzerod", "--run-dir", self.run_dir, "--poll", mode, "--log-level", "warning"], check=True)
-        with open(f"{directory}/bench.cfg", "w") as f:
-            f.write(f'name = "bench"\ndisk = ["format=raw,vdev=xvda,access=rw,target={image}"]\n')
-        subprocess.run([f"{BUILD}/domzero", "create", f"{directory}/bench.cfg"], env=self.env, check=True, stdout=subprocess.DEVNULL)
-        with open(f"{self.run_dir}/blk.pid") as f:
-            self.blk = int(f.read())
-
-    def load(self, args):
-        before = cpu_seconds(self.blk)
-        row = run([f"{BUILD}/domzero", "exec", "bench", "--", f"{BUILD}/bench/guest_blk", "-t", "xvda", *args], self.env)
-        row["backend_cpu_us_per_io"] = (cpu_seconds(self.blk) - before) * 1e6 / max(row["done"], 1)
-        return row
-
-    def stop(self):
-        subprocess.run([f"{BUILD}/domzero", "destroy", "bench"], env=self.env, check=True, stdout=subprocess.DEVNULL)
-        with open(f"{self.run_dir}/domzerod.pid") as f:
-            pid = int(f.read())
-        os.kill(pid, 15)
-        while os.path.exists(f"{self.run_dir}/domzerod.pid"):
-            time.sleep(0.02)
+def measure(bench, case, name, round_):
+    """One row, with the processors that others used meanwhile."""
+    peer = PEERS[name]
+    if bench.path(case) and not case.direct:
+        (machine.soil if case.write else machine.warm)(bench.path(case))
+    with Hogs(case.hogs) as hogs:
+        clocks = lambda: machine.children_seconds() + time.process_time() + sum(machine.cpu_seconds(p) for p in servers() + hogs.pids)
+        before = machine.busy_seconds(), clocks(), time.monotonic()
+        row = peer.measure(bench, case, SEED + round_)
+        busy, ours, wall = machine.busy_seconds() - before[0], clocks() - before[1], time.monotonic() - before[2]
+    row["others_cpu"] = max(0.0, (busy - ours) / wall)
+    return row
 
 
-def median(rows, key):
-    return statistics.median(r[key] for r in rows)
+class Run:
+    """All that a run of the benchmark learns."""
+
+    def __init__(self, bench):
+        self.bench, self.results, self.left_out, self.text, self.apart_ns = bench, {}, [], [], {}
+
+    def say(self, text=""):
+        print(text, flush=True)
+        self.text.append(text)
+
+    def leave_out(self, case, name, why):
+        self.left_out.append({"case": case.name, "peer": name, "why": why})
+        self.say(f"{case.name}: without {name}: {why}")
+
+    def case(self, case):
+        present = []
+        for name in picked(case.peers, "PEERS"):
+            why = self.bench.no_tmpfs if case.image == "tmpfs" else None
+            why = why or PEERS[name].missing(self.bench, case)
+            if why:
+                self.leave_out(case, name, why)
+            else:
+                present.append(name)
+        rows, apart = {name: [] for name in present}, []
+        for round_ in range(ROUNDS):
+            apart += self.apart()
+            if self.bench.path(case):
+                machine.write_out(self.bench.path(case), drop=case.direct)
+            for name in present:
+                try:
+                    rows[name].append(measure(self.bench, case, name, round_))
+                except CannotRun as e:
+                    self.leave_out(case, name, f"round {round_ + 1}: {e}")
+                    rows[name].append(None)
+                    PEERS[name].stop()  # what it left behind is gone before the next case
+            present = [n for n in present if rows[n][-1]]
+        for name in rows:
+            if not isinstance(PEERS[name], Domzero):
+                PEERS[name].stop()
+        self.results[case.name] = rows
+        if any(r for rounds in rows.values() for r in rounds):
+            self.apart_ns[case.name] = apart
+            self.say(block_report.case_text(case, rows, apart))
+
+    def apart(self):
+        """[how long a word takes from the first processor to the last and back, in ns]; [] where there is only one."""
+        p = subprocess.run([f"{self.bench.build}/bench/line"], capture_output=True, text=True)
+        return [int(p.stdout)] if p.returncode == 0 else []
+
+    def idle(self):
+        peer = block_idle.ManyGuests(int(os.environ.get("IDLE_DISKS", "256")))
+        try:
+            row = peer.measure(self.bench, block_idle.CASE, SEED)
+            self.results[block_idle.CASE.name] = {"domzero-adaptive": [row]}
+            self.say(block_idle.text(row))
+        except CannotRun as e:
+            self.leave_out(block_idle.CASE, "domzero-adaptive", str(e))
+        finally:
+            peer.stop()
 
 
-def measure(dom0, image, mode, write, qd):
-    ours, floor = [], []
-    args = ["-q", str(qd), "-s", str(SECONDS)] + (["-w"] if write else [])
-    for round_ in range(ROUNDS):
-        warm(image)
-        seed = ["-r", str(SEED + round_)]
-        ours.append(dom0.load(args + seed + {"poll": ["-p"], "adaptive": ["-a"], "interrupt": []}[mode]))
-        floor.append(run([f"{BUILD}/bench/floor_uring", "-t", image, *args, *seed]))
-    ratios = [a["iops"] / b["iops"] for a, b in zip(ours, floor)]
-    return {
-        "op": "write" if write else "read", "qd": qd, "mode": mode,
-        "iops": median(ours, "iops"), "iops_min": min(r["iops"] for r in ours), "iops_max": max(r["iops"] for r in ours),
-        "p50_us": median(ours, "p50_us"), "p99_us": median(ours, "p99_us"),
-        "cpu_s_per_mio": statistics.median(r["cpu_us_per_io"] + r["backend_cpu_us_per_io"] for r in ours),
-        "sent_per_io": median(ours, "sent_per_io"), "received_per_io": median(ours, "received_per_io"),
-        "floor_iops": median(floor, "iops"), "floor_p50_us": median(floor, "p50_us"), "floor_p99_us": median(floor, "p99_us"),
-        "floor_cpu_s_per_mio": median(floor, "cpu_us_per_io"),
-        "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios),
-    }
+def results_directory(whole, info):
+    name = "block-" + time.strftime("%Y-%m-%d-%H%M-") + info["commit"] if whole else "latest"
+    directory = os.environ.get("RESULTS") or f"bench/results/{name}"
+    os.makedirs(directory, exist_ok=True)
+    return directory
 
 
-def machine():
-    model = next((l.split(":", 1)[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "?")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    compiler = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True).stdout.strip()
-    return {"kernel": platform.release(), "cpu": model, "cpus": os.cpu_count(), "compiler": f"gcc {compiler}", "commit": commit,
-            "seed": SEED, "seconds_each": SECONDS, "rounds": ROUNDS, "size_mib": SIZE_MIB}
-
-
-HEAD = f"{'op':<6}{'qd':>4} {'waits by':<10}{'IOPS':>9}{'min':>9}{'max':>9}{'p50 us':>8}{'p99 us':>8}{'cpu s/M':>9}{'kicks':>8}{'events':>8}" \
-       f"{'floor':>10}{'cpu s/M':>9}{'ratio':>7}{'min':>6}{'max':>6}"
-
-
-def show(r):
-    print(f"{r['op']:<6}{r['qd']:>4} {r['mode']:<10}{r['iops']:>9.0f}{r['iops_min']:>9.0f}{r['iops_max']:>9.0f}{r['p50_us']:>8.1f}{r['p99_us']:>8.1f}"
-          f"{r['cpu_s_per_mio']:>9.2f}{r['sent_per_io']:>8.4f}{r['received_per_io']:>8.4f}{r['floor_iops']:>10.0f}{r['floor_cpu_s_per_mio']:>9.2f}"
-          f"{r['ratio']:>7.2f}{r['ratio_min']:>6.2f}{r['ratio_max']:>6.2f}", flush=True)
+def all_of(run, names, info):
+    for line in (f"{k}: {v}" for k, v in info.items()):
+        run.say(line)
+    run.say("\n" + block_report.EXPLAINED + "\n")
+    for case in cases():
+        if case.name in names:
+            run.case(case)
+    if block_idle.CASE.name in names:
+        run.idle()
 
 
 def main():
-    info = machine()
-    print(__doc__.split("\n\n")[1])
-    print("\n" + ", ".join(f"{k} {v}" for k, v in info.items()) + "\n\n" + HEAD, flush=True)
+    every = [c.name for c in cases()] + [block_idle.CASE.name]
+    if os.environ.get("CASES") == "list":
+        return print("\n".join(every))
+    usual = [n for n in every if n not in [c.name for c in cases() if c.extra]]
+    names = picked(every, "CASES", usual)
+    if not names or ROUNDS < 1:
+        sys.exit("block.py: CASES picks nothing; CASES=list names all" if ROUNDS > 0 else "block.py: ROUNDS is at least 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("block.py: terminated"))
+    machine.raise_descriptor_limit()
+    preferred = machine.prefer()
     directory = tempfile.mkdtemp(prefix="dzb", dir="/tmp")
-    image = f"{directory}/bench.img"
-    rows = []
+    tmpfs = tempfile.mkdtemp(prefix="dzb", dir="/dev/shm" if os.path.isdir("/dev/shm") else "/tmp")
+    bench = Bench(os.path.abspath(os.environ.get("BUILD", "build")), directory, tmpfs, int(os.environ.get("SIZE_MIB", "512")), SECONDS)
+    info = machine.describe(directory, tmpfs)
+    info.update({"niceness": f"{machine.NICE}, autogroups too" if preferred else "not raised, expect more noise",
+                 "rounds": ROUNDS, "seconds each": SECONDS, "size": f"{bench.size_bytes >> 20} MiB", "seed": SEED})
+    run, start = Run(bench), time.monotonic()
     try:
-        with open(image, "wb") as f:
-            for _ in range(SIZE_MIB):
-                f.write(os.urandom(1 << 20))
-        for mode in ("poll", "adaptive", "interrupt"):
-            dom0 = Dom0(directory, image, mode)
-            try:
-                for write in (False, True):
-                    for qd in (1, 32):
-                        rows.append(measure(dom0, image, mode, write, qd))
-                        show(rows[-1])
-            finally:
-                dom0.stop()
+        bench.make_images()
+        all_of(run, names, info)
     finally:
+        for p in PEERS.values():
+            p.stop()
         shutil.rmtree(directory, ignore_errors=True)
-    os.makedirs("bench/results/latest", exist_ok=True)
-    with open("bench/results/latest/block.json", "w") as f:
-        json.dump({"machine": info, "rows": rows}, f, indent=1)
-    print("\nbench/results/latest/block.json written; kicks and events are notifications per request, ratio is ours / floor")
+        shutil.rmtree(tmpfs, ignore_errors=True)
+    info["load after"] = machine.one_word("/proc/loadavg")
+    info["took"] = f"{time.monotonic() - start:.0f} s"
+    run.say(block_report.goals_text([r for r in block_report.goal_rows(run.results) if r["case"] in names]))
+    others = block_report.others(run.results)
+    if others > OTHERS_MOST:
+        run.say(f"Others used {others:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
+    run.say(f"load after: {info['load after']}; took {info['took']}")
+    to = results_directory(set(names) >= set(usual) and not os.environ.get("PEERS"), info)
+    said = block_report.write_files(to, info, cases(), run, "\n".join(run.text) + "\n")
+    print(f"{to}/block.txt, .csv, .json, .svg written" + (f"; {said}" if said else ""))
 
 
 main()

@@ -1,106 +1,117 @@
 /* SPDX-License-Identifier: MIT */
 /* bench/guest_blk.c: the load from inside a guest: run by `domzero exec`, through libdomzero, with buffers of the
  * granted pool. -p polls for responses all the time, -a for a short window before it sleeps; otherwise it sleeps at
- * once. */
+ * once. -j N: a queue of the disk for each of N threads. */
 #include <domzero/domzero.h>
 
 #include "bench/load.h"
 
-#define ADAPTIVE_SPIN_US 50 /* as domzerod's default */
+#define ADAPTIVE_SPIN_US 50         /* as domzerod's default */
+#define POOL_BYTES_MIN   (4u << 20) /* the library's default */
 
+/* A thread with its queue. */
 struct guest {
-    struct load load;
-    struct dz_domain *dom;
-    struct dz_vbd *disk;
+    struct load_thread thread;
+    struct dz_queue *queue;
     struct dz_io io[LOAD_QD_MAX];
     uint64_t started_ns[LOAD_QD_MAX];
 };
 
-static int guest_setup(struct guest *g)
+static struct dz_domain *dom;
+static struct dz_vbd *disk;
+
+static bool guest_fail(const char *why)
 {
-    struct dz_vbd_options options = {.spin_us = g->load.poll ? UINT32_MAX : g->load.adaptive ? ADAPTIVE_SPIN_US : 0};
-    options.queue_depth = g->load.qd;
-    options.pool_bytes = g->load.qd * g->load.block_bytes > 4u << 20 ? g->load.qd * g->load.block_bytes : 4u << 20;
+    fprintf(stderr, "guest_blk: %s\n", why);
+    return false;
+}
+
+static bool guest_open(struct load *l)
+{
+    uint64_t data_bytes = (uint64_t)l->qd * l->block_bytes * l->threads;
+    struct dz_vbd_options options = {.queue_depth = l->qd, .queues = l->threads};
+    options.spin_us = l->poll ? UINT32_MAX : l->adaptive ? ADAPTIVE_SPIN_US : 0;
+    options.pool_bytes = (uint32_t)MAX(data_bytes, POOL_BYTES_MIN);
+    if (dz_domain_open(NULL, &dom) < 0 || dz_vbd_open(dom, l->target, &options, &disk) < 0)
+        return guest_fail(dz_error());
     struct dz_vbd_info info;
-    if (dz_domain_open(NULL, &g->dom) < 0 || dz_vbd_open(g->dom, g->load.target, &options, &g->disk) < 0) {
-        fprintf(stderr, "guest_blk: %s\n", dz_error());
-        return -1;
+    dz_vbd_info(disk, &info);
+    l->size_bytes = info.size_bytes;
+    if (l->qd > info.queue_depth || l->threads > info.queues || l->block_bytes > info.request_bytes_max) {
+        fprintf(stderr, "guest_blk: the disk takes %u requests of %u bytes in %u queues\n", info.queue_depth,
+                info.request_bytes_max, info.queues);
+        return false;
     }
-    dz_vbd_info(g->disk, &info);
-    g->load.size_bytes = info.size_bytes;
-    if (g->load.qd > info.queue_depth || g->load.block_bytes > info.request_bytes_max) {
-        fprintf(stderr, "guest_blk: the disk takes %u requests of %u bytes\n", info.queue_depth,
-                info.request_bytes_max);
-        return -1;
+    return true;
+}
+
+static bool guest_setup(struct load_thread *t)
+{
+    struct guest *g = container_of(t, struct guest, thread);
+    g->queue = dz_vbd_queue(disk, t->index);
+    for (unsigned i = 0; i < t->load.qd; i++) {
+        g->io[i] = (struct dz_io){.op = t->load.write ? DZ_WRITE : DZ_READ,
+                                  .buffer = dz_buffer_alloc(disk, t->load.block_bytes),
+                                  .length_bytes = t->load.block_bytes};
+        if (!g->io[i].buffer)
+            return guest_fail("the pool is full");
+        memset(g->io[i].buffer, (int)i, t->load.block_bytes);
     }
-    for (unsigned i = 0; i < g->load.qd; i++) {
-        g->io[i] = (struct dz_io){.op = g->load.write ? DZ_WRITE : DZ_READ,
-                                  .buffer = dz_buffer_alloc(g->disk, g->load.block_bytes),
-                                  .length_bytes = g->load.block_bytes};
-        if (!g->io[i].buffer) {
-            fprintf(stderr, "guest_blk: pool full\n");
-            return -1;
-        }
-        memset(g->io[i].buffer, (int)i, g->load.block_bytes);
-    }
-    return 0;
+    return true;
 }
 
 static int guest_submit(struct guest *g, struct dz_io *io, uint64_t now_ns)
 {
-    io->offset_bytes = load_next_offset(&g->load);
+    io->offset_bytes = load_next_offset(&g->thread.load);
     g->started_ns[io - g->io] = now_ns;
-    return dz_vbd_submit(g->disk, io);
+    return dz_queue_submit(g->queue, io);
 }
 
-static int guest_run(struct guest *g)
+static bool guest_run(struct load_thread *t)
 {
-    uint64_t start = clock_now_ns(), end = start + (uint64_t)(g->load.seconds * 1e9), now = start;
-    double cpu = load_cpu_s();
-    unsigned in_flight = 0;
-    for (; in_flight < g->load.qd; in_flight++)
-        if (guest_submit(g, &g->io[in_flight], now) < 0)
-            return -1;
+    struct guest *g = container_of(t, struct guest, thread);
+    struct load *l = &t->load;
     struct dz_io *done[LOAD_QD_MAX];
+    uint64_t now = clock_now_ns();
+    unsigned in_flight = 0;
+    for (; in_flight < l->qd; in_flight++)
+        if (guest_submit(g, &g->io[in_flight], now) < 0)
+            return guest_fail(dz_error());
     while (in_flight) {
-        int n = dz_vbd_wait(g->disk, done, LOAD_QD_MAX, -1);
+        int n = dz_queue_wait(g->queue, done, LOAD_QD_MAX, -1);
         if (n <= 0)
-            return -1;
+            return guest_fail(dz_error());
         now = clock_now_ns();
         for (int i = 0; i < n; i++) {
-            g->load.done++;
-            g->load.errors += done[i]->result != 0;
-            hist_add(&g->load.latency_ns, now - g->started_ns[done[i] - g->io]);
-            if (now >= end)
+            l->errors += done[i]->result != 0;
+            hist_add(&l->latency_ns, now - g->started_ns[done[i] - g->io]);
+            if (now >= l->end_ns)
                 in_flight--;
             else if (guest_submit(g, done[i], now) < 0)
-                return -1;
+                return guest_fail(dz_error());
         }
+        l->done += (unsigned)n;
     }
-    g->load.elapsed_s = (double)(clock_now_ns() - start) / 1e9;
-    g->load.cpu_s = load_cpu_s() - cpu;
-    return 0;
+    return true;
 }
 
 int main(int argc, char **argv)
 {
-    static struct guest g;
-    int status = load_parse(&g.load, argc, argv);
+    static struct load l;
+    static struct guest part[LOAD_THREADS_MAX];
+    struct load_row row = {&part[0].thread, sizeof(part[0]), guest_setup, guest_run};
+    int status = load_parse(&l, argc, argv);
     if (status)
         return status;
-    if (guest_setup(&g) < 0)
+    if (!guest_open(&l) || !load_run(&l, &row))
         return 1;
-    if (guest_run(&g) < 0) {
-        fprintf(stderr, "guest_blk: %s\n", dz_error());
-        return 1;
-    }
     struct dz_vbd_stats s;
-    dz_vbd_stats(g.disk, &s);
+    dz_vbd_stats(disk, &s);
     char extra[128];
     snprintf(extra, sizeof(extra), ", \"sent_per_io\": %.5f, \"received_per_io\": %.5f",
              (double)s.notifications_sent / (double)s.requests, (double)s.notifications_received / (double)s.requests);
-    load_print(&g.load, extra);
-    dz_vbd_close(g.disk);
-    dz_domain_close(g.dom);
-    return g.load.errors != 0;
+    load_print(&l, extra);
+    dz_vbd_close(disk);
+    dz_domain_close(dom);
+    return l.errors != 0;
 }

@@ -1,338 +1,292 @@
 /* SPDX-License-Identifier: MIT */
-#include "frontend/blkfront.h"
-
 #include <assert.h>
 
 #include "base/span.h"
+#include "frontend/blkfront.h"
 
 /* ---- requests out ---- */
 
-/* A well-formed request, or a reason of the caller's. */
-static int io_check(const struct dz_vbd *v, const struct dz_io *io)
+/* What is wrong with a transfer, in the order in which one would look. */
+static int transfer_wrong(const struct dz_vbd_info *disk, const struct dz_io *io, bool write)
 {
-    const struct dz_vbd_info *disk = &v->info;
-    if (io->op == DZ_FLUSH)
-        return io->length_bytes ? front_fail(-EINVAL, "a flush has no data: its length must be 0") : 0;
-    if (io->op != DZ_READ && io->op != DZ_WRITE && io->op != DZ_DISCARD)
-        return front_fail(-EINVAL, "unknown operation: not DZ_READ, DZ_WRITE, DZ_FLUSH or DZ_DISCARD");
-    if (io->op == DZ_DISCARD && !disk->discard)
-        return front_fail(-EOPNOTSUPP, "the disk does not discard: it is read-only, or its backend cannot or may not");
-    if (!io->buffer && io->op != DZ_DISCARD)
+    if (!io->buffer)
         return front_fail(-EINVAL, "the request has no buffer");
-    if (io->length_bytes == 0 || (io->length_bytes > disk->request_bytes_max && io->op != DZ_DISCARD))
-        return front_fail(-EINVAL, "a request moves at least a sector and at most request_bytes_max");
+    if (io->length_bytes == 0)
+        return front_fail(-EINVAL, "a request moves at least a sector");
     if (io->length_bytes % disk->sector_bytes || io->offset_bytes % disk->sector_bytes)
         return front_fail(-EINVAL, "offset and length must be multiples of the disk's sector size");
     if (!span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes))
         return front_fail(-ERANGE, "the request reaches past the end of the disk");
-    if (io->op != DZ_READ && disk->readonly)
-        return front_fail(-EROFS, "the disk is read-only");
-    return 0;
+    return write && disk->readonly ? front_fail(-EROFS, "the disk is read-only") : 0;
 }
 
-/* Where the request's `count` segments go: into the slot, or into its page as an indirect request. */
-static struct blkreq_segment *segments_begin(const struct dz_vbd *v, struct vbd_shadow *s, uint32_t count)
+static inline bool transfer_ok(const struct dz_vbd_info *disk, const struct dz_io *io, bool write)
 {
-    struct blkreq *req = &s->request;
-    req->segment_count = (uint16_t)count;
-    if (count <= BLKREQ_SEGMENTS_MAX)
-        return req->segment;
-    uint32_t page = vbd_indirect_page(v, (uint32_t)(s - v->shadow));
-    req->indirect_pages = (uint16_t)blkreq_indirect_pages(count);
-    for (uint32_t i = 0; i < req->indirect_pages; i++)
-        req->indirect_gref[i] = v->ring_pool->gref[page + i];
-    return s->segment;
+    uint64_t unaligned = (io->length_bytes | io->offset_bytes) & (disk->sector_bytes - 1);
+    return io->buffer && io->length_bytes && !unaligned &&
+           span_fits(io->offset_bytes, io->length_bytes, disk->size_bytes) && !(write && disk->readonly);
+}
+
+int transfer_check(const struct dz_vbd_info *disk, const struct dz_io *io, bool write)
+{
+    return transfer_ok(disk, io, write) ? 0 : transfer_wrong(disk, io, write);
 }
 
 /* `bytes` of page `page` from byte `offset` on. */
-static struct blkreq_segment segment_of(const struct dz_vbd *v, uint32_t page, uint32_t offset, uint32_t bytes)
+static inline uint64_t segment_of(const struct pool *pool, uint32_t page, uint32_t offset, uint32_t bytes)
 {
-    return (struct blkreq_segment){
-        .gref = v->pool->gref[page],
-        .first_sector = (uint8_t)(offset / SECTOR_BYTES),
-        .last_sector = (uint8_t)((offset + bytes) / SECTOR_BYTES - 1),
-    };
+    return blkreq_native_segment(pool->gref[page], offset / SECTOR_BYTES, (offset + bytes) / SECTOR_BYTES - 1);
 }
 
-/* The caller's memory as segments where it is the pool's and fits the protocol; false: bounce. */
-static bool segments_direct(const struct dz_vbd *v, const struct dz_io *io, struct vbd_shadow *s)
+bool segments_direct(const struct dz_queue *q, struct vbd_shadow *s, const void *address, uint32_t bytes)
 {
-    int64_t at = pool_offset(v->pool, io->buffer, io->length_bytes);
-    if (at < 0 || at % v->info.sector_bytes)
+    const struct dz_vbd *v = q->disk;
+    const struct pool *pool = v->pool;
+    int64_t at = pool_offset(pool, address, bytes);
+    if (at < 0 || ((uint64_t)at | bytes) & (v->info.sector_bytes - 1))
         return false;
-    uint64_t pos = (uint64_t)at, end = pos + io->length_bytes;
-    uint64_t pages = (end + PAGE_BYTES - 1) / PAGE_BYTES - pos / PAGE_BYTES;
-    if (pages > v->segments_max)
+    uint32_t page = (uint32_t)((uint64_t)at / PAGE_BYTES), offset = (uint64_t)at % PAGE_BYTES;
+    uint32_t pages = (offset + bytes + PAGE_BYTES - 1) / PAGE_BYTES;
+    if (pages > v->segments_max - s->segment_count)
         return false;
-    struct blkreq_segment *to = segments_begin(v, s, (uint32_t)pages);
-    while (pos < end) {
-        uint32_t offset = pos % PAGE_BYTES, bytes = (uint32_t)MIN(end - pos, PAGE_BYTES - offset);
-        *to++ = segment_of(v, (uint32_t)(pos / PAGE_BYTES), offset, bytes);
-        pos += bytes;
-    }
+    uint64_t *to = s->segment + s->segment_count;
+    s->segment_count = (uint16_t)(s->segment_count + pages);
+    for (uint32_t part; (part = MIN(bytes, PAGE_BYTES - offset)) < bytes; bytes -= part, offset = 0)
+        *to++ = segment_of(pool, page++, offset, part);
+    *to = segment_of(pool, page, offset, bytes);
     return true;
 }
 
-static void bounce_put(struct dz_vbd *v, struct vbd_shadow *s)
+/* The same for the most usual case, a request that lies within a page: its one segment. */
+static inline bool segment_direct(const struct dz_vbd *v, struct vbd_shadow *s, const void *address, uint32_t bytes)
 {
-    while (s->bounce_count)
-        pool_put(v->pool, s->bounce[--s->bounce_count], 1);
+    uint64_t at = (uint64_t)((uintptr_t)address - (uintptr_t)v->pool->extent.address);
+    uint32_t offset = at % PAGE_BYTES;
+    if (at >= (uint64_t)v->pool->page_count * PAGE_BYTES || bytes > PAGE_BYTES - offset ||
+        offset & (v->info.sector_bytes - 1))
+        return false;
+    s->segment[0] = segment_of(v->pool, (uint32_t)(at / PAGE_BYTES), offset, bytes);
+    s->segment_count = 1;
+    return true;
 }
 
-/* Pages for `count` segments: adjacent ones where there are any, so that the backend can merge. */
-static int bounce_take(struct dz_vbd *v, struct vbd_shadow *s, uint32_t count)
+int segments_bounced(struct dz_queue *q, struct vbd_shadow *s, uint32_t bytes)
 {
-    int64_t run = pool_take(v->pool, count);
-    for (uint32_t i = 0; i < count; i++) {
-        int64_t page = run >= 0 ? run + i : pool_take(v->pool, 1);
-        if (page < 0) {
-            bounce_put(v, s);
-            return front_fail(-EAGAIN, "no bounce page is free: reap first, or free buffers");
-        }
-        s->bounce[s->bounce_count++] = (uint16_t)page;
-    }
-    return 0;
-}
-
-static void bounce_copy(const struct dz_vbd *v, const struct vbd_shadow *s, bool to_caller)
-{
-    unsigned char *caller = s->io->buffer;
-    uint32_t left = s->io->length_bytes;
-    for (uint32_t i = 0; i < s->bounce_count; i++) {
-        uint32_t bytes = MIN(left, PAGE_BYTES);
-        unsigned char *page = pool_page(v->pool, s->bounce[i]);
-        memcpy(to_caller ? caller : page, to_caller ? page : caller, bytes);
-        caller += bytes;
-        left -= bytes;
-    }
-}
-
-static int segments_bounced(struct dz_vbd *v, const struct dz_io *io, struct vbd_shadow *s)
-{
-    int r = bounce_take(v, s, (io->length_bytes + PAGE_BYTES - 1) / PAGE_BYTES);
+    uint32_t first = s->bounce_count, count = (bytes + PAGE_BYTES - 1) / PAGE_BYTES;
+    int r = bounce_take(q, s, count);
     if (r < 0)
         return r;
-    struct blkreq_segment *to = segments_begin(v, s, s->bounce_count);
-    for (uint32_t i = 0; i < s->bounce_count; i++)
-        to[i] = segment_of(v, s->bounce[i], 0, MIN(io->length_bytes - i * PAGE_BYTES, PAGE_BYTES));
-    if (io->op == DZ_WRITE)
-        bounce_copy(v, s, false);
-    v->stats.bytes_bounced += io->length_bytes;
+    for (uint32_t i = 0; i < count; i++)
+        s->segment[s->segment_count++] =
+            segment_of(q->disk->pool, s->bounce[first + i], 0, MIN(bytes - i * PAGE_BYTES, PAGE_BYTES));
+    vbd_count(&q->stats.bytes_bounced, bytes);
     return 0;
 }
 
-static void ring_put_request(struct dz_vbd *v, const struct vbd_shadow *s)
+static void put_indirect(struct dz_queue *q, const struct vbd_shadow *s, void *slot)
 {
-    unsigned char slot[sizeof(union blkif_sring_entry)];
-    if (s->request.indirect_pages) {
-        uint32_t page = vbd_indirect_page(v, (uint32_t)(s - v->shadow));
-        blkreq_fill_segments(s->segment, s->request.segment_count, (void *)pool_page(v->ring_pool, page));
-    }
-    blk_protocol_native.encode(&s->request, slot);
-    ring_front_put(&v->ring, slot, blk_protocol_used_bytes(&blk_protocol_native, slot));
+    const struct pool *pool = q->disk->ring_pool;
+    uint32_t page = queue_indirect_page(q, (uint32_t)(s - q->shadow));
+    memcpy(pool_page(pool, page), s->segment, s->segment_count * sizeof(*s->segment));
+    blkreq_native_put_indirect(slot, s->operation, s->id, s->sector, pool->gref[page], s->segment_count);
 }
 
-static struct dz_io *io_next(const struct dz_io *io)
+static inline void put_request(struct dz_queue *q, const struct vbd_shadow *s)
 {
-    return (struct dz_io *)(uintptr_t)io->private_[0];
-}
-
-static void io_owner_set(struct dz_io *io, struct vbd_sync *sync)
-{
-    io->private_[1] = (uintptr_t)sync;
-    if (sync)
-        sync->in_flight++;
-}
-
-/* To who submitted it. */
-static void io_finish(struct dz_vbd *v, struct dz_io *io, int result)
-{
-    struct vbd_sync *sync = (struct vbd_sync *)(uintptr_t)io->private_[1];
-    io->result = result;
-    v->finished++;
-    if (sync) {
-        sync->in_flight--;
-        sync->result = sync->result ? sync->result : result;
-        io->private_[0] = (uintptr_t)sync->free;
-        sync->free = io;
-        return;
-    }
-    io->private_[0] = 0;
-    if (v->done)
-        v->done_last->private_[0] = (uintptr_t)io;
+    void *slot = ring_front_slot(&q->ring);
+    if (unlikely(blkreq_is_span(s->operation)))
+        blkreq_native_put_span(slot, s->operation, s->span_flag, s->id, s->sector, s->length_bytes / SECTOR_BYTES);
+    else if (likely(s->segment_count <= BLKREQ_SEGMENTS_MAX))
+        blkreq_native_put(slot, s->operation, s->id, s->sector, s->segment, s->segment_count);
     else
-        v->done = io;
-    v->done_last = io;
+        put_indirect(q, s, slot);
 }
 
-/* Fills a free slot with the request; -EAGAIN: no bounce page. */
-static int shadow_fill(struct dz_vbd *v, struct dz_io *io, uint16_t slot)
+void queue_put_open(struct dz_queue *q)
 {
-    static const uint8_t operation[] = {[DZ_READ] = BLKIF_OP_READ,
-                                        [DZ_WRITE] = BLKIF_OP_WRITE,
-                                        [DZ_FLUSH] = BLKIF_OP_FLUSH_DISKCACHE,
-                                        [DZ_DISCARD] = BLKIF_OP_DISCARD};
-    struct vbd_shadow *s = &v->shadow[slot];
-    assert(!s->io && !s->bounce_count);
+    struct vbd_shadow *s = take_ptr(q->open);
+    if (s && q->disk->life == VBD_CONNECTED) /* else the replay does it */
+        put_request(q, s);
+}
+
+static inline void shadow_commit(struct dz_queue *q, struct vbd_shadow *s, struct dz_io *io)
+{
     s->io = io;
-    s->request.id = v->sequence * VBD_SLOTS_MAX + slot;
-    s->request.operation = s->request.operation_raw = operation[io->op];
-    s->request.segment_count = s->request.indirect_pages = 0;
-    s->request.sector = io->op == DZ_FLUSH ? 0 : io->offset_bytes / SECTOR_BYTES;
-    s->request.sector_count = io->length_bytes / SECTOR_BYTES;
-    if (io->op == DZ_FLUSH || io->op == DZ_DISCARD || segments_direct(v, io, s))
+    q->free_count--;
+    q->sequence++;
+    vbd_count(&q->stats.requests, 1);
+    if (unlikely(q->disk->merge))
+        merge_open(q, s);
+    else if (likely(q->disk->life == VBD_CONNECTED))
+        put_request(q, s);
+}
+
+void queue_shadow_commit(struct dz_queue *q, struct vbd_shadow *s, struct dz_io *io)
+{
+    shadow_commit(q, s, io);
+}
+
+/* For memory that is not the pool's, or is more than a page. */
+static int segments_make(struct dz_queue *q, struct vbd_shadow *s, const struct dz_io *io)
+{
+    if (segments_direct(q, s, io->buffer, io->length_bytes))
         return 0;
-    int r = segments_bounced(v, io, s);
-    if (r < 0)
-        s->io = NULL;
+    int r = segments_bounced(q, s, io->length_bytes);
+    if (r == 0 && io->op == DZ_WRITE)
+        bounce_copy(q, s, io, 0, false);
     return r;
 }
 
-int vbd_submit(struct dz_vbd *v, struct dz_io *io, struct vbd_sync *sync)
+int queue_submit(struct dz_queue *q, struct dz_io *io, struct vbd_sync *sync)
 {
-    if (v->life == VBD_FAILED)
+    const struct dz_vbd *v = q->disk;
+    if (unlikely(v->life == VBD_FAILED))
         return front_fail_err(v->failed, &v->why);
-    int r = io_check(v, io);
-    if (r < 0)
-        return r;
-    if (io->op == DZ_FLUSH && !v->info.flush) { /* no cache that could lose anything */
-        io_owner_set(io, sync);
-        v->stats.requests++;
-        io_finish(v, io, 0);
+    if (unlikely((unsigned)io->op > DZ_WRITE || io->length_bytes > v->info.request_bytes_max))
+        return queue_submit_unusual(q, io, sync);
+    if (unlikely(!transfer_ok(&v->info, io, io->op == DZ_WRITE)))
+        return transfer_wrong(&v->info, io, io->op == DZ_WRITE);
+    if (unlikely(v->merge) && merge_append(q, io, sync))
         return 0;
-    }
-    if (!v->free_count)
+    struct vbd_shadow *s = queue_shadow_begin(q);
+    if (unlikely(!s))
         return front_fail(-EAGAIN, "queue_depth requests are in flight: reap first");
-    uint16_t slot = v->free_slot[v->free_count - 1];
-    r = shadow_fill(v, io, slot);
-    if (r < 0)
+    s->operation = io->op == DZ_WRITE ? BLKIF_OP_WRITE : BLKIF_OP_READ;
+    s->sector = io->offset_bytes / SECTOR_BYTES;
+    s->length_bytes = io->length_bytes;
+    int r = likely(segment_direct(v, s, io->buffer, io->length_bytes)) ? 0 : segments_make(q, s, io);
+    if (unlikely(r < 0))
         return r;
     io_owner_set(io, sync);
-    v->free_count--;
-    v->sequence++;
-    v->stats.requests++;
-    if (v->life == VBD_CONNECTED)
-        ring_put_request(v, &v->shadow[slot]);
+    shadow_commit(q, s, io);
     return 0;
 }
 
-int dz_vbd_submit(struct dz_vbd *v, struct dz_io *io)
+int queue_kick(struct dz_queue *q)
 {
-    return vbd_submit(v, io, NULL);
-}
-
-int dz_vbd_kick(struct dz_vbd *v)
-{
-    if (v->life == VBD_FAILED)
+    const struct dz_vbd *v = q->disk;
+    if (unlikely(v->life == VBD_FAILED))
         return front_fail_err(v->failed, &v->why);
-    if (v->ring.req_prod_pvt == v->ring.req_prod)
+    if (unlikely(q->open))
+        queue_put_open(q);
+    if (!ring_front_unpublished(&q->ring))
         return 0;
-    v->published = v->sequence;
-    if (!ring_front_push(&v->ring))
+    q->published = q->sequence;
+    if (!ring_front_push(&q->ring))
         return 0;
-    v->stats.notifications_sent++;
-    return evtchn_notify(&v->channel);
+    vbd_count(&q->stats.notifications_sent, 1);
+    return evtchn_notify(&q->channel);
 }
 
 /* ---- responses in ---- */
 
 /* Gives slot and bounce pages back and the request to its owner. */
-static void shadow_finish(struct dz_vbd *v, uint32_t slot, int result)
+static inline void shadow_finish(struct dz_queue *q, uint32_t slot, int result)
 {
-    struct vbd_shadow *s = &v->shadow[slot];
+    struct vbd_shadow *s = &q->shadow[slot];
     struct dz_io *io = s->io;
-    if (!result && io->op == DZ_READ) {
-        if (s->bounce_count)
-            bounce_copy(v, s, true);
-        v->stats.bytes_read += io->length_bytes;
-    } else if (!result && io->op == DZ_WRITE) {
-        v->stats.bytes_written += io->length_bytes;
+    if (unlikely(result))
+        vbd_count(&q->stats.errors, 1);
+    else if (s->operation == BLKIF_OP_READ)
+        vbd_count(&q->stats.bytes_read, s->length_bytes);
+    else if (s->operation == BLKIF_OP_WRITE || s->operation == BLKREQ_OP_WRITE_FUA)
+        vbd_count(&q->stats.bytes_written, s->length_bytes);
+    if (unlikely(s->bounce_count)) {
+        if (!result && s->operation == BLKIF_OP_READ && s->shape != VBD_ORPHAN)
+            bounce_copy_all(q, s);
+        bounce_put(q, s, 0);
     }
-    v->stats.errors += result != 0;
-    bounce_put(v, s);
     s->io = NULL;
-    v->free_slot[v->free_count++] = (uint16_t)slot;
-    io_finish(v, io, result);
+    q->free_slot[q->free_count++] = (uint16_t)slot;
+    if (unlikely(s->shape))
+        queue_finish_unusual(q, s, io, result);
+    else
+        io_finish(q, io, result);
 }
 
 /* What is wrong with a response, or NULL: the one check of what the backend says was done. */
-static const char *response_wrong(const struct dz_vbd *v, uint64_t id, uint8_t operation)
+static inline const char *response_wrong(const struct dz_queue *q, uint64_t id, uint8_t operation)
 {
     uint64_t slot = id % VBD_SLOTS_MAX;
-    const struct vbd_shadow *s = slot < v->slots ? &v->shadow[slot] : NULL;
-    if (!s || !s->io || s->request.id != id)
+    const struct vbd_shadow *s = slot < q->slots ? &q->shadow[slot] : NULL;
+    if (unlikely(!s || !s->io || s->id != id))
         return "answered a request that is not in flight";
-    if (id / VBD_SLOTS_MAX >= v->published)
+    if (unlikely(id / VBD_SLOTS_MAX >= q->published))
         return "answered a request that it was not told of";
-    if (s->request.operation != operation && !(s->request.indirect_pages && operation == BLKIF_OP_INDIRECT))
+    if (unlikely(s->operation != operation) &&
+        !(s->segment_count > BLKREQ_SEGMENTS_MAX && operation == BLKIF_OP_INDIRECT))
         return "answered with another operation than was asked";
     return NULL;
 }
 
-static int status_result(int16_t status)
+static inline int status_result(int16_t status)
 {
-    return status == BLKIF_RSP_OKAY ? 0 : status == BLKIF_RSP_EOPNOTSUPP ? -EOPNOTSUPP : -EIO;
+    return likely(status == BLKIF_RSP_OKAY) ? 0 : status == BLKIF_RSP_EOPNOTSUPP ? -EOPNOTSUPP : -EIO;
 }
 
-void vbd_take_responses(struct dz_vbd *v)
+void queue_take_responses(struct dz_queue *q)
 {
     uint32_t count = 0;
-    if (v->life == VBD_FAILED)
+    if (unlikely(q->disk->life == VBD_FAILED || q->wrong))
         return;
-    if (ring_front_pending(&v->ring, &count)) {
-        vbd_fail(v, -EIO, "the backend's response index runs ahead of the requests");
+    if (unlikely(ring_front_pending(&q->ring, &count))) {
+        q->wrong = "runs ahead of the requests with its response index";
         return;
     }
+    if (!count)
+        return;
+    q->spurious = 0;
     while (count--) {
-        unsigned char slot[sizeof(union blkif_sring_entry)];
-        uint64_t id;
-        uint8_t operation;
-        int16_t status;
-        ring_front_take(&v->ring, slot, blk_protocol_native.response_bytes);
-        blk_protocol_native.decode_response(slot, &id, &operation, &status);
-        const char *wrong = response_wrong(v, id, operation);
-        if (wrong) {
-            vbd_fail(v, -EIO, "the backend %s", wrong);
+        struct blkif_response response;
+        ring_front_take(&q->ring, &response, sizeof(response));
+        q->wrong = response_wrong(q, response.id, response.operation);
+        if (unlikely(q->wrong))
             return;
-        }
-        v->spurious = 0;
-        shadow_finish(v, (uint32_t)(id % VBD_SLOTS_MAX), status_result(status));
+        shadow_finish(q, (uint32_t)(response.id % VBD_SLOTS_MAX), status_result(response.status));
     }
+    if (unlikely(q->backlog))
+        backlog_move_on(q);
 }
 
-void vbd_abort(struct dz_vbd *v, int code)
+void queue_abort(struct dz_queue *q, int code)
 {
-    for (uint32_t slot = 0; slot < v->slots; slot++)
-        if (v->shadow[slot].io)
-            shadow_finish(v, slot, code);
+    q->open = NULL;
+    for (uint32_t slot = 0; slot < q->slots; slot++)
+        if (q->shadow[slot].io)
+            shadow_finish(q, slot, code);
+    backlog_abort(q, code);
 }
 
-unsigned vbd_done_take(struct dz_vbd *v, struct dz_io **done, unsigned max)
+unsigned queue_done_take(struct dz_queue *q, struct dz_io **done, unsigned max)
 {
     unsigned n = 0;
-    while (n < max && v->done) {
-        done[n] = v->done;
-        v->done = io_next(done[n++]);
+    while (n < max && q->done) {
+        done[n] = q->done;
+        q->done = (struct dz_io *)(uintptr_t)done[n++]->private_[0];
     }
     return n;
 }
 
-void vbd_replay(struct dz_vbd *v)
+void queue_replay(struct dz_queue *q)
 {
     uint16_t order[VBD_SLOTS_MAX];
     unsigned count = 0;
-    for (uint32_t slot = 0; slot < v->slots; slot++) { /* insertion sort by submission */
-        if (!v->shadow[slot].io)
+    q->open = NULL;
+    for (uint32_t slot = 0; slot < q->slots; slot++) /* nobody waits for them, and who had them is gone */
+        if (q->shadow[slot].io && q->shadow[slot].late)
+            shadow_finish(q, slot, -ETIMEDOUT);
+    for (uint32_t slot = 0; slot < q->slots; slot++) { /* insertion sort by submission */
+        if (!q->shadow[slot].io)
             continue;
         unsigned at = count++;
-        for (; at && v->shadow[order[at - 1]].request.id > v->shadow[slot].request.id; at--)
+        for (; at && q->shadow[order[at - 1]].id > q->shadow[slot].id; at--)
             order[at] = order[at - 1];
         order[at] = (uint16_t)slot;
     }
     for (unsigned i = 0; i < count; i++) {
-        const struct vbd_shadow *s = &v->shadow[order[i]];
-        v->stats.replayed += s->request.id / VBD_SLOTS_MAX < v->published;
-        ring_put_request(v, s);
+        const struct vbd_shadow *s = &q->shadow[order[i]];
+        vbd_count(&q->stats.replayed, s->id / VBD_SLOTS_MAX < q->published);
+        put_request(q, s);
     }
-    v->published = 0; /* of none the new backend has been told */
+    q->published = 0; /* of none the new backend has been told */
 }

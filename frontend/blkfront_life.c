@@ -6,7 +6,7 @@
  *   reconnect  the backend was restarted and shows InitWait under our 4: fresh ring and channel, keys and 3; at its 4,
  *              ours, and the replay
  *   detach     the backend shows Closing: 5, the responses that still come are taken, the rest is -ENODEV, 6
- *   close      5, its 5 or 6, 6, its 6
+ *   close      blkfront_close.c
  *
  * What a state pair asks for comes from xenbus/state.h. A process says that it is alive in its front directory, beside
  * the event channel's port, as its platform instance: ports are numbers that get used again, so the port alone does not
@@ -18,16 +18,51 @@
 #include "frontend/blkfront.h"
 
 #include <assert.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 
+/* Here, but for what says otherwise: `control` is held and the gates are closed, or nobody else knows the disk. */
+
 #define KEY_INSTANCE     "domzero/instance"
-#define VBD_WATCH_TOKEN  "vbd"
 #define BACKEND_SAYS_MAX 160 /* of a backend's own words in our sentences */
 
-void vbd_fail(struct dz_vbd *v, int code, const char *fmt, ...)
+/* ---- the gates ---- */
+
+static unsigned gates_of(struct dz_vbd *v, struct vbd_gate **gates)
+{
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        gates[i] = &v->queue[i]->gate;
+    return v->queue_count;
+}
+
+/* From here on no other thread is in a queue, to the end. `control` is held. */
+static void exclusive_begin(struct dz_vbd *v)
+{
+    struct vbd_gate *gates[KEYS_BLK_QUEUES_MAX];
+    gates_close(gates, gates_of(v, gates));
+}
+
+/* Who sleeps has something to look at. */
+static void exclusive_end(struct dz_vbd *v)
+{
+    struct vbd_gate *gates[KEYS_BLK_QUEUES_MAX];
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        queue_wake_others(v->queue[i]);
+    gates_open(gates, gates_of(v, gates));
+}
+
+void vbd_end(struct dz_vbd *v, int code)
+{
+    v->life = VBD_FAILED;
+    v->failed = code;
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        queue_abort(v->queue[i], code);
+}
+
+static void PRINTF(3, 4) vbd_fail(struct dz_vbd *v, int code, const char *fmt, ...)
 {
     if (v->life == VBD_FAILED)
         return;
@@ -36,33 +71,81 @@ void vbd_fail(struct dz_vbd *v, int code, const char *fmt, ...)
     vsnprintf(v->why.text, sizeof(v->why.text), fmt, args);
     va_end(args);
     err_prefix(&v->why, code, "%s", v->name);
-    v->life = VBD_FAILED;
-    v->failed = code;
     if (!v->world_gone)
         xb_device_fatal(&v->device, code, v->why.text);
-    vbd_abort(v, code);
+    vbd_end(v, code);
 }
 
-/* ---- the channel ---- */
-
-static void channel_close(struct dz_vbd *v)
+static void fail_wrong(struct dz_queue *q)
 {
-    if (v->channel.wait_fd < 0)
-        return;
-    vbd_source_remove(v, v->channel.wait_fd);
-    platform_evtchn_close(v->dom->platform, &v->channel);
-    v->channel = EVTCHN_NONE;
+    if (q->wrong)
+        vbd_fail(q->disk, -EIO, "the backend %s", q->wrong);
+    q->wrong = NULL;
 }
 
-static int channel_open(struct dz_vbd *v, struct err *e)
+void vbd_fail_queue(struct dz_queue *q)
 {
-    channel_close(v);
-    int r = platform_evtchn_alloc_unbound(v->dom->platform, v->device.back_domid, &v->channel, e);
-    if (r < 0) {
-        v->channel = EVTCHN_NONE;
-        return r;
+    struct dz_vbd *v = q->disk;
+    pthread_mutex_lock(&v->control);
+    exclusive_begin(v);
+    fail_wrong(q);
+    exclusive_end(v);
+    pthread_mutex_unlock(&v->control);
+}
+
+static void take_all(struct dz_vbd *v)
+{
+    for (uint32_t i = 0; i < v->queue_count; i++) {
+        queue_take_responses(v->queue[i]);
+        fail_wrong(v->queue[i]);
     }
-    return vbd_source_add(v, VBD_SOURCE_CHANNEL, v->channel.wait_fd);
+}
+
+static uint64_t finished_all(const struct dz_vbd *v)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        n += v->queue[i]->finished;
+    return n;
+}
+
+/* ---- the channels ---- */
+
+void vbd_channels_close(struct dz_vbd *v)
+{
+    for (uint32_t i = 0; i < v->queue_count; i++) {
+        struct dz_queue *q = v->queue[i];
+        if (q->channel.wait_fd < 0)
+            continue;
+        queue_source_remove(q, q->channel.wait_fd);
+        domain_channel_close(v->dom, &q->channel);
+    }
+}
+
+static int channels_open(struct dz_vbd *v, struct err *e)
+{
+    int r = 0;
+    vbd_channels_close(v);
+    for (uint32_t i = 0; r == 0 && i < v->queue_count; i++) {
+        struct dz_queue *q = v->queue[i];
+        r = domain_channel_open(v->dom, v->device.back_domid, &q->channel, e);
+        if (r == 0 && (r = queue_source_add(q, VBD_SOURCE_CHANNEL, q->channel.wait_fd)) < 0)
+            err_set(e, r, "cannot watch an event channel: %s", strerror(-r));
+    }
+    return r;
+}
+
+/* Until a channel has an event, which is taken; false: none in that time. */
+static bool channels_wait(struct dz_vbd *v, int timeout_ms)
+{
+    struct pollfd fd[KEYS_BLK_QUEUES_MAX];
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        fd[i] = (struct pollfd){v->queue[i]->channel.wait_fd, POLLIN, 0};
+    if (poll(fd, v->queue_count, timeout_ms) <= 0)
+        return false;
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        evtchn_consume(&v->queue[i]->channel);
+    return true;
 }
 
 /* ---- publishing ---- */
@@ -87,11 +170,20 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
         r = xb_device_confirm_peer(d, tx, e);
     if (r < 0)
         return r;
-    struct keys_blk_front keys = {.queue_count = 1,
-                                  .ring_order = v->ring_order,
-                                  .ring_ref_count = 1u << v->ring_order,
-                                  .queue[0].port = v->channel.port};
-    memcpy(keys.queue[0].ring_ref, v->ring_pool->gref, keys.ring_ref_count * sizeof(keys.queue[0].ring_ref[0]));
+    struct keys_blk_front keys = {
+        .queue_count = v->queue_count,
+        .ring_order = v->ring_order,
+        .ring_ref_count = 1u << v->ring_order,
+        .persistent = !v->no_persistent,
+        .fua = true,
+        .write_zeroes = true,
+    };
+    for (uint32_t i = 0; i < v->queue_count; i++) {
+        const struct dz_queue *q = v->queue[i];
+        keys.queue[i].port = q->channel.port;
+        memcpy(keys.queue[i].ring_ref, v->ring_pool->gref + vbd_ring_page(q),
+               keys.ring_ref_count * sizeof(keys.queue[i].ring_ref[0]));
+    }
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", blk_protocol_native.name);
     r = keys_blk_front_write(d, tx, &keys, e);
     if (r < 0)
@@ -102,7 +194,7 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
     return xb_device_switch(d, tx, XenbusStateInitialised, e);
 }
 
-/* A fresh ring and channel, and the backend told of both. */
+/* Fresh rings and channels, and the backend told of both. */
 static int publish(struct dz_vbd *v, struct err *e)
 {
     struct keys_blk_features offer;
@@ -110,10 +202,11 @@ static int publish(struct dz_vbd *v, struct err *e)
     if (r == 0)
         r = vbd_memory_fit(v, &offer, e);
     if (r == 0)
-        r = channel_open(v, e);
+        r = channels_open(v, e);
     if (r < 0)
         return r;
-    vbd_ring_init(v);
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        vbd_ring_init(v->queue[i]);
     r = xb_transaction(&v->device, publish_body, v, e);
     v->ours |= r == 0;
     return r;
@@ -130,6 +223,12 @@ static int disk_check(const struct dz_vbd *v, const struct keys_blk_disk *disk, 
     return 0;
 }
 
+static uint32_t zeroes_bytes_max(const struct dz_vbd *v, uint32_t sector_bytes)
+{
+    uint64_t bytes = (uint64_t)v->offer.max_write_zeroes_sectors * SECTOR_BYTES;
+    return (uint32_t)(MIN(bytes, 1u << 31) & ~(uint64_t)(sector_bytes - 1));
+}
+
 static int disk_read(struct dz_vbd *v, struct err *e)
 {
     struct keys_blk_disk disk;
@@ -138,6 +237,7 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         r = disk_check(v, &disk, e);
     if (r < 0)
         return r;
+    const struct dz_vbd_info before = v->info;
     v->info = (struct dz_vbd_info){
         .size_bytes = disk.sectors * SECTOR_BYTES,
         .sector_bytes = disk.sector_bytes,
@@ -147,8 +247,14 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .discard = disk.discard && !(disk.info & KEYS_BLK_INFO_READONLY),
         .discard_granularity_bytes = disk.discard_granularity_bytes,
         .queue_depth = v->slots,
+        .queues = v->queue_count,
+        .fua = v->offer.fua && !(disk.info & KEYS_BLK_INFO_READONLY),
+        .write_zeroes_bytes_max = disk.info & KEYS_BLK_INFO_READONLY ? 0 : zeroes_bytes_max(v, disk.sector_bytes),
         .request_bytes_max = v->segments_max * PAGE_BYTES,
+        .changes = before.changes,
     };
+    v->info.changes += v->opened && (before.size_bytes != v->info.size_bytes || before.readonly != v->info.readonly ||
+                                     before.discard != v->info.discard);
     return 0;
 }
 
@@ -169,17 +275,19 @@ static int on_connect(struct dz_vbd *v, struct err *e)
     if (r < 0)
         return r;
     v->life = VBD_CONNECTED;
-    v->stats.reconnects += v->opened;
+    vbd_count(&v->reconnects, v->opened);
     v->opened = true;
-    vbd_replay(v);
-    dz_vbd_kick(v);
+    for (uint32_t i = 0; i < v->queue_count; i++) {
+        queue_replay(v->queue[i]);
+        queue_kick(v->queue[i]);
+    }
     return 0;
 }
 
 /* The backend was restarted. What its predecessor answered is taken first: it need not be done again. */
 static int on_reconnect(struct dz_vbd *v, struct err *e)
 {
-    vbd_take_responses(v);
+    take_all(v);
     if (v->life == VBD_FAILED)
         return 0;
     v->life = VBD_CONNECTING;
@@ -198,7 +306,7 @@ static int show_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
 }
 
 /* Our directory may be gone with the backend's: writing outside a transaction could bring it back as a stray. */
-static void show(struct dz_vbd *v, xb_state to)
+void vbd_show(struct dz_vbd *v, xb_state to)
 {
     if (!v->world_gone)
         xb_transaction(&v->device, show_body, &to, NULL);
@@ -223,23 +331,22 @@ static void on_close(struct dz_vbd *v)
     char says[BACKEND_SAYS_MAX];
     backend_says(v, says, sizeof(says));
     bool opened = v->opened;
-    show(v, XenbusStateClosing);
+    vbd_show(v, XenbusStateClosing);
     while (vbd_in_flight(v) && v->life == VBD_CONNECTED && v->device.peer_state == XenbusStateClosing) {
-        uint64_t mark = v->finished;
-        ring_front_arm(&v->ring);
-        vbd_take_responses(v);
-        if (v->finished == mark && evtchn_wait(&v->channel, VBD_DETACH_MS) < 0)
+        uint64_t mark = finished_all(v);
+        for (uint32_t i = 0; i < v->queue_count; i++)
+            ring_front_arm(&v->queue[i]->ring);
+        take_all(v);
+        if (finished_all(v) == mark && !channels_wait(v, VBD_DETACH_MS))
             break;
-        vbd_take_responses(v);
+        take_all(v);
     }
     if (v->life != VBD_FAILED) {
-        v->life = VBD_FAILED;
-        v->failed = opened ? -ENODEV : -EIO;
-        err_set(&v->why, v->failed, opened ? "%s: the disk was detached%s" : "%s: the backend refuses the disk%s",
+        err_set(&v->why, -ENODEV, opened ? "%s: the disk was detached%s" : "%s: the backend refuses the disk%s",
                 v->name, says);
-        vbd_abort(v, v->failed);
+        vbd_end(v, opened ? -ENODEV : -EIO);
     }
-    show(v, XenbusStateClosed);
+    vbd_show(v, XenbusStateClosed);
 }
 
 /* Connected both, and the backend rewrote its state: a resize. */
@@ -293,10 +400,17 @@ static int react_to_pair(struct dz_vbd *v, struct err *e)
     case XB_CLOSE: on_close(v); return 0;
     case XB_CLOSED:
         if (v->life == VBD_FAILED)
-            show(v, XenbusStateClosed);
+            vbd_show(v, XenbusStateClosed);
         return 0;
     default: return on_change(v, e);
     }
+}
+
+/* Opening, with nothing published: is the disk still as we found it, or left it? Another process that is ahead of us
+ * has the backend's attention, and we would wait for a state that was meant for it. */
+static int lost_to_another(struct dz_vbd *v, struct err *e)
+{
+    return v->ours || v->opened ? 0 : still_ours(&v->device, STORE_NO_TX, e);
 }
 
 static int react(struct dz_vbd *v, struct err *e)
@@ -304,6 +418,8 @@ static int react(struct dz_vbd *v, struct err *e)
     int r = xb_device_read_peer(&v->device);
     if (r < 0)
         return err_set(e, r, "cannot read the backend's state: %s", strerror(-r));
+    if ((r = lost_to_another(v, e)) < 0)
+        return r;
     if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
         return r;
     r = react_to_pair(v, e);
@@ -311,7 +427,7 @@ static int react(struct dz_vbd *v, struct err *e)
 }
 
 /* Takes all waiting events: how many, or -errno. */
-static int store_drain(struct dz_vbd *v)
+int vbd_store_drain(struct dz_vbd *v)
 {
     int n = 0;
     for (;; n++) {
@@ -325,29 +441,46 @@ static int store_drain(struct dz_vbd *v)
     }
 }
 
-static int control(struct dz_vbd *v, struct err *e)
+static void unwatch_all(struct dz_vbd *v, int fd)
 {
-    int r = platform_step(v->dom->platform);
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        queue_source_remove(v->queue[i], fd);
+}
+
+/* Events of the store that were taken, or why there will be none any more. */
+static int news(struct dz_vbd *v, struct err *e)
+{
+    int r = domain_step(v->dom);
     if (r < 0) { /* its descriptor would stay readable for ever */
-        vbd_source_remove(v, platform_fd(v->dom->platform));
+        unwatch_all(v, platform_fd(v->dom->platform));
         v->world_gone = true;
         return err_set(e, -EIO, "the hypervisor role of this dom0 is gone: open the domain again when it runs");
     }
-    r = store_drain(v);
+    r = vbd_store_drain(v);
     if (r < 0) {
-        vbd_source_remove(v, store_client_fd(v->store));
+        unwatch_all(v, store_client_fd(v->store));
         v->world_gone = true;
         return err_set(e, -EIO, "the store of this dom0 is gone: open the disk again when it runs");
     }
-    return r > 0 ? react(v, e) : 0;
+    return r;
 }
 
-void vbd_control(struct dz_vbd *v)
+void vbd_control(struct dz_vbd *v, bool patient)
 {
     struct err e = {""};
-    int r = control(v, &e);
-    if (r < 0)
-        vbd_fail(v, r, "%s", e.text);
+    if (patient)
+        pthread_mutex_lock(&v->control);
+    else if (pthread_mutex_trylock(&v->control))
+        return;
+    int r = news(v, &e);
+    if (r) {
+        exclusive_begin(v);
+        r = r < 0 ? r : react(v, &e);
+        if (r < 0)
+            vbd_fail(v, r, "%s", e.text);
+        exclusive_end(v);
+    }
+    pthread_mutex_unlock(&v->control);
 }
 
 /* ---- opening ---- */
@@ -364,7 +497,7 @@ static int predecessor_check(struct dz_vbd *v, struct err *e)
     if (xb_key_read(v->store, STORE_NO_TX, v->device.dir, &port_key, &port, NULL) < 0 || !port ||
         xb_key_read(v->store, STORE_NO_TX, v->device.dir, &instance_key, &instance, NULL) < 0)
         return 0;
-    int status = platform_evtchn_status(v->dom->platform, (uint32_t)port, &owner);
+    int status = domain_port_status(v->dom, (uint32_t)port, &owner);
     if (status < 0 || status == PLATFORM_PORT_CLOSED || (instance && instance != owner))
         return 0;
     return err_set(e, -EBUSY,
@@ -395,8 +528,9 @@ static int connect_loop(struct dz_vbd *v, struct err *e)
         int timeout_ms = vbd_ms_until(deadline);
         if (timeout_ms == 0)
             return open_timeout(v, e);
-        vbd_await(v, timeout_ms);
-        r = control(v, e);
+        queue_await_alone(v->queue[0], timeout_ms);
+        r = news(v, e);
+        r = r > 0 ? react(v, e) : r;
         if (r < 0)
             return r;
     }
@@ -412,48 +546,4 @@ int vbd_connect(struct dz_vbd *v, struct err *e)
     if (r < 0 && v->ours && v->life != VBD_FAILED)
         xb_device_fatal(&v->device, r, e->text);
     return r;
-}
-
-/* ---- closing ---- */
-
-/* Until the backend's state has `reached` what we wait for, or the deadline; false: it has not. */
-static bool closing_wait(struct dz_vbd *v, bool (*reached)(const struct xb_device *d), uint64_t deadline)
-{
-    while (!v->world_gone) {
-        if (xb_device_read_peer(&v->device) < 0)
-            return false;
-        if (reached(&v->device))
-            return true;
-        int timeout_ms = vbd_ms_until(deadline);
-        if (timeout_ms == 0)
-            return false;
-        vbd_await(v, timeout_ms);
-        v->world_gone = platform_step(v->dom->platform) < 0 || store_drain(v) < 0;
-    }
-    return false;
-}
-
-static bool may_show_closed(const struct xb_device *d)
-{
-    return xb_device_reaction(d) == XB_CLOSED;
-}
-
-static bool has_let_go(const struct xb_device *d)
-{
-    return d->peer_state == XenbusStateClosed || d->peer_state == XenbusStateUnknown;
-}
-
-void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns)
-{
-    if (v->ours && !v->world_gone) {
-        show(v, XenbusStateClosing);
-        if (v->device.state == XenbusStateClosing) {
-            closing_wait(v, may_show_closed, deadline_ns);
-            show(v, XenbusStateClosed);
-        }
-        closing_wait(v, has_let_go, deadline_ns);
-    }
-    if (v->watched && !v->world_gone)
-        xb_device_unwatch(&v->device, VBD_WATCH_TOKEN);
-    channel_close(v);
 }

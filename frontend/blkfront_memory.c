@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* frontend/blkfront_memory.c: how many requests a disk has, how long they are, and what that takes.
+/* frontend/blkfront_memory.c: how many queues a disk has, how many requests each, how long they are, and what that
+ * takes.
  *
- * Both are chosen when the backend's offer is first seen: the smallest ring that takes the wanted requests, and as many
- * segments a request as both sides can. They stay for the life of the disk, since requests in flight were made for
- * them; a backend that comes back with a smaller offer is one that these requests cannot be given to.
+ * All are chosen when the backend's offer is first seen: as many queues as were asked for, the smallest rings that take
+ * the wanted requests, and as many segments a request as both sides can. They stay for the life of the disk, since
+ * requests in flight were made for them; a backend that comes back with a smaller offer is one that these requests
+ * cannot be given to.
  *
- * Shared: the ring, a page of segments for each slot where requests may be indirect, the pool. Private: a shadow for
- * each slot. A disk of 32 requests has 33 shared pages beside its pool and 90 KiB of books, one of 512 has 528 pages
- * and 1.4 MiB, most of it never touched where requests are short.
+ * Shared: for each queue its ring, a page of segments for each slot where requests may be indirect, and enough pages to
+ * bounce one request; the pool of all. Private: a shadow for each slot. A queue of 32 requests has 33 shared pages
+ * beside the pool and 90 KiB of books, one of 512 has 528 pages and 1.4 MiB, most of it never touched where requests
+ * are short.
  */
 #include <assert.h>
+#include <string.h>
 
 #include "frontend/blkfront.h"
 
@@ -36,55 +40,75 @@ static uint32_t slot_pages(const struct dz_vbd *v)
     return v->segments_max > BLKREQ_SEGMENTS_MAX ? (uint32_t)blkreq_indirect_pages(v->segments_max) : 0;
 }
 
-uint32_t vbd_indirect_page(const struct dz_vbd *v, uint32_t slot)
+static uint32_t queue_pages(const struct dz_vbd *v)
 {
-    return (1u << v->ring_order) + slot * slot_pages(v);
+    return (1u << v->ring_order) + v->slots * slot_pages(v);
 }
 
-static int books_new(struct dz_vbd *v)
+uint32_t vbd_ring_page(const struct dz_queue *q)
 {
-    v->shadow = calloc(v->slots, sizeof(*v->shadow));
-    v->free_slot = calloc(v->slots, sizeof(*v->free_slot));
-    v->segments = calloc((size_t)v->slots * v->segments_max, sizeof(*v->segments));
-    v->bounces = calloc((size_t)v->slots * v->segments_max, sizeof(*v->bounces));
-    if (!v->shadow || !v->free_slot || !v->segments || !v->bounces)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < v->slots; i++) {
-        v->shadow[i].segment = v->segments + (size_t)i * v->segments_max;
-        v->shadow[i].bounce = v->bounces + (size_t)i * v->segments_max;
-        v->free_slot[i] = (uint16_t)(v->slots - 1 - i);
-    }
-    v->free_count = v->slots;
-    return 0;
+    return q->index * queue_pages(q->disk);
+}
+
+uint32_t queue_indirect_page(const struct dz_queue *q, uint32_t slot)
+{
+    return vbd_ring_page(q) + (1u << q->disk->ring_order) + slot * slot_pages(q->disk);
+}
+
+/* Each queue can always bounce one request of any length, and one of a page for each of its slots. */
+static uint32_t queue_bounce_pages(const struct dz_vbd *v)
+{
+    return MAX(v->segments_max, v->slots);
+}
+
+static int queues_open(struct dz_vbd *v)
+{
+    int r = 0;
+    for (uint32_t i = 1; r == 0 && i < v->queue_count; i++)
+        r = queue_new(v, i, &v->queue[i]);
+    for (uint32_t i = 0; r == 0 && i < v->queue_count; i++)
+        r = queue_books_new(v->queue[i], v->slots, v->segments_max);
+    return r;
+}
+
+static int areas_open(struct dz_vbd *v, uint32_t shared_pages)
+{
+    uint32_t each = queue_bounce_pages(v);
+    int r = pool_area_init(&v->shared, 0, shared_pages);
+    for (uint32_t i = 0; r == 0 && i < v->queue_count; i++)
+        r = pool_area_init(&v->queue[i]->bounce_area, shared_pages + i * each, each);
+    return r;
 }
 
 static int pools_open(struct dz_vbd *v, struct err *e)
 {
-    struct platform *p = v->dom->platform;
-    uint32_t pages = MIN(MAX(v->pool_bytes / PAGE_BYTES, 1), POOL_PAGES_MAX - v->segments_max) + v->segments_max;
-    domain_retired_try(v->dom);
-    int r = pool_open(p, v->device.back_domid, vbd_indirect_page(v, v->slots), &v->ring_pool, e);
-    return r ? r : pool_open(p, v->device.back_domid, pages, &v->pool, e);
+    uint32_t bounces = v->queue_count * queue_bounce_pages(v);
+    uint32_t shared = MIN(MAX(v->pool_bytes / PAGE_BYTES, 1), POOL_PAGES_MAX - bounces);
+    int r = areas_open(v, shared);
+    if (r < 0)
+        return err_set(e, r, "no memory for the books of %u pages", shared + bounces);
+    r = domain_pool_open(v->dom, v->device.back_domid, v->queue_count * queue_pages(v), &v->ring_pool, e);
+    return r ? r : domain_pool_open(v->dom, v->device.back_domid, shared + bounces, &v->pool, e);
 }
 
 static int memory_open(struct dz_vbd *v, const struct keys_blk_features *offer, struct err *e)
 {
     v->ring_order = order_choose(v->depth_wanted, MIN(offer->max_ring_order, (uint32_t)KEYS_BLK_RING_ORDER_MAX));
     v->segments_max = segments_choose(offer->max_indirect_segments);
-    uint32_t slots = order_slots(v->ring_order);
-    assert(slots && slots <= VBD_SLOTS_MAX);
-    v->slots = slots;
-    int r = books_new(v);
-    if (r < 0) {
-        v->slots = v->free_count = 0;
-        return err_set(e, r, "no memory for a disk of %u requests", slots);
-    }
+    v->slots = order_slots(v->ring_order);
+    assert(v->slots && v->slots <= VBD_SLOTS_MAX);
+    v->queue_count = MIN(MIN(v->queues_wanted, offer->max_queues), (uint32_t)KEYS_BLK_QUEUES_MAX);
+    int r = queues_open(v);
+    if (r < 0)
+        return err_set(e, r, "cannot make a disk of %u queues of %u requests: %s", v->queue_count, v->slots,
+                       strerror(-r));
     r = pools_open(v, e);
     return r < 0 ? err_prefix(e, r, "no shared memory") : 0;
 }
 
 int vbd_memory_fit(struct dz_vbd *v, const struct keys_blk_features *offer, struct err *e)
 {
+    v->offer = *offer;
     if (!v->slots)
         return memory_open(v, offer, e);
     if (offer->max_ring_order < v->ring_order)
@@ -93,6 +117,9 @@ int vbd_memory_fit(struct dz_vbd *v, const struct keys_blk_features *offer, stru
     if (segments_choose(offer->max_indirect_segments) < v->segments_max)
         return err_set(e, -EPROTO, "the backend came back with requests of %u segments, and the disk's have %u",
                        segments_choose(offer->max_indirect_segments), v->segments_max);
+    if (offer->max_queues < v->queue_count)
+        return err_set(e, -EPROTO, "the backend came back with %u queues, and the disk has %u", offer->max_queues,
+                       v->queue_count);
     return 0;
 }
 
@@ -100,16 +127,23 @@ void vbd_memory_free(struct dz_vbd *v)
 {
     domain_pool_retire(v->dom, v->pool);
     domain_pool_retire(v->dom, v->ring_pool);
-    domain_retired_try(v->dom);
-    free(v->shadow);
-    free(v->free_slot);
-    free(v->segments);
-    free(v->bounces);
+    for (uint32_t i = 0; i < ARRAY_SIZE(v->queue); i++)
+        queue_free(v->queue[i]);
+    pool_area_deinit(&v->shared);
 }
 
-void vbd_ring_init(struct dz_vbd *v)
+void vbd_ring_init(struct dz_queue *q)
 {
-    ring_front_init(&v->ring, pool_page(v->ring_pool, 0), (size_t)PAGE_BYTES << v->ring_order,
+    struct dz_vbd *v = q->disk;
+    ring_front_init(&q->ring, pool_page(v->ring_pool, vbd_ring_page(q)), (size_t)PAGE_BYTES << v->ring_order,
                     blk_protocol_native.slot_bytes);
-    assert(v->ring.ring.entries == v->slots);
+    assert(q->ring.ring.entries == q->slots);
+}
+
+unsigned vbd_in_flight(const struct dz_vbd *v)
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < v->queue_count; i++)
+        n += queue_in_flight(v->queue[i]);
+    return n;
 }

@@ -1,24 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /* frontend/blkfront_wait.c: spinning, sleeping, and when to look at the control path.
  *
- * A disk has three sources of news in one epoll set: its event channel, its store connection (the backend's state), and
- * the domain's platform connection. Taking responses looks at none of them: the ring is memory. The set is asked when a
- * caller slept on its descriptor (dz_vbd_arm() was called), when dz_vbd_wait() goes to sleep itself, and each
- * VBD_CONTROL_MS by a caller that polls and finds nothing, so that one who only ever spins hears of a backend's death.
+ * A queue has four sources of news in one epoll set: its event channel, the disk's store connection (the backend's
+ * state), the domain's platform connection, and a bell. Taking responses looks at none of them: the ring is memory. The
+ * set is asked when a caller slept on its descriptor (dz_vbd_arm() was called), when a wait goes to sleep itself, and
+ * each VBD_CONTROL_MS by a caller that polls and finds nothing, so that one who only ever spins hears of a backend's
+ * death.
  *
- * A wait polls the ring for spin_us first, then asks for an event, looks again, and sleeps. A backend that sends events
+ * A wait polls the ring first, for up to spin_us, as long as that pays (base/spin.h: where both ends share a processor
+ * it does not), then asks for an event, looks again, and sleeps. A backend that sends events
  * without responses costs a wake-up each; after VBD_SPURIOUS in a row the channel is slept on blindly, a millisecond
  * at a time, until a response comes.
+ *
+ * Several threads that wait on one queue: one sleeps on the descriptor, the others for it, on a condition. Whoever
+ * takes responses while somebody sleeps wakes them all: their requests may be finished, and what they asked an event
+ * for has been taken, so that somebody has to ask again. So does the control path, whatever it did.
  */
-#include "frontend/blkfront.h"
-
 #include <limits.h>
 #include <sys/epoll.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "frontend/blkfront.h"
 
-#define SPIN_BATCH 32 /* looks at the ring between two looks at the clock */
+#define SPIN_BATCH  32 /* looks at the ring between two looks at the clock; also those before the first */
+#define IDLE_LOOKS  16 /* reaps in vain, to a look at the clock */
+#define SHARED_LOOK 16 /* pauses outside the gate, to a look at a shared queue: others want to come in, too */
 
 static inline void cpu_relax(void)
 {
@@ -29,122 +36,202 @@ static inline void cpu_relax(void)
 #endif
 }
 
-int vbd_sources_init(struct dz_vbd *v)
+void queue_wake_others(struct dz_queue *q)
 {
-    v->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    return v->epoll_fd < 0 ? -errno : 0;
+    static const uint64_t one = 1;
+    if ((q->sleeping || q->armed) && write(q->bell_fd, &one, sizeof(one)) < 0)
+        return; /* it is ringing */
+    if (q->waiters)
+        pthread_cond_broadcast(&q->woken);
 }
 
-int vbd_source_add(struct dz_vbd *v, enum vbd_source source, int fd)
+/* Takes responses, and what follows from them for others. May leave the gate for a moment. */
+static inline void take(struct dz_queue *q)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = source};
-    return epoll_ctl(v->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+    uint64_t mark = q->finished;
+    if (likely(!ring_front_looks_busy(&q->ring)))
+        return;
+    queue_take_responses(q);
+    if (unlikely(q->wrong)) {
+        gate_leave(&q->gate);
+        vbd_fail_queue(q);
+        gate_enter(&q->gate);
+    } else if (q->finished != mark && gate_is_shared(&q->gate)) {
+        queue_wake_others(q);
+    }
 }
 
-void vbd_source_remove(struct dz_vbd *v, int fd)
-{
-    if (fd >= 0)
-        epoll_ctl(v->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-}
+/* ---- sleeping ---- */
 
 /* An event of the channel was taken; true where there were so many without cause that the next sleep is a blind one. */
-static void channel_event(struct dz_vbd *v)
+static void channel_event(struct dz_queue *q)
 {
-    if (!evtchn_consume(&v->channel))
+    if (!evtchn_consume(&q->channel))
         return;
-    v->stats.notifications_received++;
-    v->spurious++; /* until vbd_take_responses() finds one */
+    vbd_count(&q->stats.notifications_received, 1);
+    q->spurious++; /* until queue_take_responses() finds one */
 }
 
-static void sleep_blindly(int timeout_ms)
+static void bell_event(struct dz_queue *q)
 {
-    if (timeout_ms != 0)
-        nanosleep(&(struct timespec){.tv_nsec = VBD_SPURIOUS_MS * (long)CLOCK_NS_PER_MS}, NULL);
+    uint64_t count;
+    if (read(q->bell_fd, &count, sizeof(count)) < 0)
+        return; /* somebody else heard it */
 }
 
-bool vbd_await(struct dz_vbd *v, int timeout_ms)
+static void timer_event(struct dz_queue *q)
 {
-    struct epoll_event event[3];
-    if (v->spurious > VBD_SPURIOUS)
-        sleep_blindly(timeout_ms);
-    int n = epoll_wait(v->epoll_fd, event, ARRAY_SIZE(event), timeout_ms);
+    uint64_t count;
+    if (read(q->timer_fd, &count, sizeof(count)) < 0)
+        return; /* set anew meanwhile */
+}
+
+/* True: the control path has news. */
+static bool events_take(struct dz_queue *q, const struct epoll_event *event, int n)
+{
     bool control = false;
     for (int i = 0; i < n; i++) {
-        if (event[i].data.u32 == VBD_SOURCE_CHANNEL)
-            channel_event(v);
-        else
-            control = true;
+        switch ((enum vbd_source)event[i].data.u32) {
+        case VBD_SOURCE_CHANNEL: channel_event(q); break;
+        case VBD_SOURCE_BELL: bell_event(q); break;
+        case VBD_SOURCE_TIMER: timer_event(q); break;
+        default: control = true;
+        }
     }
     return control;
 }
 
-/* As vbd_await(), and handles what the control path has to say. */
-static void sleep_and_handle(struct dz_vbd *v, int timeout_ms)
+static int sleep_on_sources(const struct dz_queue *q, bool blindly, struct epoll_event *event, int timeout_ms)
 {
-    if (vbd_await(v, timeout_ms))
-        vbd_control(v);
+    if (blindly && timeout_ms != 0)
+        nanosleep(&(struct timespec){.tv_nsec = VBD_SPURIOUS_MS * (long)CLOCK_NS_PER_MS}, NULL);
+    return epoll_wait(q->epoll_fd, event, VBD_SOURCES, timeout_ms);
 }
 
-int dz_vbd_fd(struct dz_vbd *v)
+bool queue_await_alone(struct dz_queue *q, int timeout_ms)
 {
-    return v->epoll_fd;
+    struct epoll_event event[VBD_SOURCES];
+    return events_take(q, event, sleep_on_sources(q, q->spurious > VBD_SPURIOUS, event, timeout_ms));
 }
 
-bool dz_vbd_arm(struct dz_vbd *v)
+/* Another thread sleeps on the descriptor; only a shared queue has such. */
+static void sleep_behind(struct dz_queue *q, int timeout_ms)
 {
-    dz_vbd_kick(v);
-    v->armed = true;
-    return v->done || (v->life != VBD_FAILED && ring_front_arm(&v->ring));
+    q->waiters++;
+    if (timeout_ms < 0) {
+        pthread_cond_wait(&q->woken, &q->gate.lock);
+    } else {
+        uint64_t until = clock_now_ns() + (uint64_t)timeout_ms * CLOCK_NS_PER_MS;
+        struct timespec t = {(time_t)(until / CLOCK_NS_PER_S), (long)(until % CLOCK_NS_PER_S)};
+        pthread_cond_timedwait(&q->woken, &q->gate.lock, &t);
+    }
+    q->gate.inside = NULL;
+    q->waiters--;
+}
+
+/* Outside the gate as long as it sleeps. */
+static void sleep_and_handle(struct dz_queue *q, int timeout_ms)
+{
+    struct epoll_event event[VBD_SOURCES];
+    if (q->sleeping) {
+        sleep_behind(q, timeout_ms);
+        return;
+    }
+    bool blindly = q->spurious > VBD_SPURIOUS;
+    q->sleeping = true;
+    gate_leave(&q->gate);
+    int n = sleep_on_sources(q, blindly, event, timeout_ms);
+    gate_enter(&q->gate);
+    q->sleeping = false;
+    bool control = events_take(q, event, n);
+    if (q->waiters) /* one of them sleeps next */
+        pthread_cond_broadcast(&q->woken);
+    if (!control)
+        return;
+    gate_leave(&q->gate);
+    vbd_control(q->disk, true);
+    gate_enter(&q->gate);
+}
+
+/* Looks at the sources, and leaves the control path to a thread that is there already. */
+static void look_and_handle(struct dz_queue *q)
+{
+    if (!queue_await_alone(q, 0))
+        return;
+    gate_leave(&q->gate);
+    vbd_control(q->disk, false);
+    gate_enter(&q->gate);
 }
 
 /* What a poller that found nothing does now and then. */
-static void control_due(struct dz_vbd *v, uint64_t now_ns)
+static void control_due(struct dz_queue *q, uint64_t now_ns)
 {
-    if (now_ns < v->control_at_ns)
+    if (q->disk->epoch_ns)
+        late_look(q, now_ns);
+    if (now_ns < q->control_at_ns)
         return;
-    sleep_and_handle(v, 0);
-    v->control_at_ns = clock_now_ns() + VBD_CONTROL_MS * CLOCK_NS_PER_MS;
+    look_and_handle(q);
+    q->control_at_ns = clock_now_ns() + VBD_CONTROL_MS * CLOCK_NS_PER_MS;
 }
 
-int dz_vbd_reap(struct dz_vbd *v, struct dz_io **done, unsigned max)
+static void look_for_late(struct dz_queue *q)
 {
-    dz_vbd_kick(v);
-    if (v->armed) {
-        v->armed = false;
-        sleep_and_handle(v, 0);
-    }
-    vbd_take_responses(v);
-    unsigned n = vbd_done_take(v, done, max);
-    if (n || !max)
-        return (int)n;
-    control_due(v, clock_now_ns());
-    return (int)vbd_done_take(v, done, max);
+    uint64_t mark = q->finished;
+    late_look(q, clock_now_ns());
+    if (q->finished != mark && gate_is_shared(&q->gate))
+        queue_wake_others(q);
 }
 
-static bool progressed(const struct dz_vbd *v, uint64_t mark)
+/* ---- waiting ---- */
+
+static inline bool progressed(const struct dz_queue *q, uint64_t mark)
 {
-    return v->finished != mark || !vbd_in_flight(v);
+    return q->finished != mark || !queue_in_flight(q);
 }
 
-static bool look(struct dz_vbd *v, uint64_t mark)
+static void look_again(struct dz_queue *q)
 {
-    for (unsigned i = 0; i < SPIN_BATCH && !progressed(v, mark); i++) {
+    if (gate_is_shared(&q->gate)) {
+        gate_leave(&q->gate);
+        for (unsigned i = 0; i < SHARED_LOOK; i++)
+            cpu_relax();
+        gate_enter(&q->gate);
+    } else {
         cpu_relax();
-        vbd_take_responses(v);
     }
-    return progressed(v, mark);
+    take(q);
 }
 
-/* Polls the ring until a request is finished, for `spin_ns` or until the deadline. The first looks go without the
- * clock, which costs as much as one of them. */
-static void spin(struct dz_vbd *v, uint64_t mark, uint64_t spin_ns, uint64_t deadline_ns)
+/* Polls the ring until a request is finished, for so long or until the deadline. The first looks go without the clock,
+ * which costs as much as one of them. */
+static void look_for(struct dz_queue *q, uint64_t mark, uint64_t window_ns, uint64_t deadline_ns)
 {
-    if (look(v, mark))
+    uint64_t until_ns = 0;
+    for (;;) {
+        for (unsigned i = 0; i < SPIN_BATCH && !progressed(q, mark); i++)
+            look_again(q);
+        if (progressed(q, mark))
+            return;
+        uint64_t now = clock_now_ns();
+        if (!until_ns)
+            until_ns = window_ns == UINT64_MAX ? deadline_ns : MIN(deadline_ns, now + window_ns);
+        if (now >= until_ns)
+            return;
+        control_due(q, now);
+    }
+}
+
+static void spin(struct dz_queue *q, uint64_t mark, uint64_t deadline_ns)
+{
+    if (q->disk->spin_us == UINT32_MAX) {
+        look_for(q, mark, UINT64_MAX, deadline_ns);
         return;
-    uint64_t now = clock_now_ns();
-    uint64_t until_ns = spin_ns == UINT64_MAX ? deadline_ns : MIN(now + spin_ns, deadline_ns);
-    for (; now < until_ns && !look(v, mark); now = clock_now_ns())
-        control_due(v, now);
+    }
+    uint64_t window_ns = spin_window_ns(&q->spin);
+    if (!window_ns)
+        return;
+    look_for(q, mark, window_ns, deadline_ns);
+    spin_learn(&q->spin, progressed(q, mark));
 }
 
 int vbd_ms_until(uint64_t deadline_ns)
@@ -156,39 +243,101 @@ int vbd_ms_until(uint64_t deadline_ns)
     return (int)MIN(ms, INT_MAX);
 }
 
-static uint64_t spin_ns(const struct dz_vbd *v)
-{
-    return v->spin_us == UINT32_MAX ? UINT64_MAX : v->spin_us * CLOCK_NS_PER_US;
-}
-
-bool vbd_progress(struct dz_vbd *v, uint64_t deadline_ns)
-{
-    uint64_t mark = v->finished;
-    vbd_take_responses(v);
-    if (v->spin_us && !progressed(v, mark))
-        spin(v, mark, spin_ns(v), deadline_ns);
-    while (!progressed(v, mark)) {
-        if (!ring_front_arm(&v->ring)) {
-            int timeout_ms = vbd_ms_until(deadline_ns);
-            if (timeout_ms == 0)
-                return false;
-            sleep_and_handle(v, timeout_ms);
-        }
-        vbd_take_responses(v);
-    }
-    return true;
-}
-
 uint64_t vbd_deadline_ns(int timeout_ms)
 {
     return timeout_ms < 0 ? UINT64_MAX : clock_now_ns() + (uint64_t)timeout_ms * CLOCK_NS_PER_MS;
 }
 
-int dz_vbd_wait(struct dz_vbd *v, struct dz_io **done, unsigned max, int timeout_ms)
+/* The deadline, or the end of the epoch of requests that may time out. */
+static int sleep_ms(const struct dz_queue *q, uint64_t deadline_ns)
 {
-    uint64_t deadline = vbd_deadline_ns(timeout_ms);
-    dz_vbd_kick(v);
-    while (max && !v->done && vbd_in_flight(v) && vbd_progress(v, deadline))
+    int timeout_ms = vbd_ms_until(deadline_ns);
+    if (q->disk->epoch_ns)
+        timeout_ms = (int)MIN((unsigned)timeout_ms, (unsigned)vbd_ms_until(q->epoch_end_ns) + 1);
+    return timeout_ms;
+}
+
+bool queue_progress(struct dz_queue *q, uint64_t deadline_ns)
+{
+    uint64_t mark = q->finished;
+    take(q);
+    if (q->disk->spin_us && !progressed(q, mark))
+        spin(q, mark, deadline_ns);
+    while (!progressed(q, mark)) {
+        if (vbd_ms_until(deadline_ns) == 0)
+            return false;
+        if (!ring_front_arm(&q->ring))
+            sleep_and_handle(q, sleep_ms(q, deadline_ns));
+        take(q);
+        if (q->disk->epoch_ns)
+            look_for_late(q);
+    }
+    return true;
+}
+
+/* ---- the caller's ---- */
+
+int dz_queue_fd(struct dz_queue *q)
+{
+    return q->epoll_fd;
+}
+
+bool dz_queue_arm(struct dz_queue *q)
+{
+    gate_enter(&q->gate);
+    queue_kick(q);
+    q->armed = true;
+    if (q->disk->epoch_ns)
+        late_arm(q);
+    bool now = q->done || (q->disk->life != VBD_FAILED && ring_front_arm(&q->ring));
+    gate_leave(&q->gate);
+    return now;
+}
+
+int dz_queue_reap(struct dz_queue *q, struct dz_io **done, unsigned max)
+{
+    gate_enter(&q->gate);
+    queue_kick(q);
+    if (q->armed) {
+        q->armed = false;
+        look_and_handle(q);
+        if (q->disk->epoch_ns)
+            look_for_late(q);
+    }
+    take(q);
+    if (!q->done && max && ++q->idle_looks >= IDLE_LOOKS) {
+        q->idle_looks = 0;
+        control_due(q, clock_now_ns());
+    }
+    unsigned n = queue_done_take(q, done, max);
+    gate_leave(&q->gate);
+    return (int)n;
+}
+
+int dz_queue_wait(struct dz_queue *q, struct dz_io **done, unsigned max, int timeout_ms)
+{
+    uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : vbd_deadline_ns(timeout_ms);
+    gate_enter(&q->gate);
+    queue_kick(q);
+    while (max && !q->done && queue_in_flight(q) && queue_progress(q, deadline))
         ;
-    return (int)vbd_done_take(v, done, max);
+    unsigned n = queue_done_take(q, done, max);
+    gate_leave(&q->gate);
+    return (int)n;
+}
+
+int dz_queue_submit(struct dz_queue *q, struct dz_io *io)
+{
+    gate_enter(&q->gate);
+    int r = queue_submit(q, io, NULL);
+    gate_leave(&q->gate);
+    return r;
+}
+
+int dz_queue_kick(struct dz_queue *q)
+{
+    gate_enter(&q->gate);
+    int r = queue_kick(q);
+    gate_leave(&q->gate);
+    return r;
 }

@@ -4,20 +4,12 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/span.h"
-
 #define WORD_BITS 64u
-
-static uint32_t pool_words(uint32_t page_count)
-{
-    return (page_count + WORD_BITS - 1) / WORD_BITS;
-}
 
 void pool_abandon(struct pool *p)
 {
     list_remove(&p->retired);
     free(p->gref);
-    free(p->taken);
     free(p);
 }
 
@@ -28,15 +20,12 @@ static struct pool *pool_books_new(struct platform *platform, uint32_t page_coun
         return NULL;
     list_init(&p->retired);
     p->platform = platform;
-    p->page_count = p->free_count = page_count;
+    p->page_count = page_count;
     p->gref = calloc(page_count, sizeof(*p->gref));
-    p->taken = calloc(pool_words(page_count), sizeof(*p->taken));
-    if (!p->gref || !p->taken) {
+    if (!p->gref) {
         pool_abandon(p);
         return NULL;
     }
-    if (page_count % WORD_BITS)
-        p->taken[page_count / WORD_BITS] = ~0ull << page_count % WORD_BITS;
     return p;
 }
 
@@ -84,54 +73,72 @@ int pool_open(struct platform *platform, uint16_t grantee, uint32_t page_count, 
     return 0;
 }
 
-/* The first page from `from` on whose bit is `set`, or page_count. */
-static uint32_t pool_find(const struct pool *p, uint32_t from, bool set)
+/* ---- areas ---- */
+
+static uint32_t area_words(uint32_t page_count)
 {
-    while (from < p->page_count) {
-        uint64_t word = p->taken[from / WORD_BITS];
-        uint64_t ahead = (set ? word : ~word) >> from % WORD_BITS;
-        if (ahead)
-            return MIN(p->page_count, from + (uint32_t)__builtin_ctzll(ahead));
-        from = (from / WORD_BITS + 1) * WORD_BITS;
-    }
-    return p->page_count;
+    return (page_count + WORD_BITS - 1) / WORD_BITS;
 }
 
-static void pool_mark(struct pool *p, uint32_t first, uint32_t count, bool taken)
+int pool_area_init(struct pool_area *a, uint32_t first, uint32_t page_count)
+{
+    *a = (struct pool_area){.first = first, .page_count = page_count, .free_count = page_count};
+    a->taken = calloc(area_words(page_count) + 1, sizeof(*a->taken));
+    if (!a->taken)
+        return -ENOMEM;
+    if (page_count % WORD_BITS)
+        a->taken[page_count / WORD_BITS] = ~0ull << page_count % WORD_BITS;
+    return 0;
+}
+
+void pool_area_deinit(struct pool_area *a)
+{
+    free(a->taken);
+    a->taken = NULL;
+}
+
+/* The first page from `from` on whose bit is `set`, or page_count; pages of the area, as in what follows. */
+static uint32_t area_find(const struct pool_area *a, uint32_t from, bool set)
+{
+    while (from < a->page_count) {
+        uint64_t word = a->taken[from / WORD_BITS];
+        uint64_t ahead = (set ? word : ~word) >> from % WORD_BITS;
+        if (ahead)
+            return MIN(a->page_count, from + (uint32_t)__builtin_ctzll(ahead));
+        from = (from / WORD_BITS + 1) * WORD_BITS;
+    }
+    return a->page_count;
+}
+
+static void area_mark(struct pool_area *a, uint32_t first, uint32_t count, bool taken)
 {
     for (uint32_t i = first; i < first + count; i++) {
         uint64_t bit = 1ull << i % WORD_BITS;
-        assert(!(p->taken[i / WORD_BITS] & bit) == taken);
-        p->taken[i / WORD_BITS] ^= bit;
+        assert(!(a->taken[i / WORD_BITS] & bit) == taken);
+        a->taken[i / WORD_BITS] ^= bit;
     }
 }
 
-int64_t pool_take(struct pool *p, uint32_t count)
+int64_t pool_area_take(struct pool_area *a, uint32_t count)
 {
     assert(count);
-    for (uint32_t first = pool_find(p, 0, false); span_fits(first, count, p->page_count);) {
-        uint32_t end = pool_find(p, first, true);
+    if (count > a->free_count)
+        return -ENOSPC;
+    for (uint32_t first = area_find(a, 0, false); span_fits(first, count, a->page_count);) {
+        uint32_t end = area_find(a, first, true);
         if (end - first >= count) {
-            pool_mark(p, first, count, true);
-            p->free_count -= count;
-            return first;
+            area_mark(a, first, count, true);
+            a->free_count -= count;
+            return a->first + first;
         }
-        first = pool_find(p, end, false);
+        first = area_find(a, end, false);
     }
     return -ENOSPC;
 }
 
-void pool_put(struct pool *p, uint32_t first, uint32_t count)
+void pool_area_put(struct pool_area *a, uint32_t page, uint32_t count)
 {
-    assert(span_fits(first, count, p->page_count));
-    pool_mark(p, first, count, false);
-    p->free_count += count;
-}
-
-int64_t pool_offset(const struct pool *p, const void *address, size_t bytes)
-{
-    uintptr_t base = (uintptr_t)p->extent.address, at = (uintptr_t)address;
-    if (at < base || !span_fits(at - base, bytes, (uint64_t)p->page_count * PAGE_BYTES))
-        return -1;
-    return (int64_t)(at - base);
+    assert(page >= a->first && span_fits(page - a->first, count, a->page_count));
+    area_mark(a, page - a->first, count, false);
+    a->free_count += count;
 }

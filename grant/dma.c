@@ -20,13 +20,11 @@ const struct dma_strategy *dma_strategy_find(const char *name)
     return NULL;
 }
 
-_Static_assert(sizeof(struct dma_vec) % alignof(struct gntmap_page) == 0 &&
-                   sizeof(struct gntmap_page) % alignof(struct dma_segment) == 0,
+_Static_assert(sizeof(struct dma_vec) % alignof(struct dma_segment) == 0,
                "dma_io_init() puts these arrays one behind the other");
 
 void dma_io_init(struct dma_io *io, void *arrays, unsigned segments_max)
 {
     *io = (struct dma_io){.segments_max = segments_max, .vec = arrays};
-    io->page = (void *)(io->vec + segments_max);
-    io->segment = (void *)(io->page + segments_max);
+    io->segment = (void *)(io->vec + segments_max);
 }

@@ -23,13 +23,16 @@
  *   takes back the memory, or dies   a read fails in put, a write is done       goes on; the memory goes after put
  *   points the entry elsewhere       the read goes there: to the guest's own    changes nothing
  *
+ * A grant that a keep holds (gntkeep.h) is mapped already, so for `copy` too its end is refused and an entry that is
+ * pointed elsewhere changes nothing; memory that is taken back still fails the read.
+ *
  * In no row is anything reached that the guest does not share with this domain. One thread an instance.
  */
 #ifndef GRANT_DMA_H
 #define GRANT_DMA_H
 
 #include "base/err.h"
-#include "grant/gntmap.h"
+#include "grant/gntkeep.h"
 
 #define DMA_SEGMENTS_SMALL 11  /* of a request whose segments fit a ring slot */
 #define DMA_SEGMENTS_MAX   256 /* of an indirect one: 1 MiB */
@@ -52,14 +55,12 @@ struct dma_io {
     /* the strategy's own */
     bool to_guest; /* the I/O writes guest memory: a read from disk */
     unsigned segment_count;
-    struct dma_segment *segment;
-    struct gntmap_page *page;
-    uint32_t slot; /* copy: which bounce slot */
+    struct dma_segment *segment; /* those of get(), which may be passed in here */
+    uint32_t slot;               /* copy: which bounce slot */
 };
 
 /* Bytes of the arrays of a dma_io for so many segments. */
-#define DMA_IO_BYTES(segments_max) \
-    ((segments_max) * (sizeof(struct dma_vec) + sizeof(struct gntmap_page) + sizeof(struct dma_segment)))
+#define DMA_IO_BYTES(segments_max) ((segments_max) * (sizeof(struct dma_vec) + sizeof(struct dma_segment)))
 /* Borrows `arrays`, DMA_IO_BYTES(segments_max) aligned as a pointer. */
 void dma_io_init(struct dma_io *io, void *arrays, unsigned segments_max);
 
@@ -75,6 +76,7 @@ struct dma_host {
 
 struct dma_setup {
     struct gntmap *map;          /* borrowed */
+    struct gntkeep *keep;        /* borrowed; NULL: nothing stays mapped between requests */
     struct frametable *frames;   /* borrowed */
     const struct dma_host *host; /* borrowed */
     unsigned requests_max;       /* gets of up to DMA_SEGMENTS_SMALL segments that may be outstanding */

@@ -15,18 +15,20 @@
 #include <assert.h>
 #include <sys/mman.h>
 
-#include "base/idalloc.h"
 #include "base/span.h"
 #include "grant/dma.h"
+#include "grant/gntmap_active.h"
 
 struct arena {
     unsigned char *address;
     size_t bytes, slot_bytes;
-    struct idalloc slots;
+    uint32_t slots, free_count;
+    uint32_t *free; /* a stack: the slot that was used last is still in the cache */
 };
 
 struct dma {
     struct gntmap *map;
+    struct gntkeep *keep;
     const struct dma_host *host;
     struct arena small, large;
     int32_t buffer_index; /* of the small one; or FRAME_DMA_* */
@@ -44,15 +46,23 @@ static int arena_init(struct arena *a, unsigned slots, unsigned segments)
     if (p == MAP_FAILED)
         return -ENOMEM;
     a->address = p;
-    return idalloc_init(&a->slots, slots);
+    a->free = malloc(slots * sizeof(*a->free));
+    if (!a->free)
+        return -ENOMEM;
+    while (a->slots < slots) {
+        a->free[slots - 1 - a->slots] = a->slots;
+        a->slots++;
+    }
+    a->free_count = slots;
+    return 0;
 }
 
 static void arena_deinit(struct arena *a)
 {
-    assert(a->slots.used == 0);
+    assert(a->free_count == a->slots);
     if (a->address)
         munmap(a->address, a->bytes);
-    idalloc_deinit(&a->slots);
+    free(a->free);
 }
 
 static void copy_teardown(struct dma *d)
@@ -82,6 +92,7 @@ static int copy_setup(const struct dma_setup *setup, struct dma **out, struct er
     if (!d)
         return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
     d->map = setup->map;
+    d->keep = setup->keep;
     d->host = setup->host;
     d->buffer_index = FRAME_DMA_NONE;
     if (arena_init(&d->small, setup->requests_max, DMA_SEGMENTS_SMALL) < 0 ||
@@ -110,16 +121,30 @@ static unsigned char *slot_address(const struct arena *a, uint32_t slot)
 static int io_copy(struct dma *d, const struct dma_io *io)
 {
     unsigned char *at = slot_address(io_arena(d, io), io->slot);
+    bool to_guest = io->to_guest;
     for (unsigned i = 0; i < io->segment_count; i++) {
-        const struct dma_segment *s = &io->segment[i];
-        int r = gntmap_copy(d->map, s->gref, s->offset_bytes, at, s->length_bytes, io->to_guest);
+        const struct dma_segment s = io->segment[i];
+        struct active_entry *a;
+        int r = active_map(d->map, d->keep, s.gref, to_guest, &a);
         if (r)
             return r;
-        at += s->length_bytes;
-        d->bytes_copied += s->length_bytes;
+        if (to_guest)
+            memcpy(a->address + s.offset_bytes, at, s.length_bytes);
+        else
+            memcpy(at, a->address + s.offset_bytes, s.length_bytes);
+        active_unmap(d->map, s.gref, to_guest);
+        at += s.length_bytes;
+        d->bytes_copied += s.length_bytes;
         d->maps++;
     }
     return 0;
+}
+
+static void slot_put(struct dma *d, const struct dma_io *io)
+{
+    struct arena *a = io_arena(d, io);
+    assert(a->free_count < a->slots);
+    a->free[a->free_count++] = io->slot;
 }
 
 static int copy_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io)
@@ -128,27 +153,28 @@ static int copy_get(struct dma *d, const struct dma_segment *segments, unsigned 
     io->to_guest = to_guest;
     io->segment_count = count;
     struct arena *arena = io_arena(d, io);
-    int64_t slot = idalloc_get(&arena->slots);
-    assert(slot >= 0); /* requests_max and large_max bound what is outstanding */
-    io->slot = (uint32_t)slot;
+    assert(arena->free_count > 0); /* requests_max and large_max bound what is outstanding */
+    io->slot = arena->free[--arena->free_count];
+    uint32_t bytes = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const struct dma_segment s = io->segment[i] = segments[i];
+        assert(span_fits(s.offset_bytes, s.length_bytes, PAGE_BYTES));
+        bytes += s.length_bytes;
+    }
     io->vec_count = 1;
     io->vec[0] = (struct dma_vec){.address = slot_address(arena, io->slot),
+                                  .length_bytes = bytes,
                                   .buffer_index = arena == &d->small ? arena_buffer(d) : -1};
-    for (unsigned i = 0; i < count; i++) {
-        assert(span_fits(segments[i].offset_bytes, segments[i].length_bytes, PAGE_BYTES));
-        io->segment[i] = segments[i];
-        io->vec[0].length_bytes += segments[i].length_bytes;
-    }
     int r = to_guest ? 0 : io_copy(d, io);
     if (r)
-        idalloc_put(&arena->slots, io->slot);
+        slot_put(d, io);
     return r;
 }
 
 static int copy_put(struct dma *d, struct dma_io *io, bool ok)
 {
     int r = io->to_guest && ok ? io_copy(d, io) : 0;
-    idalloc_put(&io_arena(d, io)->slots, io->slot);
+    slot_put(d, io);
     io->segment_count = 0;
     return r;
 }

@@ -14,9 +14,11 @@
 
 #include "base/span.h"
 #include "grant/dma.h"
+#include "grant/gntmap_active.h"
 
 struct dma {
     struct gntmap *map;
+    struct gntkeep *keep;
     struct frametable *frames;
     const struct dma_host *host;
     uint64_t maps;
@@ -36,8 +38,8 @@ static void extent_unregister(void *ctx, struct frame_extent *x)
     x->dma_index = FRAME_DMA_NONE;
 }
 
-/* Its registered buffer, -1 where it has none. */
-static int32_t extent_buffer(const struct dma *d, struct frame_extent *x)
+/* Where it has no registered buffer: asks for one. */
+static __attribute__((noinline)) int32_t extent_register(const struct dma *d, struct frame_extent *x)
 {
     if (x->dma_index == FRAME_DMA_NONE) {
         int32_t index = d->host->buffer_register(d->host->ctx, x->address, extent_bytes(x));
@@ -46,12 +48,19 @@ static int32_t extent_buffer(const struct dma *d, struct frame_extent *x)
     return x->dma_index < 0 ? -1 : x->dma_index;
 }
 
+/* Its registered buffer, -1 where it has none. */
+static inline int32_t extent_buffer(const struct dma *d, struct frame_extent *x)
+{
+    return x->dma_index >= 0 ? x->dma_index : extent_register(d, x);
+}
+
 static int pin_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
 {
     struct dma *d = calloc(1, sizeof(*d));
     if (!d)
         return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
     d->map = setup->map;
+    d->keep = setup->keep;
     d->frames = setup->frames;
     d->host = setup->host;
     frametable_on_release(d->frames, extent_unregister, (void *)d->host);
@@ -68,35 +77,29 @@ static void io_append(struct dma_io *io, unsigned char *address, uint32_t length
         io->vec[io->vec_count++] = (struct dma_vec){address, length_bytes, buffer_index};
 }
 
-/* All or nothing. */
-static int pages_map(struct gntmap *map, const struct dma_segment *segments, unsigned count, bool write,
-                     struct gntmap_page *page)
+static void pages_unmap(struct dma *d, const struct dma_io *io, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++) {
-        int r = gntmap_map(map, segments[i].gref, write, &page[i]);
-        if (!r)
-            continue;
-        while (i-- > 0)
-            gntmap_unmap(map, &page[i]);
-        return r;
-    }
-    return 0;
+    while (count-- > 0)
+        active_unmap(d->map, io->segment[count].gref, io->to_guest);
 }
 
 static int pin_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest, struct dma_io *io)
 {
     assert(count > 0 && count <= io->segments_max);
-    int r = pages_map(d->map, segments, count, to_guest, io->page);
-    if (r)
-        return r;
     io->to_guest = to_guest;
-    io->segment_count = count;
     io->vec_count = 0;
     for (unsigned i = 0; i < count; i++) {
-        const struct dma_segment *s = &segments[i];
-        assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
-        io_append(io, io->page[i].address + s->offset_bytes, s->length_bytes, extent_buffer(d, io->page[i].extent));
+        const struct dma_segment s = io->segment[i] = segments[i];
+        struct active_entry *a;
+        assert(span_fits(s.offset_bytes, s.length_bytes, PAGE_BYTES));
+        int r = active_map(d->map, d->keep, s.gref, to_guest, &a);
+        if (r) {
+            pages_unmap(d, io, i);
+            return r;
+        }
+        io_append(io, a->address + s.offset_bytes, s.length_bytes, extent_buffer(d, a->extent));
     }
+    io->segment_count = count;
     d->maps += count;
     return 0;
 }
@@ -105,8 +108,7 @@ static int pin_get(struct dma *d, const struct dma_segment *segments, unsigned c
 static int pin_put(struct dma *d, struct dma_io *io, bool ok)
 {
     (void)ok;
-    for (unsigned i = io->segment_count; i-- > 0;)
-        gntmap_unmap(d->map, &io->page[i]);
+    pages_unmap(d, io, io->segment_count);
     io->segment_count = 0;
     return 0;
 }

@@ -2,43 +2,28 @@
 #include "grant/gntmap.h"
 
 #include <assert.h>
+#include <sys/mman.h>
 
 #include "base/span.h"
-#include "grant/gnttab.h"
+#include "grant/gntmap_active.h"
 
-/* What the first map of a reference found; in force while it has readers or writers. */
-struct active_entry {
-    struct frame_extent *extent; /* holds one pin of gfn; NULL: not mapped */
-    uint32_t gfn;
-    uint16_t readers, writers; /* maps without and with write access */
-};
+#define ACTIVE_BYTES (GREFS_MAX * sizeof(struct active_entry))
 
-struct grant_frame {
-    struct grant_entry_v1 *entries; /* shared with the granter */
-    uint32_t instance;
-    uint32_t used; /* active entries in force */
-    bool gone;     /* its instance is: no new maps, given back when unused */
-    struct active_entry active[GRANT_PER_FRAME];
-};
-
-struct gntmap {
-    const struct gntmap_ops *ops;
-    void *ctx;
-    struct frametable *frames;
-    uint16_t self, granter;
-    uint32_t mapped; /* at most 2 * GRANT_PINS_MAX for each reference: does not wrap */
-    uint64_t misses;
-    struct grant_frame *frame[GNTTAB_FRAMES_MAX];
-};
-
-_Static_assert(2ull * GRANT_PINS_MAX * GNTTAB_FRAMES_MAX * GRANT_PER_FRAME <= UINT32_MAX, "gntmap.mapped");
+_Static_assert(GNTTAB_FRAMES_MAX <= 64, "gntmap.left has a bit for each");
+_Static_assert(GRANT_PINS_MAX <= UINT16_MAX, "active_entry.maps");
 
 int gntmap_new(const struct gntmap_ops *ops, void *ctx, uint16_t self, uint16_t granter, struct frametable *frames,
                struct gntmap **out)
 {
     struct gntmap *m = calloc(1, sizeof(*m));
-    if (!m)
+    void *active = mmap(NULL, ACTIVE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!m || active == MAP_FAILED) {
+        free(m);
+        if (active != MAP_FAILED)
+            munmap(active, ACTIVE_BYTES);
         return -ENOMEM;
+    }
+    m->active = active;
     m->ops = ops;
     m->ctx = ctx;
     m->self = self;
@@ -48,39 +33,52 @@ int gntmap_new(const struct gntmap_ops *ops, void *ctx, uint16_t self, uint16_t 
     return 0;
 }
 
+void gntmap_share(struct gntmap *m, struct gntmarks *marks)
+{
+    if (m->marks == marks)
+        return;
+    for (uint32_t i = 0; i < GNTTAB_FRAMES_MAX; i++)
+        assert(!m->frame[i].entries);
+    m->marks = marks;
+}
+
 static void grant_frame_release(struct gntmap *m, uint32_t index)
 {
-    struct grant_frame *f = m->frame[index];
+    struct grant_frame *f = &m->frame[index];
     assert(f->used == 0);
-    m->frame[index] = NULL;
     m->ops->grant_frame_put(m->ctx, m->granter, index, f->entries);
-    free(f);
+    if (f->marks)
+        gntmarks_frame_put(m->marks, f->marks);
+    *f = (struct grant_frame){0};
 }
 
 void gntmap_free(struct gntmap *m)
 {
     if (!m)
         return;
-    assert(m->mapped == 0);
+    assert(gntmap_mapped(m) == 0);
     for (uint32_t i = 0; i < GNTTAB_FRAMES_MAX; i++)
-        if (m->frame[i])
+        if (m->frame[i].entries)
             grant_frame_release(m, i);
+    munmap(m->active, ACTIVE_BYTES);
     free(m);
 }
 
-static int grant_frame_fetch(struct gntmap *m, uint32_t index, struct grant_frame **out)
+static int grant_frame_fetch(struct gntmap *m, uint32_t index)
 {
-    _cleanup_free_ struct grant_frame *f = calloc(1, sizeof(*f));
-    if (!f)
-        return -ENOMEM;
-    void *page = NULL;
-    int r = m->ops->grant_frame_get(m->ctx, m->granter, index, &f->instance, &page);
+    struct gntmap_frame got = {0};
+    int r = m->ops->grant_frame_get(m->ctx, m->granter, index, &got);
     if (r < 0) {
         m->misses++;
         return r == -ENOENT || r == -EACCES ? GRANT_E_BAD_REF : r;
     }
-    f->entries = page;
-    *out = m->frame[index] = take_ptr(f);
+    struct gntmarks_frame *marks = NULL;
+    if (m->marks && !(marks = gntmarks_frame_get(m->marks, m->granter, index, got.instance))) {
+        m->ops->grant_frame_put(m->ctx, m->granter, index, got.page);
+        return -ENOMEM;
+    }
+    m->frame[index] = (struct grant_frame){.entries = got.page, .marks = marks, .instance = got.instance};
+    m->left |= got.left;
     return 0;
 }
 
@@ -90,13 +88,10 @@ static int grant_frame_find(struct gntmap *m, uint32_t gref, struct grant_frame 
     uint32_t index = gref / GRANT_PER_FRAME;
     if (gref < GNTTAB_NR_RESERVED_ENTRIES || index >= GNTTAB_FRAMES_MAX)
         return GRANT_E_BAD_REF;
-    struct grant_frame *f = m->frame[index];
-    if (!f)
-        return grant_frame_fetch(m, index, out);
-    if (f->gone)
-        return GRANT_E_REVOKED;
-    *out = f;
-    return 0;
+    struct grant_frame *f = *out = &m->frame[index];
+    if (!f->entries)
+        return grant_frame_fetch(m, index);
+    return f->gone ? GRANT_E_REVOKED : 0;
 }
 
 /* Whether this snapshot of {flags, domid} permits the access. */
@@ -130,6 +125,33 @@ static int entry_mark(struct grant_entry_v1 *entry, uint16_t self, bool write)
     return GRANT_E_UNSTABLE;
 }
 
+/* Marks an entry for this map: `marks` are new to it. */
+static int marks_set(struct gntmap *m, struct grant_frame *f, uint32_t slot, uint32_t marks, bool write)
+{
+    if (!f->marks)
+        return entry_mark(&f->entries[slot], m->self, write);
+    pthread_mutex_lock(&f->marks->lock);
+    int r = entry_mark(&f->entries[slot], m->self, write);
+    if (!r)
+        gntmarks_hold(f->marks, slot, marks);
+    pthread_mutex_unlock(&f->marks->lock);
+    return r;
+}
+
+/* This map needs these no more. */
+static void marks_clear(struct grant_frame *f, uint32_t slot, uint32_t marks)
+{
+    if (!f->marks) {
+        grant_word_clear(&f->entries[slot], marks);
+        return;
+    }
+    pthread_mutex_lock(&f->marks->lock);
+    marks = gntmarks_drop(f->marks, slot, marks);
+    if (marks)
+        grant_word_clear(&f->entries[slot], marks);
+    pthread_mutex_unlock(&f->marks->lock);
+}
+
 /* What frametable_pin() said, as whose wrong it is. */
 static int pin_error(struct gntmap *m, int r)
 {
@@ -143,89 +165,103 @@ static int pin_error(struct gntmap *m, int r)
     }
 }
 
-static int active_begin(struct gntmap *m, struct active_entry *a, struct grant_entry_v1 *entry, bool write)
+/* The first map. */
+static int active_begin(struct gntmap *m, struct active_entry *a, struct grant_frame *f, uint32_t slot, bool write)
 {
-    int r = entry_mark(entry, m->self, write);
+    int r = marks_set(m, f, slot, access_marks(write), write);
     if (r)
         return r;
+    uint32_t gfn =
+        __atomic_load_n(&f->entries[slot].frame, __ATOMIC_RELAXED); /* once, and only now that the entry is marked */
+    struct frame_extent *extent;
     unsigned char *address;
-    a->gfn = __atomic_load_n(&entry->frame, __ATOMIC_RELAXED); /* once, and only now that the entry is marked */
-    r = frametable_pin(m->frames, a->gfn, write, &a->extent, &address);
+    r = frametable_pin(m->frames, gfn, write, &extent, &address);
     if (r < 0) {
-        grant_word_clear(entry, access_marks(write));
+        marks_clear(f, slot, access_marks(write));
         return pin_error(m, r);
     }
+    *a = (struct active_entry){.extent = extent, .address = address};
     return 0;
 }
 
 /* One more map of what is mapped already: the table is asked for nothing but the permission of a first writer. */
-static int active_again(struct gntmap *m, struct active_entry *a, struct grant_entry_v1 *entry, bool write)
+static int active_again(struct gntmap *m, struct active_entry *a, struct grant_frame *f, uint32_t slot, bool write)
 {
     if (a->extent->revoked)
         return GRANT_E_REVOKED;
-    if ((write ? a->writers : a->readers) == GRANT_PINS_MAX)
+    if (a->maps[write] == GRANT_PINS_MAX)
         return GRANT_E_PINS;
-    if (!write || a->writers)
+    if (!write || a->maps[1])
         return 0;
-    return a->extent->readonly ? GRANT_E_READONLY : entry_mark(entry, m->self, write);
+    return a->extent->readonly ? GRANT_E_READONLY : marks_set(m, f, slot, GTF_writing, write);
 }
 
-int gntmap_map(struct gntmap *m, uint32_t gref, bool write, struct gntmap_page *out)
+/* What is kept for reading has a writer: kept for writing, so that the next one finds its mark. */
+static void keep_upgrade(struct active_entry *a)
+{
+    a->maps[0]--;
+    a->maps[1]++;
+    a->keep_writes = true;
+}
+
+int gntmap_map_slowly(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write)
 {
     struct grant_frame *f;
     int r = grant_frame_find(m, gref, &f);
     if (r)
         return r;
-    struct active_entry *a = &f->active[gref % GRANT_PER_FRAME];
-    struct grant_entry_v1 *entry = &f->entries[gref % GRANT_PER_FRAME];
+    struct active_entry *a = &m->active[gref];
+    uint32_t slot = gref % GRANT_PER_FRAME;
     bool first = !a->extent;
-    r = first ? active_begin(m, a, entry, write) : active_again(m, a, entry, write);
+    r = first ? active_begin(m, a, f, slot, write) : active_again(m, a, f, slot, write);
     if (r)
         return r;
     f->used += first;
-    m->mapped++;
-    if (write)
-        a->writers++;
-    else
-        a->readers++;
-    *out = (struct gntmap_page){
-        .gref = gref,
-        .write = write,
-        .address = a->extent->address + (size_t)(a->gfn - a->extent->base_gfn) * PAGE_BYTES,
-        .extent = a->extent,
-    };
+    a->open |= write ? ACTIVE_READS | ACTIVE_WRITES : ACTIVE_READS;
+    if (a->keep && write && !a->keep_writes)
+        keep_upgrade(a);
+    a->maps[write]++;
+    if (keep && !a->keep)
+        gntkeep_take(keep, a, gref, write);
     return 0;
 }
 
-/* Drops one map: the flags that nobody needs any more. */
-static uint32_t active_drop(struct active_entry *a, bool write)
+int gntmap_map_keeping(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write, struct gntmap_page *out)
 {
-    uint16_t *kind = write ? &a->writers : &a->readers;
-    assert(*kind > 0);
-    (*kind)--;
-    uint32_t unused = write && !a->writers ? GTF_writing : 0;
-    if (!a->writers && !a->readers)
+    struct active_entry *a;
+    int r = active_map(m, keep, gref, write, &a);
+    if (!r)
+        *out = (struct gntmap_page){.gref = gref, .write = write, .address = a->address, .extent = a->extent};
+    return r;
+}
+
+/* The frame of an active entry. */
+static uint32_t active_gfn(const struct active_entry *a)
+{
+    return a->extent->base_gfn + (uint32_t)((size_t)(a->address - a->extent->address) / PAGE_BYTES);
+}
+
+void gntmap_settle(struct gntmap *m, uint32_t gref, bool write)
+{
+    struct active_entry *a = &m->active[gref];
+    struct grant_frame *f = &m->frame[gref / GRANT_PER_FRAME];
+    uint32_t unused = write ? GTF_writing : 0;
+    a->open &= (uint8_t)~ACTIVE_WRITES;
+    if (!a->maps[0]) {
         unused |= GTF_reading;
-    return unused;
+        frametable_unpin(m->frames, a->extent, active_gfn(a));
+        *a = (struct active_entry){0};
+        f->used--;
+    }
+    marks_clear(f, gref % GRANT_PER_FRAME, unused); /* last: the granter may reuse the page then */
+    if (f->gone && f->used == 0)
+        grant_frame_release(m, gref / GRANT_PER_FRAME);
 }
 
 void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page)
 {
-    uint32_t index = page->gref / GRANT_PER_FRAME, slot = page->gref % GRANT_PER_FRAME;
-    assert(index < GNTTAB_FRAMES_MAX && m->frame[index]);
-    struct grant_frame *f = m->frame[index];
-    struct active_entry *a = &f->active[slot];
-    assert(a->extent && a->extent == page->extent);
-    uint32_t unused = active_drop(a, page->write);
-    m->mapped--;
-    if (unused & GTF_reading) {
-        frametable_unpin(m->frames, take_ptr(a->extent), a->gfn);
-        f->used--;
-    }
-    if (unused) /* last: the granter may reuse the page when it sees this */
-        grant_word_clear(&f->entries[slot], unused);
-    if (f->gone && f->used == 0)
-        grant_frame_release(m, index);
+    assert(page->gref < GREFS_MAX && m->active[page->gref].extent == page->extent);
+    active_unmap(m, page->gref, page->write);
 }
 
 int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, bool write, struct gntmap_page *out,
@@ -244,41 +280,95 @@ int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, boo
     return 0;
 }
 
-int gntmap_copy(struct gntmap *m, uint32_t gref, uint32_t offset_bytes, void *local, uint32_t length_bytes,
-                bool to_guest)
+int gntmap_copy_keeping(struct gntmap *m, struct gntkeep *keep, uint32_t gref, uint32_t offset_bytes, void *local,
+                        uint32_t length_bytes, bool to_guest)
 {
     if (length_bytes == 0)
         return 0;
     if (!span_fits(offset_bytes, length_bytes, PAGE_BYTES))
         return GRANT_E_RANGE;
-    struct gntmap_page page;
-    int r = gntmap_map(m, gref, to_guest, &page);
+    struct active_entry *a;
+    int r = active_map(m, keep, gref, to_guest, &a);
     if (r)
         return r;
     if (to_guest)
-        memcpy(page.address + offset_bytes, local, length_bytes);
+        memcpy(a->address + offset_bytes, local, length_bytes);
     else
-        memcpy(local, page.address + offset_bytes, length_bytes);
-    gntmap_unmap(m, &page);
+        memcpy(local, a->address + offset_bytes, length_bytes);
+    active_unmap(m, gref, to_guest);
     return 0;
+}
+
+/* The marks of an entry that maps of this process rely on. */
+static uint32_t marks_ours(const struct gntmap *m, uint32_t index, uint32_t slot)
+{
+    if (m->frame[index].marks)
+        return gntmarks_held(m->frame[index].marks, slot);
+    const struct active_entry *a = &m->active[index * GRANT_PER_FRAME + slot];
+    return a->extent ? access_marks(a->maps[1]) : 0;
+}
+
+/* Clears marks that are not ours. */
+static void marks_take_over(struct gntmap *m, uint32_t index)
+{
+    struct grant_frame *f = &m->frame[index];
+    if (f->marks)
+        pthread_mutex_lock(&f->marks->lock);
+    for (uint32_t i = 0; i < GRANT_PER_FRAME; i++) {
+        uint32_t seen = grant_word_load(&f->entries[i]) & (GTF_reading | GTF_writing);
+        uint32_t theirs = seen & ~marks_ours(m, index, i);
+        if (theirs)
+            grant_word_clear(&f->entries[i], theirs);
+    }
+    if (f->marks)
+        pthread_mutex_unlock(&f->marks->lock);
+}
+
+void gntmap_take_over(struct gntmap *m)
+{
+    for (uint32_t index = 0; m->left && index < GNTTAB_FRAMES_MAX; index++) {
+        uint64_t bit = 1ull << index;
+        if (!(m->left & bit))
+            continue;
+        if (m->frame[index].entries || !grant_frame_fetch(m, index))
+            marks_take_over(m, index);
+        m->left &= ~bit;
+    }
+}
+
+static void grant_frame_gone(struct gntmap *m, uint32_t index)
+{
+    struct grant_frame *f = &m->frame[index];
+    f->gone = true;
+    if (f->used == 0) {
+        grant_frame_release(m, index);
+        return;
+    }
+    for (uint32_t i = 0; i < GRANT_PER_FRAME; i++) {
+        struct active_entry *a = &m->active[index * GRANT_PER_FRAME + i];
+        if (a->extent)
+            a->open = ACTIVE_GONE;
+    }
 }
 
 void gntmap_instance_gone(struct gntmap *m, uint32_t instance)
 {
-    for (uint32_t i = 0; i < GNTTAB_FRAMES_MAX; i++) {
-        struct grant_frame *f = m->frame[i];
-        if (!f || f->instance != instance)
-            continue;
-        f->gone = true;
-        if (f->used == 0)
-            grant_frame_release(m, i);
-    }
+    for (uint32_t i = 0; i < GNTTAB_FRAMES_MAX; i++)
+        if (m->frame[i].entries && m->frame[i].instance == instance)
+            grant_frame_gone(m, i);
     frametable_revoke(m->frames, 0, instance);
 }
 
 uint32_t gntmap_mapped(const struct gntmap *m)
 {
-    return m->mapped;
+    uint32_t maps = 0;
+    for (uint32_t gref = 0; gref < GREFS_MAX; gref++) {
+        if (!m->frame[gref / GRANT_PER_FRAME].used)
+            gref += GRANT_PER_FRAME - 1;
+        else
+            maps += m->active[gref].maps[0] + m->active[gref].maps[1];
+    }
+    return maps;
 }
 
 uint64_t gntmap_misses(const struct gntmap *m)

@@ -119,7 +119,10 @@ static int op_grant_frame_map(struct instance *i, const struct hv_request_create
 {
     struct extent *x = NULL;
     int fd = -1, result = extent_map(i, EXTENT_GRANT_FRAME, r->head.domid, r->head.value, &x, &fd);
-    return extent_answer(a, result, x, fd);
+    result = extent_answer(a, result, x, fd);
+    if (!result)
+        a->reply.body.extent.left = extent_left_take(i, x);
+    return result;
 }
 
 static int op_grant_frame_put(struct instance *i, const struct hv_request_create *r, struct answer *a)

@@ -257,6 +257,31 @@ int extent_put(struct instance *i, enum extent_kind kind, uint16_t owner, uint32
     return 0;
 }
 
+/* Held by nobody, or by i alone. */
+static bool held_by_no_other(const struct extent *x, const struct instance *i)
+{
+    const struct hold *o;
+    list_foreach (o, &x->holds, extent_link) {
+        if (o->holder != i)
+            return false;
+    }
+    return true;
+}
+
+uint64_t extent_left_take(const struct instance *i, struct extent *x)
+{
+    uint64_t left = 0;
+    struct extent *y;
+    list_foreach (y, &x->domain->extents, domain_link) {
+        if (y->kind == EXTENT_GRANT_FRAME && y->left && y->instance && y->grantee == i->domain->domid && y->id < 64 &&
+            held_by_no_other(y, i))
+            left |= 1ull << y->id;
+    }
+    if (held_by_no_other(x, i))
+        x->left = false;
+    return left;
+}
+
 void extent_describe(const struct extent *x, struct hv_extent *out)
 {
     *out = (struct hv_extent){.id = x->id,
@@ -278,8 +303,11 @@ void extent_tell_holders(struct instance *i, void (*tell)(struct instance *holde
 
 void extent_release_all(struct instance *i)
 {
-    while (!list_empty(&i->holds))
-        hold_end(list_entry(i->holds.next, struct hold, holder_link));
+    while (!list_empty(&i->holds)) {
+        struct hold *o = list_entry(i->holds.next, struct hold, holder_link);
+        o->extent->left = true;
+        hold_end(o);
+    }
     while (!list_empty(&i->extents))
         give_back(list_entry(i->extents.next, struct extent, instance_link));
 }

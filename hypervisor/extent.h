@@ -35,6 +35,7 @@ struct extent {
     uint32_t instance_number;
     uint16_t grantee;
     bool readonly, shared; /* shared: sealed, may be handed out */
+    bool left;             /* a grant frame: somebody who held it died and may have left marks in it */
     int fd;
     struct list domain_link, instance_link;
     struct list holds;
@@ -48,6 +49,8 @@ int extent_free(struct instance *i, uint32_t id);
 /* `key`: a gfn, or the index of a grant frame. */
 int extent_map(struct instance *i, enum extent_kind kind, uint16_t owner, uint32_t key, struct extent **out, int *fd);
 int extent_put(struct instance *i, enum extent_kind kind, uint16_t owner, uint32_t id);
+/* hv_extent's `left` for an instance that was just handed the grant frame x, which is the first to hear of x's. */
+uint64_t extent_left_take(const struct instance *i, struct extent *x);
 void extent_describe(const struct extent *x, struct hv_extent *out);
 
 /* An instance ends. First all who hold its extents are told, then it puts and gives back all. */

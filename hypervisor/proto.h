@@ -99,6 +99,9 @@ struct hv_extent {
     uint32_t frame_count;
     uint32_t instance; /* whose it is */
     uint32_t readonly;
+    uint32_t reserved;
+    uint64_t left; /* of HV_GRANT_FRAME_MAP, a bit for each index: the owner's frames for this grantee in which a
+                    * process that died may have left marks, and that no other of its domain holds now */
 };
 
 struct hv_port {
@@ -141,7 +144,7 @@ struct hv_event {
 
 _Static_assert(sizeof(struct hv_request) == 16 && offsetof(struct hv_request, value) == 12, "wire");
 _Static_assert(sizeof(struct hv_request_create) == 80, "wire");
-_Static_assert(sizeof(struct hv_hello) == 8 && sizeof(struct hv_extent) == 20 && sizeof(struct hv_port) == 20, "wire");
+_Static_assert(sizeof(struct hv_hello) == 8 && sizeof(struct hv_extent) == 32 && sizeof(struct hv_port) == 20, "wire");
 _Static_assert(sizeof(struct hv_domain) == 104 && offsetof(struct hv_domain, domid) == 32, "wire");
 _Static_assert(sizeof(struct hv_reply) == 120 && offsetof(struct hv_reply, body) == 16, "wire");
 _Static_assert(sizeof(struct hv_event) == 16, "wire");

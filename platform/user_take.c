@@ -43,7 +43,7 @@ static void extent_put(void *ctx, const struct frame_extent *extent)
     hvclient_extent_put(m->u->hv, extent->owner, extent->id, NULL);
 }
 
-static int grant_frame_get(void *ctx, uint16_t domid, uint32_t index, uint32_t *instance, void **page)
+static int grant_frame_get(void *ctx, uint16_t domid, uint32_t index, struct gntmap_frame *out)
 {
     struct user_map *m = ctx;
     struct hv_extent frame;
@@ -56,8 +56,7 @@ static int grant_frame_get(void *ctx, uint16_t domid, uint32_t index, uint32_t *
         hvclient_grant_frame_put(m->u->hv, domid, index, NULL);
         return r;
     }
-    *instance = frame.instance;
-    *page = address;
+    *out = (struct gntmap_frame){.page = address, .instance = frame.instance, .left = frame.left};
     return 0;
 }
 

@@ -5,28 +5,29 @@
  *
  * A program of the installed header alone, built with the headers of the very fio that loads it (fio-source.sh).
  *
- * A job's block is one transfer here. It becomes as many requests of the disk as it takes (44 KiB each), so blocks may
- * have any size, and iodepth counts blocks. Transfers wait in a queue for free requests and are submitted in order;
- * queue() therefore never says busy, commit() and getevents() move the queue on. fio's buffers come from the disk's
- * pool and go without a copy; pieces are cut so that they touch no more pages than a request takes. Where all buffers
- * together are more than POOL_BYTES_MAX they are ordinary memory, and the library copies.
+ * A job's block is one transfer of diskshare.h. It becomes as many requests of the disk as it takes, so blocks may have
+ * any size, and iodepth counts blocks. Transfers wait in a queue for free requests; queue() therefore never says busy.
+ * fio's buffers come from the disk's pool and go without a copy. Where all buffers together are more than
+ * POOL_BYTES_MAX they are ordinary memory, and the library copies.
  *
- * fio's sync operations (fsync=, fdatasync=) are flushes. As everywhere, a flush covers the writes that fio had back
- * before it. There is no trim: libdomzero has no request for it; op_of() and job_refused() are what to change then.
+ * fio's sync operations (fsync=, fdatasync=) are flushes, its trims discards. As everywhere, a flush covers the writes
+ * that fio had back before it.
  *
- * One job, one disk: each job is an instance of the domain, with a connection of its own. setup() runs in fio's first
- * process, before it forks, and only looks at the disk's size: it closes everything again. init() opens the disk in the
- * job's process, or thread with thread=1: both work, as different connections may be used by different threads.
- * A disk is open once, so numjobs must be 1 for a disk (or several jobs have stonewall), and as
- * io_submit_mode=offload gives each of its threads an engine of its own, it cannot be used. */
+ * A disk is open once. Jobs that are threads (thread=1) share it, the first to come decides over its pool and ring;
+ * jobs that are processes cannot, so for them numjobs must be 1 for a disk (or several jobs have stonewall). Different
+ * disks can be used by any jobs at once: each disk is an instance of the domain, with a connection of its own. setup()
+ * runs in fio's first process, before it forks, and only looks at the disk: it closes everything again. init() opens
+ * the disk in the job's process or thread. io_submit_mode=offload cannot be used: each of its threads would have an
+ * engine of its own. */
 #include <fio.h>
 #include <optgroup.h>
 
-#include <domzero/domzero.h>
+#include "plugins/diskshare.h"
 
 #define POOL_BYTES_MAX (32u << 20)
 #define PAGE_BYTES     4096u
-#define REAP_MAX       64u
+#define DEPTH_MAX      512u /* of a ring */
+#define DEPTH_SHARED   128u
 
 struct disk_options {
     void *unused; /* fio takes offset 0 for "no option" */
@@ -34,144 +35,44 @@ struct disk_options {
     unsigned spin_us;
 };
 
-/* One block of fio's. */
-struct transfer {
-    struct io_u *io_u;
-    struct transfer *next; /* in the queue that it is in */
-    uint64_t submitted_bytes;
-    unsigned in_flight;
-    bool more;   /* not all of it was submitted */
-    bool queued; /* in `waiting` */
-};
-
-struct queue {
-    struct transfer *first, *last;
-};
-
 struct engine {
-    struct dz_domain *dom;
-    struct dz_vbd *disk;
-    struct dz_vbd_info info;
-    struct queue waiting, finished;
-    unsigned in_flight, uncommitted;
-    struct dz_io *io, **io_free; /* queue_depth of them; those not in flight: a stack */
-    unsigned io_free_count;
-    struct transfer *transfer; /* iodepth of them: by io_u->index at first */
+    struct diskshare *share;
+    struct diskshare_user user; /* this job */
+    unsigned uncommitted;
+    struct diskshare_transfer *transfer; /* iodepth of them: by io_u->index at first */
     unsigned transfer_count;
-    struct io_u **event; /* what getevents() found, for event() */
-    size_t pool_bytes;   /* of fio's buffers; 0: ordinary memory */
+    struct diskshare_transfer **event; /* what getevents() found, for event() */
+    size_t pool_bytes;                 /* of fio's buffers; 0: ordinary memory */
 };
 
-static void queue_put(struct queue *q, struct transfer *t)
+static void disk_complain(const char *sentence)
 {
-    t->next = NULL;
-    if (q->first)
-        q->last->next = t;
-    else
-        q->first = t;
-    q->last = t;
-}
-
-static struct transfer *queue_take(struct queue *q)
-{
-    struct transfer *t = q->first;
-    if (t)
-        q->first = t->next;
-    return t;
-}
-
-/* ---- transfers ---- */
-
-static enum dz_op op_of(enum fio_ddir ddir)
-{
-    return ddir == DDIR_READ ? DZ_READ : ddir == DDIR_WRITE ? DZ_WRITE : DZ_FLUSH;
-}
-
-/* The next request of a transfer. From an address in the middle of a page it is shorter, so that it ends with a page
- * and does not touch one more than a request takes; the next one then begins a page. */
-static void piece_fill(const struct engine *e, const struct transfer *t, struct dz_io *io)
-{
-    const struct io_u *u = t->io_u;
-    uint64_t left = u->xfer_buflen - t->submitted_bytes;
-    unsigned char *at = (unsigned char *)u->xfer_buf + t->submitted_bytes;
-    uint32_t most = e->info.request_bytes_max, into_page = (uint32_t)((uintptr_t)at % PAGE_BYTES);
-    if (into_page % e->info.sector_bytes == 0)
-        most -= into_page;
-    *io = (struct dz_io){.op = op_of(u->ddir), .user = (void *)t};
-    if (io->op == DZ_FLUSH)
-        return;
-    io->buffer = at;
-    io->length_bytes = left < most ? (uint32_t)left : most;
-    io->offset_bytes = u->offset + t->submitted_bytes;
-}
-
-static void transfer_fail(struct transfer *t, int error)
-{
-    if (!t->io_u->error)
-        t->io_u->error = (unsigned)error;
-    t->more = false;
-}
-
-/* Submits what there are free requests for. False: no more can be submitted now. */
-static bool transfer_submit(struct engine *e, struct transfer *t)
-{
-    while (t->more) {
-        if (!e->io_free_count)
-            return false;
-        struct dz_io *io = e->io_free[e->io_free_count - 1];
-        piece_fill(e, t, io);
-        int r = dz_vbd_submit(e->disk, io);
-        if (r == -EAGAIN && e->in_flight)
-            return false;
-        if (r < 0) {
-            log_err("fio: domzero: %s\n", dz_error());
-            transfer_fail(t, -r);
-            break;
-        }
-        e->io_free_count--;
-        e->in_flight++;
-        t->in_flight++;
-        t->submitted_bytes += io->length_bytes;
-        t->more = io->op != DZ_FLUSH && t->submitted_bytes < t->io_u->xfer_buflen;
-    }
-    return true;
-}
-
-static void queue_move_on(struct engine *e)
-{
-    while (e->waiting.first && transfer_submit(e, e->waiting.first)) {
-        struct transfer *t = queue_take(&e->waiting);
-        t->queued = false;
-        if (!t->in_flight)
-            queue_put(&e->finished, t);
-    }
-}
-
-static void request_done(struct engine *e, struct dz_io *io)
-{
-    struct transfer *t = io->user;
-    e->io_free[e->io_free_count++] = io;
-    e->in_flight--;
-    t->in_flight--;
-    if (io->result < 0)
-        transfer_fail(t, -io->result);
-    if (!t->in_flight && !t->queued)
-        queue_put(&e->finished, t);
+    log_err("fio: domzero: %s\n", sentence);
 }
 
 /* ---- what fio calls for I/O ---- */
 
+static enum dz_op op_of(enum fio_ddir ddir)
+{
+    return ddir == DDIR_READ ? DZ_READ : ddir == DDIR_WRITE ? DZ_WRITE : ddir == DDIR_TRIM ? DZ_DISCARD : DZ_FLUSH;
+}
+
 static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u)
 {
     struct engine *e = td->io_ops_data;
-    struct transfer *t = io_u->engine_data;
+    struct diskshare_transfer *t = io_u->engine_data;
     fio_ro_check(td, io_u);
-    if (!ddir_sync(io_u->ddir) && io_u->ddir != DDIR_READ && io_u->ddir != DDIR_WRITE) {
+    if (!ddir_sync(io_u->ddir) && !ddir_rw(io_u->ddir)) {
         io_u->error = EOPNOTSUPP;
         return FIO_Q_COMPLETED;
     }
-    *t = (struct transfer){.io_u = io_u, .more = true, .queued = true};
-    queue_put(&e->waiting, t);
+    *t = (struct diskshare_transfer){.op = op_of(io_u->ddir), .owner = io_u};
+    if (t->op != DZ_FLUSH) {
+        t->offset_bytes = io_u->offset;
+        t->length_bytes = io_u->xfer_buflen;
+        t->buffer = t->op == DZ_DISCARD ? NULL : io_u->xfer_buf;
+    }
+    diskshare_submit(&e->user, t);
     e->uncommitted++;
     return FIO_Q_QUEUED;
 }
@@ -179,46 +80,26 @@ static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u)
 static int engine_commit(struct thread_data *td)
 {
     struct engine *e = td->io_ops_data;
-    queue_move_on(e);
+    diskshare_kick(&e->user);
     io_u_mark_submit(td, e->uncommitted);
     e->uncommitted = 0;
-    dz_vbd_kick(e->disk); /* where it fails, the requests come back with the reason */
     return 0;
-}
-
-static int events_take(struct engine *e, int count, unsigned max)
-{
-    while ((unsigned)count < max && e->finished.first)
-        e->event[count++] = queue_take(&e->finished)->io_u;
-    return count;
 }
 
 static int engine_getevents(struct thread_data *td, unsigned int min, unsigned int max, const struct timespec *t)
 {
     struct engine *e = td->io_ops_data;
-    struct dz_io *done[REAP_MAX];
     int timeout_ms = t ? (int)(t->tv_sec * 1000 + t->tv_nsec / 1000000) : -1;
-    int events = 0, n;
-    if (max > e->transfer_count)
-        max = e->transfer_count;
-    do {
-        queue_move_on(e);
-        events = events_take(e, events, max);
-        n = (unsigned)events < min ? dz_vbd_wait(e->disk, done, REAP_MAX, timeout_ms)
-                                   : dz_vbd_reap(e->disk, done, REAP_MAX);
-        for (int i = 0; i < n; i++)
-            request_done(e, done[i]);
-    } while (n > 0 && (unsigned)events < min);
-    queue_move_on(e);
-    dz_vbd_kick(e->disk);
-    events = events_take(e, events, max);
-    return n < 0 && events == 0 ? n : events;
+    return (int)diskshare_wait(&e->user, e->event, min, max < e->transfer_count ? max : e->transfer_count, timeout_ms);
 }
 
 static struct io_u *engine_event(struct thread_data *td, int event)
 {
     const struct engine *e = td->io_ops_data;
-    return e->event[event];
+    struct io_u *io_u = e->event[event]->owner;
+    if (e->event[event]->result < 0)
+        io_u->error = (unsigned)-e->event[event]->result;
+    return io_u;
 }
 
 /* ---- memory ---- */
@@ -226,7 +107,7 @@ static struct io_u *engine_event(struct thread_data *td, int event)
 static int engine_iomem_alloc(struct thread_data *td, size_t bytes)
 {
     struct engine *e = td->io_ops_data;
-    td->orig_buffer = bytes <= POOL_BYTES_MAX ? dz_buffer_alloc(e->disk, bytes) : NULL;
+    td->orig_buffer = bytes <= POOL_BYTES_MAX ? diskshare_buffer_alloc(e->share, bytes) : NULL;
     e->pool_bytes = td->orig_buffer ? bytes : 0;
     if (!td->orig_buffer)
         td->orig_buffer = malloc(bytes);
@@ -237,7 +118,7 @@ static void engine_iomem_free(struct thread_data *td)
 {
     struct engine *e = td->io_ops_data;
     if (e && e->pool_bytes)
-        dz_buffer_free(e->disk, td->orig_buffer, e->pool_bytes);
+        diskshare_buffer_free(e->share, td->orig_buffer, e->pool_bytes);
     else
         free(td->orig_buffer);
 }
@@ -251,19 +132,19 @@ static int engine_io_u_init(struct thread_data *td, struct io_u *io_u)
 
 /* ---- a job's beginning and end ---- */
 
-static int disk_open(const struct disk_options *o, uint32_t pool_bytes, struct dz_domain **dom, struct dz_vbd **disk)
+/* How many threads will share the disk only fio knows: the first of them opens it for as many as are likely. */
+static int disk_open(struct thread_data *td, uint64_t pool_bytes, struct diskshare **share)
 {
-    struct dz_vbd_options options = {.pool_bytes = pool_bytes, .spin_us = o->spin_us};
-    int r = dz_domain_open(o->domain_dir, dom);
-    if (r < 0) {
-        log_err("fio: domzero: %s\n", dz_error());
-        return r;
-    }
-    r = dz_vbd_open(*dom, o->vdev, &options, disk);
-    if (r < 0) {
-        log_err("fio: domzero: %s\n", dz_error());
-        dz_domain_close(*dom);
-    }
+    const struct disk_options *o = td->eo;
+    uint32_t depth = td->o.use_thread && td->o.iodepth < DEPTH_SHARED ? DEPTH_SHARED : td->o.iodepth;
+    struct dz_vbd_options options = {
+        .spin_us = o->spin_us,
+        .queue_depth = depth < DEPTH_MAX ? depth : DEPTH_MAX,
+        .pool_bytes = td->o.use_thread ? POOL_BYTES_MAX : (uint32_t)pool_bytes,
+    };
+    int r = diskshare_open(o->domain_dir, o->vdev, &options, disk_complain, share);
+    if (r == -EBUSY && !td->o.use_thread)
+        log_err("fio: domzero: jobs that use one disk at the same time need thread=1\n");
     return r;
 }
 
@@ -272,8 +153,6 @@ static const char *job_refused(struct thread_data *td)
 {
     if (td->files_index != 1)
         return "a job has one disk: nrfiles and filename with several are not possible";
-    if (td->o.td_ddir & TD_DDIR_TRIM)
-        return "there is no trim";
     if (td->o.io_submit_mode == IO_MODE_OFFLOAD)
         return "io_submit_mode=offload is not possible: a disk is open once";
     if (fio_option_is_set(&td->o, mem_type)) /* fio notices, and then goes on without buffers */
@@ -284,8 +163,7 @@ static const char *job_refused(struct thread_data *td)
 static int engine_setup(struct thread_data *td)
 {
     const struct disk_options *o = td->eo;
-    struct dz_domain *dom;
-    struct dz_vbd *disk;
+    struct diskshare *share;
     struct dz_vbd_info info;
     if (!o->vdev) {
         log_err("fio: domzero: which disk? Say domzero_vdev=xvda\n");
@@ -298,11 +176,14 @@ static int engine_setup(struct thread_data *td)
         log_err("fio: domzero: %s\n", cannot);
         return 1;
     }
-    if (disk_open(o, 0, &dom, &disk) < 0)
+    if (disk_open(td, 0, &share) < 0)
         return 1;
-    dz_vbd_info(disk, &info);
-    dz_vbd_close(disk);
-    dz_domain_close(dom);
+    diskshare_info(share, &info);
+    diskshare_close(share, NULL);
+    if (td_trim(td) && !info.discard) {
+        log_err("fio: domzero: %s does not discard: there is no trim\n", o->vdev);
+        return 1;
+    }
     if (info.readonly && td_write(td)) {
         log_err("fio: domzero: %s is read-only\n", o->vdev);
         return 1;
@@ -312,57 +193,40 @@ static int engine_setup(struct thread_data *td)
     return 0;
 }
 
-/* The disk is closed: nothing of the engine is in use by it. */
 static void engine_free(struct engine *e)
 {
-    free(e->io);
-    free(e->io_free);
     free(e->transfer);
     free(e->event);
     free(e);
 }
 
-static struct engine *engine_new(unsigned iodepth, unsigned queue_depth)
+static struct engine *engine_new(unsigned iodepth)
 {
     struct engine *e = calloc(1, sizeof(*e));
     if (!e)
         return NULL;
-    e->io = calloc(queue_depth, sizeof(*e->io));
-    e->io_free = calloc(queue_depth, sizeof(struct dz_io *));
     e->transfer = calloc(iodepth, sizeof(*e->transfer));
-    e->event = calloc(iodepth, sizeof(struct io_u *));
-    if (!e->io || !e->io_free || !e->transfer || !e->event) {
-        engine_free(e);
-        return NULL;
-    }
+    e->event = calloc(iodepth, sizeof(struct diskshare_transfer *));
     e->transfer_count = iodepth;
-    while (e->io_free_count < queue_depth) {
-        e->io_free[e->io_free_count] = &e->io[e->io_free_count];
-        e->io_free_count++;
-    }
-    return e;
+    if (e->transfer && e->event)
+        return e;
+    engine_free(e);
+    return NULL;
 }
 
 static int engine_init(struct thread_data *td)
 {
     /* As fio will ask for them: all blocks, and what it may add to align them. */
     uint64_t buffers = td_max_bs(td) * td->o.iodepth + 2 * PAGE_BYTES;
-    struct dz_domain *dom;
-    struct dz_vbd *disk;
-    struct dz_vbd_info info;
-    int r = disk_open(td->eo, buffers <= POOL_BYTES_MAX ? (uint32_t)buffers : 0, &dom, &disk);
-    if (r < 0)
-        return -r;
-    dz_vbd_info(disk, &info);
-    struct engine *e = engine_new(td->o.iodepth, info.queue_depth);
-    if (!e) {
-        dz_vbd_close(disk);
-        dz_domain_close(dom);
+    struct engine *e = engine_new(td->o.iodepth);
+    if (!e)
         return ENOMEM;
+    int r = disk_open(td, buffers <= POOL_BYTES_MAX ? buffers : 0, &e->share);
+    if (r < 0) {
+        engine_free(e);
+        return -r;
     }
-    e->dom = dom;
-    e->disk = disk;
-    e->info = info;
+    diskshare_user_init(&e->user, e->share);
     td->io_ops_data = e;
     return 0;
 }
@@ -374,12 +238,10 @@ static void engine_cleanup(struct thread_data *td)
     struct dz_vbd_stats stats;
     if (!e)
         return;
-    dz_vbd_stats(e->disk, &stats);
-    if (stats.reconnects) /* not to fio's output, which may be JSON */
+    diskshare_user_deinit(&e->user);
+    if (diskshare_close(e->share, &stats) && stats.reconnects) /* not to fio's output, which may be JSON */
         fprintf(stderr, "fio: domzero: %s: the backend came back %llu times, %llu requests were done again\n", o->vdev,
                 (unsigned long long)stats.reconnects, (unsigned long long)stats.replayed);
-    dz_vbd_close(e->disk);
-    dz_domain_close(e->dom);
     engine_free(e);
     td->io_ops_data = NULL;
 }

@@ -7,17 +7,18 @@
  * the first connection opens it and the last one closes it, so between clients another program of the domain may have
  * it. One disk behind all connections is also why multi-conn is true: a flush on one covers what the others wrote.
  *
- * Threads: a domain of libdomzero is used by one thread at a time, so nbdkit is told to have one callback in progress
- * at any time, for all connections together (SERIALIZE_ALL_REQUESTS; open and close count). Nothing here is locked.
- * Within one callback the library still keeps as many requests in flight as the ring takes: large requests are fast.
+ * Threads: nbdkit calls from many at once, for one connection and for several (the parallel model). Each callback is a
+ * user of the share (diskshare.h) with one transfer, so all are in flight together.
  *
  * Sectors: requests are whole sectors, the announced minimum. Smaller ones are refused with EINVAL. Reading the sector
  * and writing it back would be wrong without a lock around both, as two connections may write into one sector:
  * nbdkit's blocksize filter (--filter=blocksize) does it, with that lock, for clients that ignore the minimum.
  *
- * Durability: flush is the disk's. FUA is emulated by nbdkit, a flush after the write. Zeroing is nbdkit's writing of
- * zeros, and trim is not offered: libdomzero has no request for either. When it has, .trim, .can_trim and disk_trim()
- * beside disk_write() are what to add.
+ * Durability: flush is the disk's. FUA is the disk's for writes where it has it, and otherwise a flush after the write.
+ *
+ * Trim is the disk's discard, where it has it. It is no way to write zeroes, as the protocol does not say what is read
+ * afterwards; for these domzero's disks have a request of their own, and where a disk has not, nbdkit writes them.
+ * There are no extents: the protocol has no question for what is allocated, so all is, and a client reads it all.
  *
  * A backend that dies and comes back is a pause for the client. */
 #define NBDKIT_API_VERSION 2
@@ -28,23 +29,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS
+#include "plugins/diskshare.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 #define PREFERRED_BYTES 4096u
 #define MAXIMUM_BYTES   (64u << 20) /* nbdkit's own limit of a request */
+#define QUEUE_DEPTH     128u        /* several connections of 16 threads each */
+#define POOL_BYTES      (16u << 20)
 
-static const char *vdev;      /* borrowed from nbdkit, which keeps its arguments */
-static char *domain_dir;      /* NULL: $DOMZERO_DOMAIN_DIR */
-static struct dz_domain *dom; /* these three: while there are connections */
-static struct dz_vbd *disk;
-static unsigned connections;
+static const char *vdev; /* borrowed from nbdkit, which keeps its arguments */
+static char *domain_dir; /* NULL: $DOMZERO_DOMAIN_DIR */
 
-/* To nbdkit: the library's sentence and its code. -1, as callbacks answer. */
-static int disk_failed(int r)
+static void disk_complain(const char *sentence)
 {
-    nbdkit_error("%s", dz_error());
-    nbdkit_set_error(-r);
-    return -1;
+    nbdkit_error("%s", sentence);
 }
 
 /* ---- configuration ---- */
@@ -85,58 +84,40 @@ static void disk_unload(void)
 
 /* ---- connections ---- */
 
-static int disk_acquire(void)
-{
-    int r = 0;
-    if (connections == 0) {
-        r = dz_domain_open(domain_dir, &dom);
-        if (r < 0)
-            return disk_failed(r);
-        r = dz_vbd_open(dom, vdev, NULL, &disk);
-    }
-    if (r < 0) {
-        disk_failed(r);
-        dz_domain_close(dom);
-        return -1;
-    }
-    connections++;
-    return 0;
-}
-
 static void *disk_open(int readonly)
 {
     (void)readonly; /* nbdkit refuses writes on such a connection itself */
-    return disk_acquire() < 0 ? NULL : NBDKIT_HANDLE_NOT_NEEDED;
+    struct dz_vbd_options options = {.pool_bytes = POOL_BYTES, .queue_depth = QUEUE_DEPTH};
+    struct diskshare *share;
+    int r = diskshare_open(domain_dir, vdev, &options, disk_complain, &share);
+    if (r == 0)
+        return share;
+    nbdkit_set_error(-r);
+    return NULL;
 }
 
 static void disk_close(void *handle)
 {
-    (void)handle;
-    if (--connections)
-        return;
-    dz_vbd_close(disk);
-    dz_domain_close(dom);
+    diskshare_close(handle, NULL);
 }
 
 /* ---- what the disk is ---- */
 
-static struct dz_vbd_info disk_info(void)
+static struct dz_vbd_info disk_info(void *handle)
 {
     struct dz_vbd_info info;
-    dz_vbd_info(disk, &info);
+    diskshare_info(handle, &info);
     return info;
 }
 
 static int64_t disk_size(void *handle)
 {
-    (void)handle;
-    return (int64_t)disk_info().size_bytes;
+    return (int64_t)disk_info(handle).size_bytes;
 }
 
 static int disk_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
 {
-    (void)handle;
-    struct dz_vbd_info info = disk_info();
+    struct dz_vbd_info info = disk_info(handle);
     *minimum = info.sector_bytes;
     *preferred = info.physical_sector_bytes > PREFERRED_BYTES ? info.physical_sector_bytes : PREFERRED_BYTES;
     *maximum = MAXIMUM_BYTES;
@@ -145,20 +126,23 @@ static int disk_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
 
 static int disk_can_write(void *handle)
 {
-    (void)handle;
-    return !disk_info().readonly;
+    return !disk_info(handle).readonly;
 }
 
 static int disk_can_flush(void *handle)
 {
-    (void)handle;
-    return disk_info().flush;
+    return disk_info(handle).flush;
 }
 
 static int disk_can_fua(void *handle)
 {
-    (void)handle;
-    return disk_info().flush ? NBDKIT_FUA_EMULATE : NBDKIT_FUA_NONE;
+    struct dz_vbd_info info = disk_info(handle);
+    return info.fua ? NBDKIT_FUA_NATIVE : info.flush ? NBDKIT_FUA_EMULATE : NBDKIT_FUA_NONE;
+}
+
+static int disk_can_trim(void *handle)
+{
+    return disk_info(handle).discard;
 }
 
 static int disk_can_multi_conn(void *handle)
@@ -167,27 +151,69 @@ static int disk_can_multi_conn(void *handle)
     return 1;
 }
 
-/* ---- requests: flags are 0, as nothing but FUA could be set, and that is emulated ---- */
+/* ---- requests ---- */
+
+static int disk_transfer(struct diskshare *share, struct diskshare_transfer *t)
+{
+    struct diskshare_user user;
+    diskshare_user_init(&user, share);
+    diskshare_submit(&user, t);
+    diskshare_wait(&user, &t, 1, 1, -1);
+    diskshare_user_deinit(&user);
+    if (t->result == 0)
+        return 0;
+    nbdkit_error("%s: operation %d of %llu bytes at %llu: %s", vdev, (int)t->op, (unsigned long long)t->length_bytes,
+                 (unsigned long long)t->offset_bytes, strerror(-t->result));
+    nbdkit_set_error(-t->result);
+    return -1;
+}
 
 static int disk_read(void *handle, void *buffer, uint32_t bytes, uint64_t offset, uint32_t flags)
 {
-    (void)handle, (void)flags;
-    int r = dz_vbd_read(disk, buffer, bytes, offset);
-    return r < 0 ? disk_failed(r) : 0;
-}
-
-static int disk_write(void *handle, const void *buffer, uint32_t bytes, uint64_t offset, uint32_t flags)
-{
-    (void)handle, (void)flags;
-    int r = dz_vbd_write(disk, buffer, bytes, offset);
-    return r < 0 ? disk_failed(r) : 0;
+    (void)flags;
+    struct diskshare_transfer t = {.op = DZ_READ, .buffer = buffer, .length_bytes = bytes, .offset_bytes = offset};
+    return disk_transfer(handle, &t);
 }
 
 static int disk_flush(void *handle, uint32_t flags)
 {
-    (void)handle, (void)flags;
-    int r = dz_vbd_flush(disk);
-    return r < 0 ? disk_failed(r) : 0;
+    (void)flags;
+    struct diskshare_transfer t = {.op = DZ_FLUSH};
+    return disk_transfer(handle, &t);
+}
+
+static int disk_write(void *handle, const void *buffer, uint32_t bytes, uint64_t offset, uint32_t flags)
+{
+    struct diskshare_transfer t = {
+        .op = DZ_WRITE, .buffer = (void *)(uintptr_t)buffer, .length_bytes = bytes, .offset_bytes = offset};
+    if (flags & NBDKIT_FLAG_FUA)
+        t.op |= DZ_FUA;
+    return disk_transfer(handle, &t);
+}
+
+/* Without data, so FUA is a flush afterwards. */
+static int disk_change(struct diskshare *share, struct diskshare_transfer *t, uint32_t flags)
+{
+    int r = disk_transfer(share, t);
+    return r < 0 || !(flags & NBDKIT_FLAG_FUA) ? r : disk_flush(share, 0);
+}
+
+static int disk_zero(void *handle, uint32_t bytes, uint64_t offset, uint32_t flags)
+{
+    struct diskshare_transfer t = {.op = DZ_WRITE_ZEROES, .length_bytes = bytes, .offset_bytes = offset};
+    if (!disk_info(handle).write_zeroes_bytes_max) {
+        nbdkit_set_error(EOPNOTSUPP); /* nbdkit writes zeroes then */
+        return -1;
+    }
+    if (flags & NBDKIT_FLAG_MAY_TRIM)
+        t.op |= DZ_MAY_UNMAP;
+    return disk_change(handle, &t, flags);
+}
+
+static int disk_trim(void *handle, uint32_t bytes, uint64_t offset, uint32_t flags)
+{
+    struct diskshare_transfer t = {.op = DZ_DISCARD, .length_bytes = bytes, .offset_bytes = offset};
+    return disk_change(handle, &t, flags);
 }
 
 static struct nbdkit_plugin plugin = {
@@ -207,10 +233,13 @@ static struct nbdkit_plugin plugin = {
     .can_write = disk_can_write,
     .can_flush = disk_can_flush,
     .can_fua = disk_can_fua,
+    .can_trim = disk_can_trim,
     .can_multi_conn = disk_can_multi_conn,
     .pread = disk_read,
     .pwrite = disk_write,
     .flush = disk_flush,
+    .trim = disk_trim,
+    .zero = disk_zero,
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)

@@ -9,13 +9,33 @@
 /* A file's last byte has an off_t: no sector behind this one can be served, and below it a byte offset never wraps. */
 #define SECTORS_LIMIT ((uint64_t)INT64_MAX / SECTOR_BYTES)
 
-static bool segment_ok(const struct blkif_request_segment *s, uint32_t sectors_per_block)
+/* What a private copy of a slot says, before anything of it is believed. */
+struct wire {
+    uint8_t operation;
+    uint16_t segment_count;
+    uint64_t id, sector;
+    const void *segments;       /* struct blkif_request_segment[11], unaligned */
+    uint8_t indirect_operation; /* these two: of BLKIF_OP_INDIRECT */
+    const void *indirect_grefs; /* uint32_t[BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST], unaligned */
+    uint8_t span_flag;          /* these two: where blkreq_is_span() */
+    uint64_t span_sectors;
+};
+
+/* Sectors of a block of the disk, a power of two, less one. */
+static inline uint32_t block_mask(const struct blkreq_limits *limits)
 {
-    return s->first_sect <= s->last_sect && s->last_sect < BLKREQ_SECTORS_PER_PAGE &&
-           s->first_sect % sectors_per_block == 0 && (s->last_sect + 1u) % sectors_per_block == 0;
+    const uint32_t n = limits->sector_bytes / SECTOR_BYTES;
+    assert(n && n <= BLKREQ_SECTORS_PER_PAGE && !(n & (n - 1)));
+    return n - 1;
 }
 
-static bool operation_offered(const struct blkreq_wire *wire, const struct blkreq_limits *limits)
+static inline bool segment_ok(const struct blkif_request_segment *s, uint32_t mask)
+{
+    return s->first_sect <= s->last_sect && s->last_sect < BLKREQ_SECTORS_PER_PAGE &&
+           !((s->first_sect | (s->last_sect + 1u)) & mask);
+}
+
+static inline bool operation_offered(const struct wire *wire, const struct blkreq_limits *limits)
 {
     switch (wire->operation) {
     case BLKIF_OP_READ:
@@ -38,64 +58,63 @@ static bool operation_may_be_empty(uint8_t operation)
     return operation == BLKIF_OP_FLUSH_DISKCACHE || operation == BLKIF_OP_WRITE_BARRIER;
 }
 
-static uint32_t sectors_per_block(const struct blkreq_limits *limits)
-{
-    const uint32_t n = limits->sector_bytes / SECTOR_BYTES;
-    assert(n && BLKREQ_SECTORS_PER_PAGE % n == 0);
-    return n;
-}
-
 /* Checks and takes over the segments, and adds up their sectors. */
-static int segments_check(const struct blkif_request_segment *from, const struct blkreq_limits *limits,
-                          struct blkreq *req, struct blkreq_segment *to)
+static inline int segments_check(const void *from, const struct blkreq_limits *limits, struct blkreq *req,
+                                 struct blkreq_segment *to)
 {
-    const uint32_t per_block = sectors_per_block(limits);
-    req->sector_count = 0;
+    const uint32_t mask = block_mask(limits);
+    uint32_t sectors = 0;
     for (unsigned i = 0; i < req->segment_count; i++) {
-        const struct blkif_request_segment *s = &from[i];
-        if (!segment_ok(s, per_block))
+        struct blkif_request_segment s;
+        memcpy(&s, (const unsigned char *)from + i * sizeof(s), sizeof(s));
+        if (!segment_ok(&s, mask))
             return BLKREQ_E_SEGMENT;
-        to[i] = (struct blkreq_segment){s->gref, s->first_sect, s->last_sect};
-        req->sector_count += s->last_sect - s->first_sect + 1u;
+        to[i] = (struct blkreq_segment){s.gref, s.first_sect, s.last_sect};
+        sectors += s.last_sect - s.first_sect + 1u;
     }
+    req->sector_count = sectors;
     return 0;
 }
 
 /* The sectors that the request is about; a bare flush means the whole disk: its sector number is not looked at. */
-static int span_check(uint8_t operation, const struct blkreq_limits *limits, struct blkreq *req)
+static inline int span_check(uint8_t operation, const struct blkreq_limits *limits, struct blkreq *req)
 {
-    const uint32_t per_block = sectors_per_block(limits);
     if (operation != BLKIF_OP_READ && req->sector_count && limits->read_only)
         return BLKREQ_E_READ_ONLY;
     if (!req->sector_count) {
         req->sector = 0;
         return operation_may_be_empty(operation) ? 0 : BLKREQ_E_RANGE;
     }
-    if (req->sector % per_block || req->sector_count % per_block ||
+    if (((req->sector | req->sector_count) & block_mask(limits)) ||
         !span_fits(req->sector, req->sector_count, MIN(limits->capacity_sectors, SECTORS_LIMIT)))
         return BLKREQ_E_RANGE;
     return 0;
 }
 
 /* What the slot of an indirect request says; its segments are not here yet. */
-static int indirect_check(const struct blkreq_wire *wire, const struct blkreq_limits *limits, struct blkreq *out)
+static int indirect_check(const struct wire *wire, const struct blkreq_limits *limits, struct blkreq *out)
 {
     assert(limits->indirect_segments_max <= BLKREQ_INDIRECT_SEGMENTS_MAX);
     if (!wire->segment_count || wire->segment_count > limits->indirect_segments_max)
         return BLKREQ_E_SEGMENT_COUNT;
     out->segment_count = wire->segment_count;
     out->indirect_pages = (uint16_t)blkreq_indirect_pages(wire->segment_count);
-    memcpy(out->indirect_gref, wire->indirect_gref, out->indirect_pages * sizeof(out->indirect_gref[0]));
+    memcpy(out->indirect_gref, wire->indirect_grefs, out->indirect_pages * sizeof(out->indirect_gref[0]));
     out->operation = wire->indirect_operation;
     return 0;
 }
 
-int blkreq_check(const struct blkreq_wire *wire, const struct blkreq_limits *limits, struct blkreq *out)
+/* The one check of all of it: what decode returns. */
+static inline int request_check(const struct wire *wire, const struct blkreq_limits *limits, struct blkreq *out)
 {
     const uint8_t op = wire->operation;
     const bool indirect = op == BLKIF_OP_INDIRECT && limits->indirect_segments_max;
-    *out = (struct blkreq){
-        .id = wire->id, .operation_raw = indirect ? wire->indirect_operation : op, .sector = wire->sector};
+    out->id = wire->id;
+    out->operation = out->flag = 0;
+    out->operation_raw = indirect ? wire->indirect_operation : op;
+    out->segment_count = out->indirect_pages = 0;
+    out->sector = wire->sector;
+    out->sector_count = 0;
     if (!operation_offered(wire, limits))
         return BLKREQ_E_OPERATION;
     if (indirect)
@@ -111,7 +130,7 @@ int blkreq_check(const struct blkreq_wire *wire, const struct blkreq_limits *lim
         if (wire->segment_count > BLKREQ_SEGMENTS_MAX || (!wire->segment_count && !operation_may_be_empty(op)))
             return BLKREQ_E_SEGMENT_COUNT;
         out->segment_count = wire->segment_count;
-        code = segments_check(wire->segment, limits, out, out->segment);
+        code = segments_check(wire->segments, limits, out, out->segment);
         code = code ? code : span_check(op, limits, out);
     }
     if (code)
@@ -129,107 +148,129 @@ int blkreq_check_indirect(struct blkreq *req, const struct blkif_request_segment
     return code ? code : span_check(req->operation, limits, req);
 }
 
-void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, struct blkif_request_segment *to)
+void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, void *to)
 {
     for (unsigned i = 0; i < count; i++) {
-        to[i].gref = from[i].gref;
-        to[i].first_sect = from[i].first_sector;
-        to[i].last_sect = from[i].last_sector;
+        struct blkif_request_segment s = {from[i].gref, from[i].first_sector, from[i].last_sector};
+        memcpy((unsigned char *)to + i * sizeof(s), &s, sizeof(s));
     }
 }
 
-/* ---- the native row: Xen's structs as this compiler lays them out ---- */
-
-union request_native {
-    struct blkif_request rw;
-    struct blkif_request_indirect indirect;
-    struct blkif_request_discard discard;
-};
-
-_Static_assert(sizeof(union request_native) == sizeof(struct blkif_request), "blkif.h: one slot for all requests");
-_Static_assert(offsetof(struct blkif_request_indirect, nr_segments) == 2 &&
-                   offsetof(struct blkif_request_indirect, id) == 8 &&
-                   offsetof(struct blkif_request_indirect, sector_number) == 16 &&
-                   offsetof(struct blkif_request_indirect, indirect_grefs) == 28,
-               "blkif.h: indirect request");
-_Static_assert(offsetof(struct blkif_request_discard, id) == 8 &&
-                   offsetof(struct blkif_request_discard, sector_number) == 16 &&
-                   offsetof(struct blkif_request_discard, nr_sectors) == 24,
-               "blkif.h: discard");
-
-static int native_decode(const void *slot, const struct blkreq_limits *limits, struct blkreq *out)
-{
-    union request_native r;
-    memcpy(&r, slot, sizeof(r));
-    struct blkreq_wire wire = {.operation = r.rw.operation,
-                               .segment_count = r.rw.nr_segments,
-                               .id = r.rw.id,
-                               .sector = r.rw.sector_number,
-                               .segment = r.rw.seg};
-    if (wire.operation == BLKIF_OP_INDIRECT) {
-        wire.segment_count = r.indirect.nr_segments;
-        wire.indirect_operation = r.indirect.indirect_op;
-        wire.indirect_gref = r.indirect.indirect_grefs;
-    } else if (blkreq_is_span(wire.operation)) {
-        wire.span_flag = r.discard.flag;
-        wire.span_sectors = r.discard.nr_sectors;
-    }
-    return blkreq_check(&wire, limits, out);
-}
-
-static void native_encode(const struct blkreq *request, void *slot)
-{
-    union request_native r;
-    memset(&r, 0, sizeof(r));
-    r.rw.operation = request->operation;
-    r.rw.id = request->id;
-    r.rw.sector_number = request->sector;
-    if (request->indirect_pages) {
-        r.indirect.operation = BLKIF_OP_INDIRECT;
-        r.indirect.indirect_op = request->operation;
-        r.indirect.nr_segments = request->segment_count;
-        memcpy(r.indirect.indirect_grefs, request->indirect_gref, sizeof(request->indirect_gref));
-    } else if (blkreq_is_span(request->operation)) {
-        r.discard.flag = request->flag;
-        r.discard.nr_sectors = request->sector_count;
-    } else {
-        assert(request->segment_count <= BLKREQ_SEGMENTS_MAX);
-        r.rw.nr_segments = (uint8_t)request->segment_count;
-        blkreq_fill_segments(request->segment, request->segment_count, r.rw.seg);
-    }
-    memcpy(slot, &r, sizeof(r));
-}
-
-/* Field by field into zeroes: an assignment to a struct may write anything into its padding. */
-static void native_encode_response(uint64_t id, uint8_t operation, int16_t status, void *slot)
-{
-    unsigned char *to = slot;
-    memset(to, 0, sizeof(struct blkif_response));
-    memcpy(to + offsetof(struct blkif_response, id), &id, sizeof(id));
-    memcpy(to + offsetof(struct blkif_response, operation), &operation, sizeof(operation));
-    memcpy(to + offsetof(struct blkif_response, status), &status, sizeof(status));
-}
-
-static void native_decode_response(const void *slot, uint64_t *id, uint8_t *operation, int16_t *status)
-{
-    struct blkif_response r;
-    memcpy(&r, slot, sizeof(r));
-    *id = r.id;
-    *operation = r.operation;
-    *status = r.status;
-}
+/* ---- the rows ---- */
 
 const struct blk_protocol blk_protocol_native = {
     .name = XEN_IO_PROTO_ABI_X86_64,
     .request_bytes = sizeof(struct blkif_request),
     .response_bytes = sizeof(struct blkif_response),
     .slot_bytes = sizeof(union blkif_sring_entry),
-    .segments_offset = offsetof(struct blkif_request, seg),
-    .decode = native_decode,
-    .encode = native_encode,
-    .encode_response = native_encode_response,
-    .decode_response = native_decode_response,
+    .id = offsetof(struct blkif_request, id),
+    .sector = offsetof(struct blkif_request, sector_number),
+    .segments = offsetof(struct blkif_request, seg),
+    .indirect_grefs = offsetof(struct blkif_request_indirect, indirect_grefs),
+    .span_sectors = offsetof(struct blkif_request_discard, nr_sectors),
 };
+
+/* There 64-bit numbers are aligned to 4 bytes, so the padding in front of `id` goes away and every later field moves
+ * up. Xen's header only gives the layout of the compiler that reads it, therefore these numbers are our own. An entry
+ * of a multi-page ring may straddle two pages, which does not matter to a ring that is mapped in one piece. */
+const struct blk_protocol blk_protocol_x86_32 = {
+    .name = XEN_IO_PROTO_ABI_X86_32,
+    .request_bytes = 108,
+    .response_bytes = 12,
+    .slot_bytes = 108,
+    .id = 4,
+    .sector = 12,
+    .segments = 20,
+    .indirect_grefs = 24,
+    .span_sectors = 20,
+};
+
+/* What is at the same place in both. */
+#define AT_OPERATION         0
+#define AT_FLAG              1 /* or the number of segments, or an indirect request's operation */
+#define AT_INDIRECT_SEGMENTS 2
+#define AT_RESPONSE_TAIL     sizeof(uint64_t) /* operation, padding, status */
+_Static_assert(offsetof(struct blkif_request, operation) == AT_OPERATION &&
+                   offsetof(struct blkif_request, nr_segments) == AT_FLAG &&
+                   sizeof(struct blkif_request) <= sizeof(union blkif_sring_entry),
+               "blkif.h: request");
+_Static_assert(offsetof(struct blkif_request_indirect, indirect_op) == AT_FLAG &&
+                   offsetof(struct blkif_request_indirect, nr_segments) == AT_INDIRECT_SEGMENTS &&
+                   offsetof(struct blkif_request_indirect, id) == offsetof(struct blkif_request, id) &&
+                   offsetof(struct blkif_request_indirect, sector_number) ==
+                       offsetof(struct blkif_request, sector_number),
+               "blkif.h: indirect request");
+_Static_assert(offsetof(struct blkif_request_discard, flag) == AT_FLAG &&
+                   offsetof(struct blkif_request_discard, id) == offsetof(struct blkif_request, id) &&
+                   offsetof(struct blkif_request_discard, sector_number) ==
+                       offsetof(struct blkif_request, sector_number),
+               "blkif.h: discard");
+_Static_assert(offsetof(struct blkif_response, id) == 0 &&
+                   offsetof(struct blkif_response, operation) == AT_RESPONSE_TAIL &&
+                   offsetof(struct blkif_response, status) == AT_RESPONSE_TAIL + 2,
+               "blkif.h: response");
+
+int blkreq_decode(const struct blk_protocol *p, const void *copy, const struct blkreq_limits *limits,
+                  struct blkreq *out)
+{
+    const unsigned char *slot = copy;
+    struct wire wire = {.operation = slot[AT_OPERATION], .segment_count = slot[AT_FLAG]};
+    memcpy(&wire.id, slot + p->id, sizeof(wire.id));
+    memcpy(&wire.sector, slot + p->sector, sizeof(wire.sector));
+    wire.segments = slot + p->segments;
+    if (wire.operation == BLKIF_OP_INDIRECT) {
+        wire.indirect_operation = slot[AT_FLAG];
+        memcpy(&wire.segment_count, slot + AT_INDIRECT_SEGMENTS, sizeof(wire.segment_count));
+        wire.indirect_grefs = slot + p->indirect_grefs;
+    } else if (blkreq_is_span(wire.operation)) {
+        wire.span_flag = slot[AT_FLAG];
+        memcpy(&wire.span_sectors, slot + p->span_sectors, sizeof(wire.span_sectors));
+    }
+    return request_check(&wire, limits, out);
+}
+
+void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, void *to)
+{
+    unsigned char *slot = to;
+    const bool own_segments = !request->indirect_pages && !blkreq_is_span(request->operation);
+    memset(slot, 0, own_segments ? BLKREQ_HEAD_BYTES : p->request_bytes);
+    slot[AT_OPERATION] = request->operation;
+    memcpy(slot + p->id, &request->id, sizeof(request->id));
+    memcpy(slot + p->sector, &request->sector, sizeof(request->sector));
+    if (own_segments) {
+        assert(request->segment_count <= BLKREQ_SEGMENTS_MAX);
+        slot[AT_FLAG] = (uint8_t)request->segment_count;
+        blkreq_fill_segments(request->segment, request->segment_count, slot + p->segments);
+    } else if (request->indirect_pages) {
+        slot[AT_OPERATION] = BLKIF_OP_INDIRECT;
+        slot[AT_FLAG] = request->operation;
+        memcpy(slot + AT_INDIRECT_SEGMENTS, &request->segment_count, sizeof(request->segment_count));
+        memcpy(slot + p->indirect_grefs, request->indirect_gref,
+               request->indirect_pages * sizeof(request->indirect_gref[0]));
+    } else {
+        slot[AT_FLAG] = request->flag;
+        memcpy(slot + p->span_sectors, &request->sector_count, sizeof(request->sector_count));
+    }
+}
+
+/* Byte by byte: an assignment to a struct may write anything into its padding. */
+void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t operation, int16_t status, void *to)
+{
+    unsigned char *slot = to;
+    const unsigned char tail[] = {operation, 0, (unsigned char)status, (unsigned char)((uint16_t)status >> 8)};
+    memcpy(slot, &id, sizeof(id));
+    memcpy(slot + AT_RESPONSE_TAIL, tail, sizeof(tail));
+    if (p->response_bytes > AT_RESPONSE_TAIL + sizeof(tail))
+        memset(slot + AT_RESPONSE_TAIL + sizeof(tail), 0, p->response_bytes - AT_RESPONSE_TAIL - sizeof(tail));
+}
+
+void blkreq_decode_response(const void *copy, uint64_t *id, uint8_t *operation, int16_t *status)
+{
+    const unsigned char *slot = copy;
+    memcpy(id, slot, sizeof(*id));
+    *operation = slot[AT_RESPONSE_TAIL];
+    memcpy(status, slot + AT_RESPONSE_TAIL + 2, sizeof(*status));
+}
 
 /* ---- the rows by the value of the `protocol` key ---- */
 

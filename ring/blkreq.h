@@ -88,17 +88,11 @@ struct blkreq_limits {
     uint16_t indirect_segments_max; /* 0: BLKIF_OP_INDIRECT is not offered; <= BLKREQ_INDIRECT_SEGMENTS_MAX */
 };
 
+/* An ABI: where fields lie in a slot; what is the same in all is in blkreq.c. */
 struct blk_protocol {
     const char *name; /* value of the `protocol` key, XEN_IO_PROTO_ABI_* */
     uint32_t request_bytes, response_bytes, slot_bytes;
-    uint32_t segments_offset; /* of the first segment in the slot of a request that carries its own */
-    /* `slot` is a private copy, of request_bytes of which blk_protocol_used_bytes() are defined. 0 or BLKREQ_E_*; out->id and out->operation_raw are set in any case.
-     */
-    int (*decode)(const void *slot, const struct blkreq_limits *limits, struct blkreq *out);
-    void (*encode)(const struct blkreq *request, void *slot);
-    /* All bytes of the response are written, padding with zeroes (XSA-216). */
-    void (*encode_response)(uint64_t id, uint8_t operation, int16_t status, void *slot);
-    void (*decode_response)(const void *slot, uint64_t *id, uint8_t *operation, int16_t *status);
+    uint16_t id, sector, segments, indirect_grefs, span_sectors; /* offsets in a request */
 };
 
 #define BLKREQ_HEAD_BYTES 32 /* all of a request of one segment, in every row */
@@ -110,7 +104,7 @@ static inline uint32_t blk_protocol_used_bytes(const struct blk_protocol *p, con
     const uint8_t operation = head[0], segments = head[1]; /* as in every row: blkif.h begins with these */
     if (operation > BLKIF_OP_FLUSH_DISKCACHE || segments > BLKREQ_SEGMENTS_MAX)
         return p->request_bytes;
-    return p->segments_offset + segments * (uint32_t)sizeof(struct blkif_request_segment);
+    return p->segments + segments * (uint32_t)sizeof(struct blkif_request_segment);
 }
 
 extern const struct blk_protocol blk_protocol_native; /* "x86_64-abi", and "arm-abi", which is laid out the same */
@@ -118,12 +112,23 @@ extern const struct blk_protocol blk_protocol_x86_32; /* "x86_32-abi" */
 /* The row of that `protocol` key; NULL name: native; NULL result: unknown. */
 const struct blk_protocol *blk_protocol_find(const char *name);
 
+/* `slot` is a private copy, of request_bytes of which blk_protocol_used_bytes() are looked at. 0 or BLKREQ_E_*; out->id
+ * and out->operation_raw are set in any case. Of the arrays in `out` only what the counts say is. */
+int blkreq_decode(const struct blk_protocol *p, const void *slot, const struct blkreq_limits *limits,
+                  struct blkreq *out);
+/* Writes blk_protocol_used_bytes() of the slot, at least BLKREQ_HEAD_BYTES. */
+void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, void *slot);
+/* All bytes of the response are written, padding with zeroes (XSA-216). */
+void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t operation, int16_t status, void *slot);
+/* The same in every row. */
+void blkreq_decode_response(const void *slot, uint64_t *id, uint8_t *operation, int16_t *status);
+
 /* The other half of the check of an indirect request: `copy` is a private copy of its segment_count segments (laid out
  * the same in every row), `segment` takes them checked. 0 or BLKREQ_E_*. */
 int blkreq_check_indirect(struct blkreq *req, const struct blkif_request_segment *copy,
                           const struct blkreq_limits *limits, struct blkreq_segment *segment);
-/* What a guest writes into its indirect pages. */
-void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, struct blkif_request_segment *to);
+/* What a guest writes into its indirect pages, or its slot. */
+void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, void *to);
 
 /* Does it name a span of sectors and no memory? Those are laid out as struct blkif_request_discard. */
 static inline bool blkreq_is_span(uint8_t operation)
@@ -133,21 +138,5 @@ static inline bool blkreq_is_span(uint8_t operation)
 
 const char *blkreq_error_name(int code); /* "range"; never NULL */
 const char *blkreq_error_text(int code); /* a sentence */
-
-/* ---- for the rows ---- */
-
-/* What a private copy of a slot says, before anything of it is believed. */
-struct blkreq_wire {
-    uint8_t operation;
-    uint16_t segment_count;
-    uint64_t id, sector;
-    const struct blkif_request_segment *segment; /* the whole array of 11 */
-    uint8_t indirect_operation;                  /* these two: of BLKIF_OP_INDIRECT */
-    const uint32_t *indirect_gref;               /* BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST of them */
-    uint8_t span_flag;                           /* these two: where blkreq_is_span() */
-    uint64_t span_sectors;
-};
-/* The one check of all of it: what decode returns. */
-int blkreq_check(const struct blkreq_wire *wire, const struct blkreq_limits *limits, struct blkreq *out);
 
 #endif

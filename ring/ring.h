@@ -127,6 +127,20 @@ static inline void ring_front_put(struct ring_front *f, const void *request, siz
     __builtin_prefetch(ring_slot(&f->ring, f->req_prod_pvt), 1);
 }
 
+/* As ring_front_put(), for who writes the request in place: its slot, of which the next push tells the backend. */
+static inline void *ring_front_slot(struct ring_front *f)
+{
+    assert(ring_front_room(f));
+    __builtin_prefetch(ring_slot(&f->ring, f->req_prod_pvt + 1), 1);
+    return ring_slot(&f->ring, f->req_prod_pvt++);
+}
+
+/* How many requests were put and not published. */
+static inline uint32_t ring_front_unpublished(const struct ring_front *f)
+{
+    return f->req_prod_pvt - f->req_prod;
+}
+
 /* Publishes what was put; true: the backend wants an event. */
 static inline bool ring_front_push(struct ring_front *f)
 {
@@ -135,6 +149,12 @@ static inline bool ring_front_push(struct ring_front *f)
     ring_set(&f->ring, req_prod, f->req_prod_pvt);
     atomic_thread_fence(memory_order_seq_cst);
     return ring_must_notify(f->req_prod_pvt, old, ring_get(&f->ring, req_event));
+}
+
+/* Is it worth while to ask ring_front_pending()? For who looks again and again. */
+static inline bool ring_front_looks_busy(const struct ring_front *f)
+{
+    return ring_get(&f->ring, rsp_prod) != f->rsp_cons;
 }
 
 /* How many responses wait in *count: at most as many as published requests are outstanding, else SRING_E_OVERRUN. */
@@ -195,8 +215,8 @@ static inline void ring_back_take(struct ring_back *b, void *request, size_t byt
     ring_copy_out(request, ring_slot(&b->ring, b->req_cons++), bytes);
 }
 
-/* The same in two steps: bytes `from` … `to` - 1 of it, without consuming it. What of the later step depends on bytes of
- * the earlier one is decided by the copy. */
+/* The same in two steps: bytes `from` … `to` - 1 of it, without consuming it. What of the later step depends on bytes
+ * of the earlier one is decided by the copy. */
 static inline void ring_back_peek(const struct ring_back *b, unsigned char *request, size_t from, size_t to)
 {
     assert(from <= to && to <= b->ring.slot_bytes);

@@ -7,8 +7,8 @@ build=(gcc make libc6-dev libxen-dev liburing-dev zlib1g-dev libncurses-dev e2fs
 check=(libcmocka-dev python3 binutils)
 tidy=(clang-format clang-tidy universal-ctags)
 valgrind=(valgrind)
-bench=(python3)
-plugins=(nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils fio dpkg-dev)
+bench=(python3 gnuplot-nox fio nbdkit qemu-utils qemu-system-common) # qemu-system-common: qemu-storage-daemon
+plugins=(nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils fio dpkg-dev fuse3 fuse2fs)
 want=("${build[@]}")
 for set in "$@"; do
     case $set in

@@ -75,7 +75,8 @@ static void guest_ring_grant(struct blkguest *g)
 void blkguest_offer(struct blkguest *g, const char *protocol)
 {
     struct err e = {0};
-    struct keys_blk_front keys = {.queue_count = 1, .ring_order = g->order, .ring_ref_count = 1u << g->order};
+    struct keys_blk_front keys = {
+        .queue_count = 1, .ring_order = g->order, .ring_ref_count = 1u << g->order, .persistent = g->persistent};
     guest_wait_back(g, XenbusStateInitWait);
     g->protocol = blk_protocol_find(protocol);
     guest_ring_grant(g);
@@ -138,7 +139,7 @@ void blkguest_close(struct blkguest *g)
 uint64_t blkguest_put_raw(struct blkguest *g, const struct blkreq *req)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)] = {0};
-    g->protocol->encode(req, slot);
+    blkreq_encode(g->protocol, req, slot);
     ring_front_put(&g->ring, slot, g->protocol->request_bytes);
     return req->id;
 }
@@ -217,6 +218,7 @@ int blkguest_main(const char *domain_dir, int ready)
     struct blkguest g;
     blkguest_open(&g, domain_dir, BLKWORLD_DEVID);
     blkguest_switch(&g, XenbusStateInitialising);
+    g.persistent = true;
     blkguest_connect(&g, NULL);
     if (write(ready, "r", 1) != 1)
         return 1;
@@ -240,7 +242,7 @@ int16_t blkguest_take(struct blkguest *g, uint64_t *id)
         assert_int_not_equal(evtchn_wait(&g->channel, BLKWORLD_PATIENCE_MS), -ETIMEDOUT);
     }
     ring_front_take(&g->ring, slot, g->protocol->response_bytes);
-    g->protocol->decode_response(slot, id, &operation, &status);
+    blkreq_decode_response(slot, id, &operation, &status);
     return status;
 }
 

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "backend/blk/journal.h"
 #include "backend/role.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -71,7 +72,8 @@ static int role_main(const char *dir, const char *poll, int ready, int stop)
                                    .poll = poll,
                                    .reactors = reactors ? (unsigned)atoi(reactors) : 0,
                                    .ready_fd = ready,
-                                   .stop_fd = stop};
+                                   .stop_fd = stop,
+                                   .journal_fd = atoi(getenv("BLKWORLD_JOURNAL"))};
     return role_blk_run(&o) ? 1 : 0;
 }
 
@@ -152,6 +154,9 @@ void blkworld_kill(pid_t pid)
 void blkworld_role_start(struct blkworld *w, const char *poll)
 {
     int ready;
+    char journal[12];
+    snprintf(journal, sizeof(journal), "%d", w->journal_fd);
+    setenv("BLKWORLD_JOURNAL", journal, 1);
     w->role = blkworld_spawn((const char *const[]){"role", w->dir, poll, NULL}, &ready, &w->role_stop);
     wait_ready(ready);
 }
@@ -176,7 +181,8 @@ void blkworld_servers(struct blkworld *w)
     int ready;
     struct err e = {0};
     const char *base = getenv("DOMZERO_BUILD");
-    *w = (struct blkworld){0};
+    *w = (struct blkworld){.journal_fd = journal_create(&e)};
+    assert_true(w->journal_fd > 0 && fcntl(w->journal_fd, F_SETFD, 0) == 0); /* children have it */
     signal(SIGPIPE, SIG_IGN);
     snprintf(w->dir, sizeof(w->dir), "%s/blkworld-XXXXXX", base ? base : "/tmp");
     assert_non_null(mkdtemp(w->dir));
@@ -201,6 +207,7 @@ void blkworld_stop(struct blkworld *w)
     store_client_close(w->store);
     platform_close(w->platform);
     close(w->servers_stop);
+    close(w->journal_fd);
     wait_exit(w->servers, 0);
     snprintf(command, sizeof(command), "rm -rf '%s'", w->dir);
     assert_int_equal(system(command), 0);

@@ -29,6 +29,7 @@ struct blkworld {
     char dir[256];
     pid_t servers, role;
     int servers_stop, role_stop; /* closed: the child ends */
+    int journal_fd;              /* backend/blk/journal.h: of all roles, as the supervisor keeps it */
     struct platform *platform;   /* domain 0 */
     struct store_client *store;
 };
@@ -87,6 +88,7 @@ struct blkguest {
     struct xb_device xb;
     struct platform_extent memory;           /* ring, indirect pages, data */
     uint32_t order;                          /* of the ring that it offers: 0 after the open */
+    bool persistent;                         /* it says feature-persistent: not after the open */
     bool scattered;                          /* the ring's pages lie in memory in another order than in the ring */
     struct grant_window window;              /* over them */
     uint32_t ring_gref[BLKWORLD_RING_PAGES]; /* [0] 0: not granted */

@@ -40,9 +40,23 @@ static void nothing_registered_there(struct grant_world *w, uint32_t id)
         assert_true(f->buffer[i].address != w->extent[id - 1].host);
 }
 
+bool dma_world_keeps;
+
+void dma_world_expire(struct dma_world *f)
+{
+    for (int i = 0; f->keep && i < 2; i++)
+        gntkeep_tick(f->keep, f->now_s += GNTKEEP_IDLE_S);
+}
+
+uint32_t dma_world_mapped(const struct dma_world *f)
+{
+    return gntmap_mapped(f->world.map) - (f->keep ? gntkeep_pages(f->keep) : 0);
+}
+
 struct dma *dma_world_device(struct dma_world *f)
 {
     const struct dma_setup setup = {.map = f->world.map,
+                                    .keep = f->keep,
                                     .frames = f->world.frames,
                                     .host = &f->host,
                                     .requests_max = REQUESTS_MAX,
@@ -64,12 +78,15 @@ struct dma_world *dma_world_new(const struct dma_strategy *row, int refuse)
     f->host = (struct dma_host){f, buffer_register, buffer_unregister};
     f->row = row;
     f->refuse = refuse;
+    if (dma_world_keeps)
+        assert_int_equal(gntkeep_new(f->world.map, KEEP_PAGES, &f->keep), 0);
     f->dma = dma_world_device(f);
     return f;
 }
 
 void dma_world_free(struct dma_world *f)
 {
+    gntkeep_free(f->keep);
     assert_int_equal(gntmap_mapped(f->world.map), 0);
     assert_int_equal(frametable_pinned(f->world.frames), 0);
     f->row->teardown(f->dma);
@@ -124,6 +141,6 @@ int dma_device_request(struct dma_world *f, const struct dma_segment *s, unsigne
             dma_device_fills(&io, 1);
         r = f->row->put(f->dma, &io, true);
     }
-    assert_int_equal(gntmap_mapped(f->world.map), 0);
+    assert_int_equal(dma_world_mapped(f), 0);
     return r;
 }

@@ -15,6 +15,7 @@
 #define REQUESTS_MAX 4
 #define LARGE_MAX    2
 #define BUFFERS_MAX  32
+#define KEEP_PAGES   5 /* fewer than there are frames: what is kept gives way */
 
 struct dma_buffer {
     unsigned char *address; /* NULL: free */
@@ -28,6 +29,8 @@ struct dma_world {
     int refuse; /* -errno */
     struct dma_host host;
     const struct dma_strategy *row;
+    struct gntkeep *keep; /* or NULL */
+    uint64_t now_s;       /* its clock */
     struct dma *dma;
 };
 
@@ -43,13 +46,21 @@ struct dma_world {
     for (unsigned name##_i = 0; name##_i < (count); name##_i++)                      \
     dma_io_init(&name[name##_i], name##_arrays[name##_i], DMA_SEGMENTS_MAX)
 
-#define FOREACH_ROW(row)                                             \
-    for (unsigned row_i_ = 0; row_i_ < dma_strategy_count; row_i_++) \
-        for (const struct dma_strategy *row = dma_strategies[row_i_]; row; row = NULL)
+/* Whether the worlds to come keep grants mapped between requests. */
+extern bool dma_world_keeps;
+
+/* Each row, without and with grants that stay mapped. */
+#define FOREACH_ROW(row)                                                                               \
+    for (unsigned row_i_ = 0; dma_world_keeps = row_i_ % 2, row_i_ < 2 * dma_strategy_count; row_i_++) \
+        for (const struct dma_strategy *row = dma_strategies[row_i_ / 2]; row; row = NULL)
 
 /* `refuse`: what the host answers to registrations; 0: it registers. */
 struct dma_world *dma_world_new(const struct dma_strategy *row, int refuse);
 void dma_world_free(struct dma_world *f); /* asserts that nothing is mapped or registered */
+/* What is kept is given back, for time has passed. */
+void dma_world_expire(struct dma_world *f);
+/* Pages that requests have mapped. */
+uint32_t dma_world_mapped(const struct dma_world *f);
 /* One more device of the same row. */
 struct dma *dma_world_device(struct dma_world *f);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tests/front_back.c: the backend that tests of the frontend talk to: see front_world.h. */
 #include <assert.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
@@ -10,7 +11,14 @@
 
 #define STORM_EVENTS 10000
 
+struct back_queue {
+    struct gntmap_page ring_page[KEYS_BLK_RING_REFS_MAX];
+    struct ring_back ring;
+    struct evtchn channel;
+};
+
 struct held {
+    struct back_queue *queue;
     struct blkreq request;
     struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
     struct gntmap_page page[BLKREQ_INDIRECT_SEGMENTS_MAX];
@@ -22,12 +30,10 @@ struct back {
     struct platform *platform;
     struct xb_device device;
     struct gntmap *map;
-    struct gntmap_page ring_page[KEYS_BLK_RING_REFS_MAX];
-    unsigned ring_pages;
-    struct ring_back ring;
-    struct evtchn channel;
+    struct back_queue queue[KEYS_BLK_QUEUES_MAX];
+    unsigned queue_count, ring_pages;
     bool connected;
-    struct held held[512];
+    struct held held[1024];
     unsigned held_count;
     uint64_t stale_id;
     bool have_stale;
@@ -49,42 +55,51 @@ static void announce(struct back *b)
     must(xb_device_switch(&b->device, STORE_NO_TX, XenbusStateInitWait, &e));
 }
 
+static void connect_queue(struct back *b, struct back_queue *q, const struct keys_blk_queue *keys)
+{
+    must(gntmap_map_many(b->map, keys->ring_ref, b->ring_pages, true, q->ring_page, NULL));
+    for (unsigned i = 0; i < b->ring_pages; i++) /* our frontend's are */
+        must(q->ring_page[i].address != q->ring_page[0].address + (size_t)i * PAGE_BYTES);
+    must(platform_evtchn_bind_interdomain(b->platform, b->w->domid, keys->port, &q->channel, &e));
+    ring_back_init(&q->ring, q->ring_page[0].address, (size_t)b->ring_pages * PAGE_BYTES,
+                   blk_protocol_native.slot_bytes, 0);
+}
+
 static void connect_front(struct back *b)
 {
     struct keys_blk_front keys;
     struct frametable *frames;
-    must(keys_blk_front_read(&b->device, b->shared->features.max_ring_order, 1, &keys, &e));
+    const struct keys_blk_features *offer = &b->shared->features;
+    must(keys_blk_front_read(&b->device, offer->max_ring_order, offer->max_queues, &keys, &e));
     must(platform_gntmap_get(b->platform, b->w->domid, &b->map, &frames, &e));
     b->ring_pages = keys.ring_ref_count;
-    must(gntmap_map_many(b->map, keys.queue[0].ring_ref, b->ring_pages, true, b->ring_page, NULL));
-    for (unsigned i = 0; i < b->ring_pages; i++) /* our frontend's are */
-        must(b->ring_page[i].address != b->ring_page[0].address + (size_t)i * PAGE_BYTES);
-    must(platform_evtchn_bind_interdomain(b->platform, b->w->domid, keys.queue[0].port, &b->channel, &e));
-    ring_back_init(&b->ring, b->ring_page[0].address, (size_t)b->ring_pages * PAGE_BYTES,
-                   blk_protocol_native.slot_bytes, 0);
+    b->queue_count = keys.queue_count;
+    for (unsigned i = 0; i < b->queue_count; i++)
+        connect_queue(b, &b->queue[i], &keys.queue[i]);
     b->connected = true;
+    b->shared->persistent = keys.persistent;
     must(keys_blk_disk_write(&b->device, STORE_NO_TX, &b->shared->disk, &e));
     must(xb_device_switch(&b->device, STORE_NO_TX, XenbusStateConnected, &e));
     b->shared->connected++;
 }
 
-static void notify(struct back *b)
+static void notify(struct back_queue *q)
 {
-    if (ring_back_push(&b->ring))
-        evtchn_notify(&b->channel);
+    if (ring_back_push(&q->ring))
+        evtchn_notify(&q->channel);
 }
 
-static void respond(struct back *b, uint64_t id, uint8_t operation, int16_t status)
+static void respond(struct back_queue *q, uint64_t id, uint8_t operation, int16_t status)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
-    blk_protocol_native.encode_response(id, operation, status, slot);
-    memcpy(ring_slot(&b->ring.ring, b->ring.rsp_prod_pvt++), slot, blk_protocol_native.response_bytes);
+    blkreq_encode_response(&blk_protocol_native, id, operation, status, slot);
+    memcpy(ring_slot(&q->ring.ring, q->ring.rsp_prod_pvt++), slot, blk_protocol_native.response_bytes);
 }
 
 static void move_data(struct back *b, const struct held *h)
 {
     uint64_t at = h->request.sector * SECTOR_BYTES;
-    if (h->request.operation == BLKIF_OP_DISCARD)
+    if (blkreq_is_span(h->request.operation))
         memset(b->shared->data + at, 0, h->request.sector_count * SECTOR_BYTES);
     for (unsigned i = 0; i < h->request.segment_count; i++) {
         const struct blkreq_segment *s = &h->segment[i];
@@ -109,44 +124,46 @@ static void answer(struct back *b, struct held *h, int16_t status)
     if (status == BLKIF_RSP_OKAY)
         move_data(b, h);
     unmap(b, h);
-    respond(b, h->request.id, h->request.operation, status);
+    respond(h->queue, h->request.id, h->request.operation, status);
     b->shared->answered++;
 }
 
 /* The misbehaviour of the mode, for a request that was taken. False: it holds it. */
 static bool misbehave(struct back *b, struct held *h)
 {
+    struct back_queue *q = h->queue;
     uint64_t id = h->request.id;
     uint8_t op = h->request.operation;
     switch ((enum back_mode)b->shared->mode) {
     case BACK_HOLD: return false;
     case BACK_DIE: raise(SIGKILL); break;
+    case BACK_BAD_ID_NEXT: b->shared->mode = BACK_HOLD; /* fall through */
     case BACK_BAD_ID:
         unmap(b, h);
-        respond(b, id + 7777, op, BLKIF_RSP_OKAY);
+        respond(q, id + 7777, op, BLKIF_RSP_OKAY);
         return true;
     case BACK_STALE:
         unmap(b, h);
         if (b->have_stale)
-            respond(b, b->stale_id, op, BLKIF_RSP_OKAY);
+            respond(q, b->stale_id, op, BLKIF_RSP_OKAY);
         else
-            respond(b, id, op, BLKIF_RSP_OKAY);
+            respond(q, id, op, BLKIF_RSP_OKAY);
         b->stale_id = id;
         b->have_stale = true;
         return true;
     case BACK_WRONG_OP:
         unmap(b, h);
-        respond(b, id, op == BLKIF_OP_READ ? BLKIF_OP_WRITE : BLKIF_OP_READ, BLKIF_RSP_OKAY);
+        respond(q, id, op == BLKIF_OP_READ ? BLKIF_OP_WRITE : BLKIF_OP_READ, BLKIF_RSP_OKAY);
         return true;
     case BACK_GARBAGE_PROD:
         unmap(b, h);
-        b->ring.rsp_prod_pvt += 1000;
+        q->ring.rsp_prod_pvt += 1000;
         return true;
     case BACK_ERROR: answer(b, h, BLKIF_RSP_ERROR); return true;
     case BACK_EOPNOTSUPP: answer(b, h, BLKIF_RSP_EOPNOTSUPP); return true;
     case BACK_STORM:
         for (unsigned i = 0; i < STORM_EVENTS; i++)
-            evtchn_notify(&b->channel);
+            evtchn_notify(&q->channel);
         break;
     default: break;
     }
@@ -170,18 +187,21 @@ static void serve_one(struct back *b, struct held *h)
 
 static void held_answer(struct back *b)
 {
-    if (b->shared->mode == BACK_HOLD && !b->shared->detach)
+    if ((b->shared->mode == BACK_HOLD || b->shared->mode == BACK_BAD_ID_NEXT) && !b->shared->detach)
         return;
     if (b->shared->mode == BACK_DOUBLE && b->held_count) {
         struct held *h = &b->held[0];
         answer(b, h, BLKIF_RSP_OKAY);
-        respond(b, h->request.id, h->request.operation, BLKIF_RSP_OKAY);
+        respond(h->queue, h->request.id, h->request.operation, BLKIF_RSP_OKAY);
+        notify(h->queue);
         *h = b->held[--b->held_count];
         b->shared->mode = BACK_HOLD;
         return;
     }
     for (unsigned i = 0; i < b->held_count; i++)
         answer(b, &b->held[i], BLKIF_RSP_OKAY);
+    for (unsigned i = 0; i < b->queue_count && b->held_count; i++)
+        notify(&b->queue[i]);
     b->held_count = 0;
     b->shared->held = 0;
 }
@@ -201,7 +221,7 @@ static int segments_take(struct back *b, const struct blkreq_limits *limits, str
     return r ? r : blkreq_check_indirect(req, copy, limits, h->segment);
 }
 
-static void take_one(struct back *b)
+static void take_one(struct back *b, struct back_queue *q)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
     static struct held h;
@@ -210,20 +230,25 @@ static void take_one(struct back *b)
                                    .sector_bytes = disk->sector_bytes,
                                    .flush = disk->flush_cache,
                                    .discard = disk->discard,
+                                   .fua = b->shared->features.fua,
+                                   .zeroes_sectors_max = b->shared->features.max_write_zeroes_sectors,
                                    .indirect_segments_max = (uint16_t)MIN(b->shared->features.max_indirect_segments,
                                                                           (uint32_t)BLKREQ_INDIRECT_SEGMENTS_MAX)};
     uint32_t gref[BLKREQ_INDIRECT_SEGMENTS_MAX];
-    ring_back_take(&b->ring, slot, blk_protocol_native.request_bytes);
-    int r = blk_protocol_native.decode(slot, &limits, &h.request);
+    h.queue = q;
+    ring_back_take(&q->ring, slot, blk_protocol_native.request_bytes);
+    int r = blkreq_decode(&blk_protocol_native, slot, &limits, &h.request);
     b->shared->taken++;
+    b->shared->taken_by[q - b->queue]++;
     r = r ? r : segments_take(b, &limits, &h);
+    b->shared->durable += r == 0 && h.request.operation == BLKREQ_OP_WRITE_FUA;
     if (r == 0) {
         for (unsigned i = 0; i < h.request.segment_count; i++)
             gref[i] = h.segment[i].gref;
         r = gntmap_map_many(b->map, gref, h.request.segment_count, h.request.operation == BLKIF_OP_READ, h.page, NULL);
     }
     if (r) {
-        respond(b, h.request.id, h.request.operation_raw, BLKIF_RSP_ERROR);
+        respond(q, h.request.id, h.request.operation_raw, BLKIF_RSP_ERROR);
         return;
     }
     if (b->shared->seen < ARRAY_SIZE(b->shared->sectors_seen))
@@ -231,22 +256,48 @@ static void take_one(struct back *b)
     serve_one(b, &h);
 }
 
-static void serve_ring(struct back *b)
+static void serve_ring(struct back *b, struct back_queue *q)
 {
     uint32_t count = 0;
     if (b->shared->mode == BACK_UNTOLD) {
-        respond(b, 0, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-        notify(b);
+        respond(q, 0, BLKIF_OP_READ, BLKIF_RSP_OKAY);
+        notify(q);
         b->shared->mode = BACK_HOLD;
     }
     do {
-        if (ring_back_pending(&b->ring, &count)) /* by its own doing */
+        if (ring_back_pending(&q->ring, &count)) /* by its own doing */
             return;
         while (count--)
-            take_one(b);
+            take_one(b, q);
         held_answer(b);
-        notify(b);
-    } while (ring_back_arm(&b->ring));
+        notify(q);
+    } while (ring_back_arm(&q->ring));
+}
+
+static void serve_rings(struct back *b)
+{
+    for (unsigned i = 0; i < b->queue_count; i++)
+        serve_ring(b, &b->queue[i]);
+}
+
+/* A millisecond, or until a guest's event; false: there was none. */
+static bool await_event(struct back *b)
+{
+    struct pollfd fd[KEYS_BLK_QUEUES_MAX];
+    for (unsigned i = 0; i < b->queue_count; i++)
+        fd[i] = (struct pollfd){b->queue[i].channel.wait_fd, POLLIN, 0};
+    if (poll(fd, b->queue_count, 1) <= 0)
+        return false;
+    for (unsigned i = 0; i < b->queue_count; i++)
+        b->shared->notified += evtchn_consume(&b->queue[i].channel);
+    return true;
+}
+
+static void release_queue(struct back *b, struct back_queue *q)
+{
+    platform_evtchn_close(b->platform, &q->channel);
+    for (unsigned i = 0; i < b->ring_pages && b->shared->mode != BACK_NO_UNMAP; i++)
+        gntmap_unmap(b->map, &q->ring_page[i]);
 }
 
 static void release(struct back *b)
@@ -257,12 +308,10 @@ static void release(struct back *b)
     for (unsigned i = 0; i < b->held_count; i++)
         unmap(b, &b->held[i]);
     b->held_count = 0;
-    platform_evtchn_close(b->platform, &b->channel);
-    if (b->shared->mode == BACK_NO_UNMAP)
-        return;
-    for (unsigned i = 0; i < b->ring_pages; i++)
-        gntmap_unmap(b->map, &b->ring_page[i]);
-    platform_gntmap_put(b->platform, b->w->domid);
+    for (unsigned i = 0; i < b->queue_count; i++)
+        release_queue(b, &b->queue[i]);
+    if (b->shared->mode != BACK_NO_UNMAP)
+        platform_gntmap_put(b->platform, b->w->domid);
 }
 
 static void go(struct back *b, xb_state to)
@@ -313,13 +362,13 @@ void front_back_run(struct front_world *w)
             _exit(0);
         xenbus_step(&b);
         if (b.connected && b.device.state == XenbusStateConnected && b.shared->detach) {
-            serve_ring(&b);
+            serve_rings(&b);
             go(&b, XenbusStateClosing);
         }
         for (unsigned i = 0; i < 20 && b.connected && b.device.state == XenbusStateConnected; i++) {
-            serve_ring(&b);
-            if (evtchn_wait(&b.channel, 1) == 0)
-                b.shared->notified++;
+            serve_rings(&b);
+            if (!await_event(&b))
+                break; /* idle: a look at the store */
         }
         if (!b.connected)
             nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);

@@ -28,6 +28,7 @@ enum back_mode {
     BACK_HOLD,         /* takes requests, answers none until the mode changes */
     BACK_DIE,          /* kills itself with requests taken and unanswered, pages mapped */
     BACK_BAD_ID,       /* an id out of nowhere */
+    BACK_BAD_ID_NEXT,  /* the next, then it holds on; what it held stays held */
     BACK_DOUBLE,       /* answers one of those it held twice, then none */
     BACK_STALE,        /* answers a request, then, when its slot is in use again, once more with the old id */
     BACK_WRONG_OP,     /* another operation than was asked */
@@ -46,8 +47,10 @@ struct back_shared {
     struct keys_blk_disk disk;
     struct keys_blk_features features;
     /* seen */
-    _Atomic unsigned taken, answered, connected, notified, indirect;
-    _Atomic unsigned held;      /* taken and not answered now */
+    _Atomic unsigned taken, answered, connected, notified, indirect, durable;
+    _Atomic unsigned taken_by[KEYS_BLK_QUEUES_MAX]; /* queue by queue */
+    _Atomic bool persistent;                        /* the frontend said feature-persistent */
+    _Atomic unsigned held;                          /* taken and not answered now */
     _Atomic bool out_of_order;  /* a write came before an older one to a lower sector: see the replay's test */
     uint64_t sectors_seen[256]; /* of the first requests taken since the backend's start */
     _Atomic unsigned seen;

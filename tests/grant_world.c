@@ -90,7 +90,7 @@ static void op_extent_put(void *ctx, const struct frame_extent *extent)
     x->host = NULL;
 }
 
-static int op_grant_frame_get(void *ctx, uint16_t domid, uint32_t index, uint32_t *instance, void **page)
+static int op_grant_frame_get(void *ctx, uint16_t domid, uint32_t index, struct gntmap_frame *out)
 {
     struct grant_world *w = ctx;
     w->lookups++;
@@ -103,8 +103,7 @@ static int op_grant_frame_get(void *ctx, uint16_t domid, uint32_t index, uint32_
         return -EACCES;
     assert(!f->host);
     f->host = host_map(w, f->guest, f->fd, PAGE_BYTES, PROT_READ | PROT_WRITE);
-    *instance = f->instance;
-    *page = f->host;
+    *out = (struct gntmap_frame){.page = f->host, .instance = f->instance, .left = w->left};
     return 0;
 }
 

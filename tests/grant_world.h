@@ -39,6 +39,7 @@ struct grant_world {
     bool one_mapping;     /* the host uses the guest's addresses: ThreadSanitizer then sees both sides' accesses meet */
     unsigned char *place; /* where the host's next mapping goes, one behind the other; NULL: anywhere */
     unsigned lookups;     /* calls of either get */
+    uint64_t left;        /* what is said of frames that a dead mapper marked */
     int refuse;           /* -errno for all gets to come, 0: none */
     /* Lets a test be the guest at the very moment when the host asks for an extent; or NULL. */
     void (*on_extent_get)(struct grant_world *w, uint32_t gfn);

@@ -59,7 +59,8 @@ static void queue_open(struct mqguest *m, unsigned index, uint32_t order, struct
 void mqguest_publish(struct mqguest *m, unsigned count, uint32_t order)
 {
     struct err e = {0};
-    struct keys_blk_front keys = {.queue_count = count, .ring_order = order, .ring_ref_count = 1u << order};
+    struct keys_blk_front keys = {
+        .queue_count = count, .ring_order = order, .ring_ref_count = 1u << order, .persistent = m->g.persistent};
     assert(count << order <= BLKWORLD_RING_PAGES);
     wait_back(m, XenbusStateInitWait);
     m->count = count;
@@ -199,7 +200,8 @@ static void slot_next(struct mqload *l, unsigned slot, struct slot *s)
 {
     if (s->phase == SLOT_WRITE) {
         put_read(l, slot, s);
-    } else if (s->phase == SLOT_READ && l->done % 64 == 0) {
+    } else if (s->phase == SLOT_READ && l->done >= l->flush_due) {
+        l->flush_due = l->done + 64;
         put(l, slot, s, SLOT_FLUSH);
     } else {
         s->block = s->block + LOAD_SLOTS < MQLOAD_BLOCKS ? s->block + LOAD_SLOTS : slot;
@@ -215,7 +217,7 @@ static bool response(struct mqload *l, struct slot *slots)
     uint8_t operation;
     int16_t status;
     ring_front_take(&l->queue->ring, raw, l->queue->protocol->response_bytes);
-    l->queue->protocol->decode_response(raw, &id, &operation, &status);
+    blkreq_decode_response(raw, &id, &operation, &status);
     if (id >= LOAD_SLOTS || status != BLKIF_RSP_OKAY) {
         snprintf(l->error, sizeof(l->error), "queue %u: request %llu was answered %d", l->index, (unsigned long long)id,
                  status);
@@ -261,6 +263,7 @@ void mqloads_start(struct mqloads *l, struct mqguest *m, uint64_t wanted)
         x->index = i;
         x->stop = &l->stop;
         x->done = 0;
+        x->flush_due = 0;
         x->wanted = wanted;
         assert_int_equal(pthread_create(&x->thread, NULL, load_main, x), 0);
     }
@@ -338,6 +341,7 @@ int mqguest_main(const char *domain_dir, int ready, unsigned count)
     static struct mqloads l;
     mqguest_open(&m, domain_dir, BLKWORLD_DEVID);
     blkguest_switch(&m.g, XenbusStateInitialising);
+    m.g.persistent = true;
     mqguest_connect(&m, count, 0);
     if (write(ready, "r", 1) != 1)
         return 1;

@@ -48,6 +48,7 @@ struct mqload {
     unsigned index;
     _Atomic bool *stop;
     _Atomic uint64_t done;           /* requests answered well */
+    uint64_t flush_due;              /* done, of the first read behind which a flush comes */
     uint64_t wanted;                 /* ends after so many; 0: when it is told to */
     uint64_t written[MQLOAD_BLOCKS]; /* the seed of what was written last, 0: nothing yet */
     uint64_t doing[MQLOAD_BLOCKS];   /* the seed of a write that is under way, 0: none */

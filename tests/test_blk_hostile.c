@@ -358,14 +358,17 @@ static void ring_as_data(struct scene *s)
 /* References that the hypervisor must be asked for, each time anew. */
 static void unknown_refs(struct scene *s)
 {
-    for (unsigned n = 0; n < 200 && !blkworld_back_is(&s->world, s->domid, BLKWORLD_DEVID, XenbusStateClosed); n++) {
+    uint64_t end_ns = blkworld_patience_end();
+    for (unsigned n = 0; !blkworld_back_is(&s->world, s->domid, BLKWORLD_DEVID, XenbusStateClosed); n++) {
         struct blkif_request r = slot_good(&s->guest);
         uint32_t waiting = 0;
-        r.seg[0].gref = 5 * 512 + n;
+        r.seg[0].gref = 5 * 512 + n % 512;
         if (!ring_front_room(&s->guest.ring) && !ring_front_pending(&s->guest.ring, &waiting) && waiting)
             ring_front_take(&s->guest.ring, &(struct blkif_response){0}, sizeof(struct blkif_response));
         if (ring_front_room(&s->guest.ring))
             ring_front_put(&s->guest.ring, &r, sizeof(r));
+        else
+            blkworld_nap(end_ns, "room in the ring, or the device's end");
         blkguest_kick(&s->guest);
     }
 }

@@ -88,6 +88,19 @@ static void guest_start_over(struct scene *s, unsigned queues)
     mqguest_connect(&s->guest, queues, 0);
 }
 
+/* None of its data is mapped by any reactor, nor marked by one that died. */
+static void check_grants_free(struct scene *s)
+{
+    struct blkguest *g = &s->guest.g;
+    struct gnttab *t = platform_gnttab(g->platform);
+    struct err e;
+    for (unsigned i = 0; i < BLKWORLD_PAGES; i++) {
+        uint32_t gfn = g->memory.base_gfn + BLKWORLD_DATA_PAGE + i;
+        assert_int_equal(gnttab_end(t, g->gref[i]), 0);
+        assert_int_equal(gnttab_grant(t, 0, gfn, false, &g->gref[i], &e), 0);
+    }
+}
+
 static void expect_error(struct scene *s, const char *words)
 {
     char text[512];
@@ -141,6 +154,7 @@ static void check_data(unsigned reactors, unsigned queues, uint32_t order, const
 {
     struct scene s;
     scene_start(&s, reactors, dma);
+    s.guest.g.persistent = queues > 1;
     mqguest_connect(&s.guest, queues, order);
     mqloads_start(&s.loads, &s.guest, 1500);
     for (unsigned i = 0; i < 50; i++)
@@ -149,6 +163,7 @@ static void check_data(unsigned reactors, unsigned queues, uint32_t order, const
     check_numbers(&s, queues, reactors);
     mqloads_verify(&s.loads, &s.guest);
     mqguest_disconnect(&s.guest);
+    check_grants_free(&s);
     struct stats_blk_reply after;
     assert_false(queue_stats(&s, 0, &after));
     assert_true(blkworld_stats(s.world.dir, s.domid, BLKWORLD_DEVID, &after));
@@ -237,6 +252,7 @@ static void takeover(bool killed)
 {
     struct scene s;
     scene_start(&s, 2, "pin");
+    s.guest.g.persistent = true;
     mqguest_connect(&s.guest, 4, 0);
     for (unsigned round = 0; round < 5; round++) {
         mqloads_start(&s.loads, &s.guest, 0);
@@ -254,6 +270,29 @@ static void takeover(bool killed)
         platform_evtchn_close(s.neighbour.platform, &s.neighbour.channel);
         blkguest_connect(&s.neighbour, NULL);
         scene_check(&s);
+    }
+    mqguest_disconnect(&s.guest);
+    check_grants_free(&s);
+    scene_stop(&s);
+}
+
+/* What a reactor clears of a dead role's marks is nothing that another reactor has just marked: the rings are in use,
+ * and the guest's end of their grants is refused. */
+static void test_a_successors_reactors_leave_each_others_marks_alone(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_start(&s, 4, "pin");
+    mqguest_connect(&s.guest, 8, 0);
+    for (unsigned round = 0; round < 20; round++) {
+        blkworld_role_kill(&s.world);
+        role_start(&s, 4);
+        mqguest_rings_end(&s.guest, true);
+        mqguest_connect(&s.guest, 8, 0);
+        for (unsigned i = 0; i < 8; i++)
+            assert_int_equal(gnttab_end(platform_gnttab(s.guest.g.platform), s.guest.g.ring_gref[i]), -EBUSY);
+        platform_evtchn_close(s.neighbour.platform, &s.neighbour.channel);
+        blkguest_connect(&s.neighbour, NULL);
     }
     mqguest_disconnect(&s.guest);
     scene_stop(&s);
@@ -447,6 +486,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_barrier_is_offered_and_served_with_one_queue_only),
         cmocka_unit_test(test_a_detach_under_load_ends_every_queue),
         cmocka_unit_test(test_a_directory_that_vanishes_takes_every_queue_along),
+        cmocka_unit_test(test_a_successors_reactors_leave_each_others_marks_alone),
         cmocka_unit_test(test_a_role_that_is_stopped_under_load_is_taken_over),
         cmocka_unit_test(test_a_role_that_is_killed_under_load_is_taken_over),
         cmocka_unit_test(test_a_guest_killed_under_load_leaves_nothing_on_any_reactor),

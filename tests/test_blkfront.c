@@ -202,9 +202,12 @@ static void test_bad_requests_are_refused_with_a_reason(void **state)
         {{DZ_READ, data, 0, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_READ, data, 100, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_READ, data, 512, 100, NULL, 0, {0}}, -EINVAL},
-        {{DZ_WRITE, data, 12 * 4096, 0, NULL, 0, {0}}, -EINVAL},
         {{DZ_FLUSH, NULL, 512, 0, NULL, 0, {0}}, -EINVAL},
         {{(enum dz_op)9, data, 512, 0, NULL, 0, {0}}, -EINVAL},
+        {{(enum dz_op)(DZ_READ | DZ_FUA), data, 512, 0, NULL, 0, {0}}, -EINVAL},
+        {{(enum dz_op)(DZ_READ | DZ_MAY_UNMAP), data, 512, 0, NULL, 0, {0}}, -EINVAL},
+        {{(enum dz_op)(DZ_WRITE | DZ_FUA), data, 512, 0, NULL, 0, {0}}, -EOPNOTSUPP},
+        {{DZ_WRITE_ZEROES, NULL, 512, 0, NULL, 0, {0}}, -EOPNOTSUPP},
         {{DZ_READ, data, 512, end, NULL, 0, {0}}, -ERANGE},
         {{DZ_WRITE, data, 1024, end - 512, NULL, 0, {0}}, -ERANGE},
         {{DZ_READ, data, 1024, UINT64_MAX - 511, NULL, 0, {0}}, -ERANGE},
@@ -458,7 +461,16 @@ static void test_resize_is_seen(void **state)
         assert_int_equal(dz_vbd_reap(g.disk, &done, 1), 0);
         dz_vbd_info(g.disk, &info);
     } while (info.size_bytes != 4096 * 512);
+    assert_int_equal(info.changes, 1);
     assert_int_equal(dz_vbd_read(g.disk, &info, 512, 4096 * 512), -ERANGE);
+    assert_int_equal(store_printf(w->store, STORE_NO_TX, d.peer_dir, "info", "%u", KEYS_BLK_INFO_READONLY), 0);
+    assert_int_equal(store_printf(w->store, STORE_NO_TX, d.peer_dir, "state", "4"), 0);
+    do {
+        assert_int_equal(dz_vbd_reap(g.disk, &done, 1), 0);
+        dz_vbd_info(g.disk, &info);
+    } while (!info.readonly);
+    assert_int_equal(info.changes, 2);
+    assert_int_equal(dz_vbd_write(g.disk, &info, 512, 0), -EROFS);
     guest_close(w, &g);
 }
 

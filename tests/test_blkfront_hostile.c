@@ -249,6 +249,70 @@ static void test_lesson_175_what_the_backend_says_about_the_disk_is_checked(void
     }
 }
 
+/* Rewritten under a disk that is open. */
+static void disk_rewrite(struct front_world *w, const struct keys_blk_disk *disk)
+{
+    struct xb_device d = front_world_device(w);
+    struct xb_device back;
+    struct err e;
+    xb_device_init(&back, w->store, XB_BACK, "vbd", d.front_domid, d.back_domid, d.devid);
+    assert_int_equal(keys_blk_disk_write(&back, STORE_NO_TX, disk, &e), 0);
+    assert_int_equal(store_printf(w->store, STORE_NO_TX, back.dir, "state", "4"), 0);
+}
+
+static void test_lesson_175_what_an_open_disk_becomes_is_checked_too(void **state)
+{
+    struct front_world *w = *state;
+    static const struct keys_blk_disk bad[] = {
+        {.sectors = UINT64_MAX, .sector_bytes = 512, .physical_sector_bytes = 512},
+        {.sectors = 8, .sector_bytes = 4096, .physical_sector_bytes = 4096},
+        {.sectors = 8, .sector_bytes = 0, .physical_sector_bytes = 512},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct guest g;
+        unsigned char data[512];
+        front_world_backend_start(w, BACK_HOLD, 0);
+        guest_open(w, &g);
+        struct dz_io io = {DZ_READ, data, 512, 0, NULL, 0, {0}};
+        struct dz_io *done;
+        submit(&g, &io);
+        dz_vbd_kick(g.disk);
+        front_world_until(&w->back->held, 1);
+        disk_rewrite(w, &bad[i]);
+        assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), 1);
+        assert_true(io.result < 0);
+        assert_true(dz_vbd_read(g.disk, data, 512, 0) < 0);
+        assert_true(strlen(dz_error()) > 20);
+        guest_close(w, &g);
+        front_world_backend_kill(w);
+    }
+}
+
+/* One look a change, at the most, and the requests go on. */
+static void test_a_disk_that_changes_all_the_time_is_served(void **state)
+{
+    struct front_world *w = *state;
+    struct guest g;
+    struct dz_vbd_info info;
+    unsigned char data[512];
+    struct keys_blk_disk disk = w->back->disk;
+    front_world_backend_start(w, BACK_GOOD, 0);
+    guest_open(w, &g);
+    for (unsigned i = 0; i < 300; i++) {
+        disk.sectors = BACK_DISK_BYTES / SECTOR_BYTES - i % 2 * 8;
+        disk_rewrite(w, &disk);
+        assert_int_equal(dz_vbd_read(g.disk, data, sizeof(data), i * 512), 0);
+    }
+    disk.sectors = 64;
+    disk_rewrite(w, &disk);
+    do {
+        assert_int_equal(dz_vbd_read(g.disk, data, sizeof(data), 0), 0);
+        dz_vbd_info(g.disk, &info);
+    } while (info.size_bytes != 64 * SECTOR_BYTES);
+    assert_in_range(info.changes, 1, 301);
+    guest_close(w, &g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +330,8 @@ int main(void)
         FRONT_TEST(test_lesson_405_backend_that_dies_during_close_does_not_hold_it_up_for_ever),
         FRONT_TEST(test_lesson_465_disk_that_comes_back_with_other_sectors_fails),
         FRONT_TEST(test_lesson_175_what_the_backend_says_about_the_disk_is_checked),
+        FRONT_TEST(test_lesson_175_what_an_open_disk_becomes_is_checked_too),
+        FRONT_TEST(test_a_disk_that_changes_all_the_time_is_served),
     };
     return cmocka_run_group_tests_name("blkfront_hostile", tests, NULL, NULL);
 }

@@ -54,8 +54,8 @@ static int decode_of(const struct blkreq *in, const struct blkreq_limits *limits
         const struct blk_protocol *row = blk_protocol_find(keys[i]);
         unsigned char slot[112];
         memset(slot, 0xa5, sizeof(slot));
-        row->encode(in, slot);
-        int code = row->decode(slot, limits, out);
+        blkreq_encode(row, in, slot);
+        int code = blkreq_decode(row, slot, limits, out);
         assert_true(first < 0 || code == first);
         assert_true(out->id == in->id);
         first = code;
@@ -85,13 +85,13 @@ static void test_extensions_lie_where_the_wire_has_them(void **state)
         const struct blk_protocol *row = blk_protocol_find(wire[i].key);
         unsigned char slot[112];
         struct blkreq in = span(BLKREQ_OP_WRITE_ZEROES, 0x10, 0x7e0, BLKREQ_ZEROES_MAY_UNMAP);
-        row->encode(&in, slot);
+        blkreq_encode(row, &in, slot);
         assert_memory_equal(slot, "\xd0\x01", 2);
         assert_memory_equal(slot + wire[i].id, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
         assert_memory_equal(slot + wire[i].sector, "\x10\0\0\0\0\0\0\0", 8);
         assert_memory_equal(slot + wire[i].sectors, "\xe0\x07\0\0\0\0\0\0", 8);
         in = write_of(0x10, 2);
-        row->encode(&in, slot);
+        blkreq_encode(row, &in, slot);
         assert_memory_equal(slot, "\xd1\x02", 2);
         assert_memory_equal(slot + wire[i].segment + 8, "\x09\0\0\0\0\x07", 6);
     }
@@ -141,8 +141,8 @@ static void test_only_a_durable_write_is_indirect_and_only_where_it_was_agreed_o
     unsigned char slot[112];
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         const struct blk_protocol *row = blk_protocol_find(keys[i]);
-        row->encode(&in, slot);
-        assert_int_equal(row->decode(slot, &both, &out), BLKREQ_E_OPERATION);
+        blkreq_encode(row, &in, slot);
+        assert_int_equal(blkreq_decode(row, slot, &both, &out), BLKREQ_E_OPERATION);
     }
 }
 

@@ -72,6 +72,11 @@ static const struct {
     {DISK "disk_options = [ \"\" ]", "no virtual device of a disk"},
     {DISK "disk_options = \"xvda,dma=copy\"", "disk_options is a list"},
     {DISK "disk_options = [ \"xvda,offset=-1\" ]", "offset=-1: a number of bytes"},
+    {DISK "disk_options = [ \"xvda,iops=many\" ]", "iops=many: a number"},
+    {DISK "disk_options = [ \"xvda,bytes=1X\" ]", "bytes=1X: a number of bytes"},
+    {DISK "disk_options = [ \"xvda,iops-burst=5\" ]", "disk_options of xvda: iops-burst says nothing without iops"},
+    {DISK "disk_options = [ \"xvda,bytes-burst=4K,bytes=1M\" ]", "less than one request"},
+    {DISK "disk_options = [ \"xvda,poll=Often\" ]", "interrupt, adaptive, poll or default"},
     {DISK "disk_options = [ \"xvda,offset=1000\" ]", "offset=1000: a multiple of 512 bytes"},
     {DISK "disk_options = [ \"xvda,offset=1X\" ]", "offset=1X: a number of bytes"},
     {DISK "disk_options = [ \"xvda,offset=99999999999999999999\" ]", "a number of bytes"},
@@ -80,14 +85,15 @@ static const struct {
     {DISK "disk_options = [ \"xvda,offset=8388608T\" ]", "offset=8388608T"},
     {DISK "disk_options = [ \"xvda,offset=8388607T,size=1T\" ]", "end beyond any file"},
     {DISK "disk_options = [ \"xvda,direct-io=yes\" ]", "direct-io=yes: 0 (page cache) or 1"},
+    {DISK "disk_options = [ \"xvda,persistent=2\" ]", "persistent=2: 1 (grants may stay mapped) or 0"},
     {DISK "disk_options = [ \"xvda,dma=\" ]", "the name of a DMA strategy"},
     {DISK "disk_options = [ \"xvda,dma=../x\" ]", "the name of a DMA strategy"},
     {DISK "disk_options = [ \"xvda,dma=averyverylongname\" ]", "the name of a DMA strategy"},
-    {DISK "disk_options = [ \"xvda,image=\" ]", "the name of an image format"},
-    {DISK "disk_options = [ \"xvda,image=a:b\" ]", "the name of an image format"},
     {DISK "disk_options = [ \"xvda,max-queues=0\" ]", "max-queues=0: a number of 1 to 16"},
     {DISK "disk_options = [ \"xvda,max-queues=17\" ]", "max-queues=17: a number of 1 to 16"},
     {DISK "disk_options = [ \"xvda,max-queues=\" ]", "a number of 1 to 16"},
+    {DISK "disk_options = [ \"xvda,image=\" ]", "the name of an image format"},
+    {DISK "disk_options = [ \"xvda,image=a:b\" ]", "the name of an image format"},
     {DISK "disk_options = [ \"xvda,sector-size=1024\" ]", "sector-size=1024: 512 or 4096"},
     {DISK "disk_options = [ \"xvda,physical-sector-size=\" ]", "512 or 4096"},
     {DISK "disk_options = [ \"xvda,host-alignment=8192\" ]", "host-alignment=8192: 512 or 4096"},
@@ -116,7 +122,7 @@ static const char good[] = "# comment with name = 'x' in it\n"
                            "         'file:/old.img,sda,r' ]\n"
                            "vif = [ '' ]\n"
                            "disk_options = [ \"xvda,offset=1M, size=64M,direct-io=1\", "
-                           "\"51712,dma=copy,max-queues=4\", \"xvdb1,image=null\" ]\n";
+                           "\"51712,dma=copy,max-queues=4,persistent=0\", \"xvdb1,image=null\" ]\n";
 
 static void test_a_good_file_is_read_whole(void **state)
 {
@@ -138,6 +144,7 @@ static void test_a_good_file_is_read_whole(void **state)
     assert_true(a->offset_bytes == 1 << 20 && a->size_bytes == 64 << 20);
     assert_string_equal(a->dma, "copy");
     assert_true(a->max_queues == 4 && b->max_queues == 0);
+    assert_true(a->no_persistent);
     assert_int_equal(cfg.disk[1].devid, 51729);
     assert_string_equal(b->path, "/a=b,c.img");
     assert_string_equal(b->format, "null"); /* the option has the last word */

@@ -314,6 +314,7 @@ static void test_a_connected_device_has_exactly_xens_keys(void **state)
                                        "feature-discard",
                                        "feature-flush-cache",
                                        "feature-max-indirect-segments",
+                                       "feature-persistent",
                                        "frontend",
                                        "frontend-id",
                                        "info",

@@ -3,7 +3,6 @@
  * comparing checksums; that the data is in the image is judged from outside, by fio on the image file. Skipped where
  * fio or the engine is not there. */
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,69 +11,24 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "base/util.h"
-#include "tests/harness.h"
+#include "tests/plugin_world.h"
 
 #define MIB (1ull << 20)
 
-static struct world world;
-static char said[16384];
-
-static bool can_run(void)
-{
-    const char *engine = world_program("fio-domzero.so");
-    if (access(engine, R_OK) < 0) {
-        print_message("skipped: no %s; `make plugins` builds it where fio's source can be had\n", engine);
-        return false;
-    }
-    if (system("command -v fio > /dev/null") != 0) {
-        print_message("skipped: no fio here; `make check-peers` installs it\n");
-        return false;
-    }
-    return true;
-}
-
 static int setup(void **state)
 {
+    static const char *const programs[] = {"fio", NULL};
     (void)state;
-    if (can_run())
-        world_start(&world, NULL);
-    return 0;
+    return plugin_world_start("fio-domzero.so", programs);
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    if (world.daemon)
-        world_stop(&world);
-    return 0;
-}
+#define FIO "%s fio --ioengine=external:%s --verify_state_save=0 "
 
-#define NEEDS_FIO()        \
-    do {                   \
-        (void)state;       \
-        if (!world.daemon) \
-            skip();        \
-    } while (0)
-
-/* Runs fio as a process of domain `vm` in the world's directory; its exit status. */
+/* Runs fio as a process of the guest; its exit status. */
 static int fio(const char *arguments)
 {
-    return world_shell(&world, said, sizeof(said),
-                       "cd %s && %s exec vm -- fio --ioengine=external:%s --verify_state_save=0 %s", world.dir,
-                       world_program("domzero"), world_program("fio-domzero.so"), arguments);
-}
-
-static void destroy(void)
-{
-    if (world_domzero(&world, said, sizeof(said), "destroy vm") != 0)
-        fail_msg("destroy: %s", said);
+    return plugin_shell(FIO "%s", plugin_in_vm(), world_program("fio-domzero.so"), arguments);
 }
 
 /* ---- tests ---- */
@@ -86,25 +40,20 @@ static void destroy(void)
 
 static void test_what_fio_wrote_verifies_through_the_disk_and_in_the_image(void **state)
 {
-    NEEDS_FIO();
-    world_image(&world, "disk.img", 64 * MIB, 1);
-    world_guest(&world, "vm", "disk.img", NULL);
-    world_write(&world, "job.fio", VERIFIED);
+    NEEDS_PLUGIN();
+    world_image(&plugin_world, "disk.img", 64 * MIB, 1);
+    world_guest(&plugin_world, "vm", "disk.img", NULL);
+    world_write(&plugin_world, "job.fio", VERIFIED);
     if (fio("--domzero_vdev=xvda job.fio") != 0)
-        fail_msg("fio: %s", said);
-    assert_non_null(strstr(said, "err= 0"));
-    destroy();
-    int status = world_shell(&world, said, sizeof(said),
-                             "cd %s && fio --ioengine=psync --verify_only --verify_state_save=0 --filename=disk.img "
-                             "job.fio",
-                             world.dir);
-    if (status != 0)
-        fail_msg("fio on the image: %s", said);
+        fail_msg("fio: %s", plugin_said);
+    assert_non_null(strstr(plugin_said, "err= 0"));
+    plugin_destroy();
+    plugin_shell_ok("fio --ioengine=psync --verify_only --verify_state_save=0 --filename=disk.img job.fio");
 }
 
 static void test_blocks_that_are_no_pages_and_more_than_the_pool_verify(void **state)
 {
-    NEEDS_FIO();
+    NEEDS_PLUGIN();
     static const char *const jobs[] = {
         "--bs=1536 --iodepth=7 --size=4m",            /* buffers that begin in the middle of a page */
         "--bs=512 --iodepth=32 --size=1m",            /* the ring full of single sectors */
@@ -112,87 +61,88 @@ static void test_blocks_that_are_no_pages_and_more_than_the_pool_verify(void **s
         "--bs=1m --iodepth=64 --size=48m",            /* more than the pool: bounced */
         "--bs=64k --iodepth=4 --size=16m --thread=1", /* a thread of fio and not a process */
         "--bs=4k --iodepth=8 --size=2m --direct=1 --fdatasync=32 --domzero_spin_us=50",
+        "--bs=16k --iodepth=128 --size=32m", /* a ring of several pages */
     };
-    world_image(&world, "disk.img", 64 * MIB, 2);
-    world_guest(&world, "vm", "disk.img", NULL);
+    world_image(&plugin_world, "disk.img", 64 * MIB, 2);
+    world_guest(&plugin_world, "vm", "disk.img", NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(jobs); i++) {
         char arguments[256];
         snprintf(arguments, sizeof(arguments), "--domzero_vdev=xvda --name=job --rw=randwrite --verify=crc32c %s",
                  jobs[i]);
         if (fio(arguments) != 0)
-            fail_msg("fio %s: %s", arguments, said);
+            fail_msg("fio %s: %s", arguments, plugin_said);
     }
-    destroy();
+    plugin_destroy();
 }
 
-static bool disk_is_connected(void *ctx)
+static void test_jobs_that_are_threads_share_a_disk(void **state)
 {
-    return world_shell(&world, said, sizeof(said), "xenstore-read /local/domain/0/backend/vbd/%u/51712/state",
-                       *(unsigned *)ctx) == 0 &&
-           strcmp(said, "4\n") == 0;
+    NEEDS_PLUGIN();
+    world_image(&plugin_world, "disk.img", 64 * MIB, 5);
+    world_guest(&plugin_world, "vm", "disk.img", NULL);
+    int status = fio("--domzero_vdev=xvda --thread=1 --numjobs=8 --size=8m --offset_increment=8m --name=job "
+                     "--rw=randwrite --bsrange=4k-1m --blockalign=4k --iodepth=8 --verify=crc32c --fsync=64");
+    if (status != 0)
+        fail_msg("fio: %s", plugin_said);
+    plugin_destroy();
+}
+
+static void test_what_was_trimmed_reads_as_zeroes_and_is_given_back(void **state)
+{
+    NEEDS_PLUGIN();
+    world_image(&plugin_world, "disk.img", 16 * MIB, 6);
+    world_guest(&plugin_world, "vm", "disk.img", NULL);
+    if (fio("--domzero_vdev=xvda --name=job --rw=trim --bs=64k --iodepth=4 --offset=4m --size=8m") != 0)
+        fail_msg("fio: %s", plugin_said);
+    plugin_destroy();
+    plugin_shell_ok("cmp -i 4194304 -n 8388608 disk.img /dev/zero");
+    plugin_shell_fails("cmp -n 1048576 disk.img /dev/zero");
+    plugin_shell_ok("test $(du -k disk.img | cut -f1) -lt 9000");
 }
 
 static void test_fio_verifies_while_the_backend_is_killed_twice(void **state)
 {
-    NEEDS_FIO();
-    world_image(&world, "disk.img", 64 * MIB, 3);
-    unsigned domid = world_guest(&world, "vm", "disk.img", NULL);
-    world_write(&world, "job.fio", VERIFIED "rate=20m,20m\n"); /* more than two seconds to write, and as long to read */
-    const char *out = world_path(&world, "fio.out"), *job = world_path(&world, "job.fio");
-    char engine[600];
-    snprintf(engine, sizeof(engine), "--ioengine=external:%s", world_program("fio-domzero.so"));
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        int fd = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        dup2(fd, 1);
-        dup2(fd, 2);
-        execl(world_program("domzero"), "domzero", "--run-dir", world.run, "exec", "vm", "--", "fio", engine,
-              "--verify_state_save=0", "--domzero_vdev=xvda", job, (char *)NULL);
-        _exit(127);
-    }
-    for (int round = 0; round < 2; round++) {
-        poll(NULL, 0, 800);
-        world_await(disk_is_connected, &domid, "the disk is connected");
-        world_kill_blk(&world);
-        assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* it was in the middle */
-    }
+    NEEDS_PLUGIN();
+    world_image(&plugin_world, "disk.img", 64 * MIB, 3);
+    unsigned domid = world_guest(&plugin_world, "vm", "disk.img", NULL);
+    world_write(&plugin_world, "job.fio", VERIFIED "rate=10m,10m\n"); /* five seconds to write, and as long to read */
+    pid_t pid =
+        plugin_spawn("fio.out", FIO "--domzero_vdev=xvda job.fio", plugin_in_vm(), world_program("fio-domzero.so"));
+    plugin_kill_blk(pid, domid, 2, 800);
     int status = world_wait(pid);
-    world_shell(&world, said, sizeof(said), "cat %s", out);
+    plugin_shell_ok("cat fio.out");
     if (status != 0)
-        fail_msg("fio ended with status %d: %s", status, said);
-    assert_non_null(strstr(said, "err= 0"));
-    assert_non_null(strstr(said, "the backend came back 2 times"));
-    destroy();
+        fail_msg("fio ended with status %d: %s", status, plugin_said);
+    assert_non_null(strstr(plugin_said, "err= 0"));
+    assert_non_null(strstr(plugin_said, "the backend came back 2 times"));
+    plugin_destroy();
 }
 
 static void test_what_a_job_cannot_have_is_said(void **state)
 {
-    NEEDS_FIO();
+    NEEDS_PLUGIN();
     static const struct {
         const char *arguments, *says;
     } rows[] = {
         {"--rw=read", "domzero_vdev=xvda"},
         {"--domzero_vdev=xvdz --rw=read", "no disk xvdz"},
-        {"--domzero_vdev=xvda --rw=randtrim", "no trim"},
         {"--domzero_vdev=xvda --rw=read --nrfiles=2", "one disk"},
         {"--domzero_vdev=xvda --rw=read --mem=malloc", "pool"},
         {"--domzero_vdev=xvda --rw=read --io_submit_mode=offload", "offload"},
         {"--domzero_vdev=xvda --rw=read --bs=1000", "multiples of the disk's sector size"},
-        {"--domzero_vdev=xvda --rw=read --time_based --runtime=2 --name=late --domzero_vdev=xvda --rw=read "
+        {"--domzero_vdev=xvda --rw=read --time_based --runtime=4 --name=late --domzero_vdev=xvda --rw=read "
          "--startdelay=500ms",
-         "another process"},
+         "thread=1"},
     };
-    world_image(&world, "disk.img", 4 * MIB, 4);
-    world_guest(&world, "vm", "disk.img", NULL);
+    world_image(&plugin_world, "disk.img", 4 * MIB, 4);
+    world_guest(&plugin_world, "vm", "disk.img", NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         char arguments[256];
         snprintf(arguments, sizeof(arguments), "--name=job %s", rows[i].arguments);
-        if (fio(arguments) == 0 || !strstr(said, rows[i].says))
-            fail_msg("fio %s does not say '%s': %s", arguments, rows[i].says, said);
+        if (fio(arguments) == 0 || !strstr(plugin_said, rows[i].says))
+            fail_msg("fio %s does not say '%s': %s", arguments, rows[i].says, plugin_said);
     }
-    destroy();
+    plugin_destroy();
 }
 
 int main(void)
@@ -200,8 +150,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_fio_wrote_verifies_through_the_disk_and_in_the_image),
         cmocka_unit_test(test_blocks_that_are_no_pages_and_more_than_the_pool_verify),
+        cmocka_unit_test(test_jobs_that_are_threads_share_a_disk),
+        cmocka_unit_test(test_what_was_trimmed_reads_as_zeroes_and_is_given_back),
         cmocka_unit_test(test_fio_verifies_while_the_backend_is_killed_twice),
         cmocka_unit_test(test_what_a_job_cannot_have_is_said),
     };
-    return cmocka_run_group_tests_name("fio", tests, setup, teardown);
+    return cmocka_run_group_tests_name("fio", tests, setup, plugin_world_stop);
 }

@@ -520,6 +520,34 @@ static void test_lesson_350_extent_taken_back_during_use_waits(void **state)
     must_fail(w, other, false, GRANT_E_FRAME);
 }
 
+/* A mapper that died left its marks; the next one clears them, but for those that are its own. */
+static void test_marks_of_a_dead_mapper_are_cleared_and_no_others(void **state)
+{
+    struct grant_world *w = *state;
+    uint32_t theirs = gworld_grant(w, GFN, false), read = gworld_grant(w, GFN, false),
+             both = gworld_grant(w, GFN, false);
+    for (unsigned i = 0; i < 2; i++)
+        gworld_frame_new(w, WORLD_HOST); /* the second of which is never mapped from */
+    w->left = 5;
+    uint32_t all = GTF_permit_access | GTF_reading | GTF_writing;
+    gworld_write(w, theirs, all, WORLD_HOST, GFN);
+    gworld_write(w, read, all, WORLD_HOST, GFN);
+    gworld_write(w, both, all, WORLD_HOST, GFN);
+    gworld_write(w, 2 * GRANT_PER_FRAME + 7, all, WORLD_HOST, GFN);
+    gworld_write(w, GRANT_PER_FRAME + 7, all, WORLD_HOST, GFN); /* of a frame that was not named */
+    struct gntmap_page reader = must_map(w, read, false), writer = must_map(w, both, true);
+    gntmap_take_over(w->map);
+    assert_int_equal(gworld_flags(w, theirs), GTF_permit_access);
+    assert_int_equal(gworld_flags(w, read), GTF_permit_access | GTF_reading);
+    assert_int_equal(gworld_flags(w, both), all);
+    assert_int_equal(gworld_flags(w, 2 * GRANT_PER_FRAME + 7), GTF_permit_access);
+    assert_int_equal(gworld_flags(w, GRANT_PER_FRAME + 7), all);
+    gntmap_unmap(w->map, &reader);
+    gntmap_unmap(w->map, &writer);
+    assert_int_equal(gnttab_end(w->table, read), 0);
+    w->left = 0;
+}
+
 static void test_every_error_has_its_own_text(void **state)
 {
     (void)state;
@@ -560,6 +588,7 @@ int main(void)
         WORLD_TEST(test_lesson_501_new_frame_of_the_same_index_comes_after_the_old_is_gone),
         WORLD_TEST(test_lesson_484_instance_may_go_twice),
         WORLD_TEST(test_lesson_350_extent_taken_back_during_use_waits),
+        WORLD_TEST(test_marks_of_a_dead_mapper_are_cleared_and_no_others),
         cmocka_unit_test(test_every_error_has_its_own_text),
     };
     return cmocka_run_group_tests_name("gntmap", tests, NULL, NULL);

@@ -56,6 +56,59 @@ static void test_kill_of_an_owner_frees_everything_and_tells_its_holder_once(voi
     hvclient_close(backend);
 }
 
+static uint64_t holder_of_frames(struct fixture *f, uint64_t owner)
+{
+    struct hvclient *c = connect_to(f, 0);
+    struct hv_extent x;
+    int fd;
+    for (uint32_t index = 0; index < 3; index++)
+        if (hvclient_grant_frame_map(c, (uint16_t)owner, index, &x, &fd, NULL))
+            return 0;
+    return hvclient_instance(c);
+}
+
+static uint64_t left_of(struct hvclient *c, uint16_t owner, uint32_t index)
+{
+    struct hv_extent x;
+    int fd;
+    assert_int_equal(hvclient_grant_frame_map(c, owner, index, &x, &fd, NULL), 0);
+    close(fd);
+    return x.left;
+}
+
+/* Its marks may stand in the frames that it had: the next process of its domain is told, and only while no other holds
+ * them. Who put them back in order left none. */
+static void test_frames_of_a_killed_holder_are_named_to_its_successor(void **state)
+{
+    struct fixture *f = *state;
+    uint16_t a = domain(f, "a"), b = domain(f, "b");
+    struct hvclient *owner = connect_to(f, a), *other = connect_to(f, b), *neighbour = connect_to(f, 0);
+    struct hv_extent x;
+    int fd;
+    for (unsigned i = 0; i < 4; i++) { /* 0, 1, 2 for dom0, 3 for b */
+        assert_int_equal(hvclient_grant_frame_new(owner, i == 3 ? b : 0, &x, &fd, NULL), 0);
+        close(fd);
+    }
+    struct guest g = guest_start(f, holder_of_frames, a);
+    assert_true(g.result > 0);
+    assert_int_equal(left_of(neighbour, a, 2), 0); /* he lives */
+    guest_kill(g);
+    struct hvclient *next = connect_to(f, 0);
+    while (!(left_of(next, a, 0) & 2)) /* until its end was heard of */
+        assert_int_equal(hvclient_grant_frame_put(next, a, 0, NULL), 0);
+    assert_int_equal(left_of(other, a, 3), 0);
+    assert_int_equal(left_of(next, a, 1), 2); /* frame 2 is its neighbour's still */
+    assert_int_equal(left_of(next, a, 1), 0); /* it was told */
+    for (uint32_t index = 0; index < 2; index++)
+        assert_int_equal(hvclient_grant_frame_put(next, a, index, NULL), 0);
+    assert_int_equal(hvclient_grant_frame_put(neighbour, a, 2, NULL), 0);
+    assert_int_equal(left_of(next, a, 2), 4);
+    hvclient_close(next);
+    hvclient_close(neighbour);
+    hvclient_close(other);
+    hvclient_close(owner);
+}
+
 static void test_a_destroyed_domain_is_dying_until_nothing_is_held(void **state)
 {
     struct fixture *f = *state;
@@ -219,6 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WORLD_TEST(test_kill_of_an_owner_frees_everything_and_tells_its_holder_once),
+        WORLD_TEST(test_frames_of_a_killed_holder_are_named_to_its_successor),
         WORLD_TEST(test_a_destroyed_domain_is_dying_until_nothing_is_held),
         cmocka_unit_test(test_lesson_322_a_reused_domid_inherits_nothing),
         WORLD_TEST(test_lesson_350_churn_and_death_in_any_order_leave_nothing),

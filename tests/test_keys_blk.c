@@ -93,6 +93,7 @@ static void test_configuration_is_what_xl_writes_and_reads_back(void **state)
                                        .size_bytes = 64 << 20,
                                        .dma = "copy",
                                        .max_queues = 3,
+                                       .no_persistent = true,
                                        .online = true};
     assert_int_equal(keys_blk_config_write(f->client, STORE_NO_TX, f->back.dir, &in, "xvda", NULL), 0);
     expect(f, f->back.dir, "params", "raw:/srv/a: b.img");
@@ -105,13 +106,15 @@ static void test_configuration_is_what_xl_writes_and_reads_back(void **state)
     expect(f, f->back.dir, "online", "1");
     expect(f, f->back.dir, "discard-enable", "1");
     expect(f, f->back.dir, "domzero/max-queues", "3");
+    expect(f, f->back.dir, "domzero/persistent", "0");
     struct keys_blk_config out;
     assert_int_equal(keys_blk_config_read(&f->back, &out, NULL), 0);
     assert_string_equal(out.format, "raw");
     assert_string_equal(out.path, in.path);
     assert_string_equal(out.dma, "copy");
     assert_true(out.offset_bytes == in.offset_bytes && out.size_bytes == in.size_bytes && out.max_queues == 3);
-    assert_true(out.discard && out.direct_io && out.online && !out.readonly && !out.cdrom && !out.removable);
+    assert_true(out.no_persistent && out.discard && out.direct_io && out.online && !out.readonly && !out.cdrom &&
+                !out.removable);
 }
 
 static void test_configuration_of_xl_itself_is_understood(void **state)
@@ -129,6 +132,7 @@ static void test_configuration_of_xl_itself_is_understood(void **state)
     assert_true(out.readonly && out.cdrom && out.removable && out.online && !out.direct_io);
     assert_true(out.offset_bytes == 0 && out.size_bytes == 0 && out.max_queues == 0);
     assert_true(out.discard); /* blkif.h: unless it says no */
+    assert_false(out.no_persistent);
     put(f, f->back.dir, "discard-enable", "0");
     assert_int_equal(keys_blk_config_read(&f->back, &out, NULL), 0);
     assert_false(out.discard);
@@ -287,109 +291,6 @@ static void test_an_offer_needs_ring_and_port_and_no_page_twice(void **state)
     assert_non_null(strstr(e.text, "ring-ref1 is 8, as is ring-ref0"));
 }
 
-/* An offer of several queues: page and port of each are made of its number. */
-static struct keys_blk_front several(uint32_t queues, uint32_t order)
-{
-    struct keys_blk_front k = {.queue_count = queues, .ring_order = order, .ring_ref_count = 1u << order};
-    for (uint32_t i = 0; i < queues; i++) {
-        k.queue[i].port = 100 + i;
-        for (uint32_t j = 0; j < k.ring_ref_count; j++)
-            k.queue[i].ring_ref[j] = 1000 + i * KEYS_BLK_RING_REFS_MAX + j;
-    }
-    return k;
-}
-
-static void test_several_queues_read_back_at_every_order(void **state)
-{
-    static const uint32_t queues[] = {2, 3, KEYS_BLK_QUEUES_MAX};
-    for (uint32_t order = 0; order <= KEYS_BLK_RING_ORDER_MAX; order++) {
-        for (size_t i = 0; i < ARRAY_SIZE(queues); i++) {
-            struct fixture *f = fresh(state);
-            struct keys_blk_front out, in = several(queues[i], order);
-            struct err e = {0};
-            assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
-            assert_int_equal(keys_blk_front_read(&f->back, 4, queues[i], &out, NULL), 0);
-            assert_memory_equal(&in, &out, sizeof(in));
-            assert_int_equal(keys_blk_front_read(&f->back, 4, queues[i] - 1, &out, &e), -ERANGE);
-            assert_non_null(strstr(e.text, "multi-queue-num-queues"));
-        }
-    }
-}
-
-static void test_several_queues_are_laid_out_as_blkif_h_says(void **state)
-{
-    struct fixture *f = fresh(state);
-    struct keys_blk_front in = several(2, 0);
-    _cleanup_free_ char *text = NULL;
-    assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
-    expect(f, f->front.dir, "multi-queue-num-queues", "2");
-    expect(f, f->front.dir, "queue-0/ring-ref", "1000");
-    expect(f, f->front.dir, "queue-0/event-channel", "100");
-    expect(f, f->front.dir, "queue-1/ring-ref", "1016");
-    expect(f, f->front.dir, "queue-1/event-channel", "101");
-    assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/ring-ref", f->front.dir), -ENOENT);
-    assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/event-channel", f->front.dir), -ENOENT);
-    in = several(2, 1);
-    assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
-    expect(f, f->front.dir, "ring-page-order", "1");
-    expect(f, f->front.dir, "queue-1/ring-ref0", "1016");
-    expect(f, f->front.dir, "queue-1/ring-ref1", "1017");
-}
-
-static void test_fewer_queues_leave_nothing_of_more(void **state)
-{
-    struct fixture *f = fresh(state);
-    const uint32_t queues[] = {KEYS_BLK_QUEUES_MAX, 2, 1, 3, 1};
-    for (size_t i = 0; i < ARRAY_SIZE(queues); i++) {
-        struct keys_blk_front out, in = several(queues[i], i % 2);
-        _cleanup_free_ char *text = NULL;
-        assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
-        assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, NULL), 0);
-        assert_memory_equal(&in, &out, sizeof(in));
-        assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/queue-%u", f->front.dir, queues[i]),
-                         -ENOENT);
-        if (queues[i] == 1)
-            assert_int_equal(store_read(f->client, STORE_NO_TX, &text, NULL, "%s/queue-0", f->front.dir), -ENOENT);
-    }
-}
-
-static void test_hostile_queues_are_refused_by_name(void **state)
-{
-    static const struct {
-        const char *key, *value; /* NULL: removed */
-        int result;
-        const char *sentence;
-    } rows[] = {
-        {"queue-1", NULL, -ENOENT, "queue-1/ring-ref0 is missing"},
-        {"queue-2/ring-ref1", NULL, -ENOENT, "queue-2/ring-ref1 is missing"},
-        {"queue-2/event-channel", NULL, -ENOENT, "queue-2/event-channel is missing"},
-        {"queue-2/ring-ref1", "1000", -EINVAL, "queue-2/ring-ref1 is 1000, as is queue-0/ring-ref0"},
-        {"queue-1/ring-ref1", "1016", -EINVAL, "queue-1/ring-ref1 is 1016, as is queue-1/ring-ref0"},
-        {"queue-2/event-channel", "100", -EINVAL, "queue-2/event-channel is 100, as is queue-0/event-channel"},
-        {"queue-0/event-channel", "0", -ERANGE, "queue-0/event-channel is \"0\""},
-        {"queue-1/ring-ref0", "0", -ERANGE, "queue-1/ring-ref0 is \"0\""},
-        {"queue-1/ring-ref0", "4294967296", -ERANGE, "queue-1/ring-ref0"},
-        {"queue-1/ring-ref0", "x", -EINVAL, "queue-1/ring-ref0"},
-        {"multi-queue-num-queues", "4", -ENOENT, "queue-3/ring-ref0 is missing"},
-        {"multi-queue-num-queues", "1", -ENOENT, "51712/ring-ref0 is missing"},
-        {"multi-queue-num-queues", "18446744073709551618", -ERANGE, "multi-queue-num-queues"},
-    };
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        struct fixture *f = fresh(state);
-        const struct keys_blk_front in = several(3, 1);
-        struct keys_blk_front out = {.queue_count = 77};
-        struct err e = {0};
-        assert_int_equal(keys_blk_front_write(&f->front, STORE_NO_TX, &in, NULL), 0);
-        if (rows[i].value)
-            put(f, f->front.dir, rows[i].key, rows[i].value);
-        else
-            assert_int_equal(store_rm(f->client, STORE_NO_TX, "%s/%s", f->front.dir, rows[i].key), 0);
-        assert_int_equal(keys_blk_front_read(&f->back, 4, KEYS_BLK_QUEUES_MAX, &out, &e), rows[i].result);
-        assert_non_null(strstr(e.text, rows[i].sentence));
-        assert_int_equal(out.queue_count, 77);
-    }
-}
-
 /* ---- the backend's ---- */
 
 static void test_features_default_and_are_clamped(void **state)
@@ -398,10 +299,13 @@ static void test_features_default_and_are_clamped(void **state)
     struct keys_blk_features out;
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
     assert_true(out.max_ring_order == 0 && out.max_queues == 1 && out.max_indirect_segments == 0);
-    const struct keys_blk_features in = {.max_ring_order = 4, .max_queues = 2, .max_indirect_segments = 256};
+    assert_false(out.persistent);
+    const struct keys_blk_features in = {
+        .max_ring_order = 4, .max_queues = 2, .max_indirect_segments = 256, .persistent = true};
     assert_int_equal(keys_blk_features_write(&f->back, STORE_NO_TX, &in, NULL), 0);
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
     assert_true(out.max_ring_order == 4 && out.max_queues == 2 && out.max_indirect_segments == 256);
+    assert_true(out.persistent);
     put(f, f->back.dir, "feature-max-indirect-segments", "4294967295");
     assert_int_equal(keys_blk_features_read(&f->front, &out, NULL), 0);
     assert_int_equal(out.max_indirect_segments, KEYS_BLK_INDIRECT_MAX);
@@ -561,10 +465,6 @@ int main(void)
         cmocka_unit_test(test_order_zero_in_words_takes_either_name),
         cmocka_unit_test(test_a_hostile_offer_is_refused_by_name),
         cmocka_unit_test(test_an_offer_needs_ring_and_port_and_no_page_twice),
-        cmocka_unit_test(test_several_queues_read_back_at_every_order),
-        cmocka_unit_test(test_several_queues_are_laid_out_as_blkif_h_says),
-        cmocka_unit_test(test_fewer_queues_leave_nothing_of_more),
-        cmocka_unit_test(test_hostile_queues_are_refused_by_name),
         cmocka_unit_test(test_features_default_and_are_clamped),
         cmocka_unit_test(test_a_disk_reads_back),
         cmocka_unit_test(test_a_hostile_disk_is_refused),

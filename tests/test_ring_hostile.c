@@ -327,7 +327,7 @@ static void test_lesson_155_a_slot_rewritten_after_take_changes_nothing(void **s
     struct blkreq in = {.id = 42, .operation = BLKIF_OP_READ, .segment_count = 1, .sector = 10};
     in.segment[0] = (struct blkreq_segment){.gref = 9, .first_sector = 0, .last_sector = 7};
     unsigned char slot[SLOT], before[SLOT];
-    blk_protocol_native.encode(&in, slot);
+    blkreq_encode(&blk_protocol_native, &in, slot);
     ring_front_put(&f, slot, SLOT);
     ring_front_push(&f);
 
@@ -336,7 +336,7 @@ static void test_lesson_155_a_slot_rewritten_after_take_changes_nothing(void **s
     memset(ring_slot(&b.ring, 0), 0xff, SLOT); /* between the fetch and the check: 255 segments, operation 255 */
     assert_memory_equal(slot, before, SLOT);
     struct blkreq out;
-    assert_int_equal(blk_protocol_native.decode(slot, &disk, &out), 0);
+    assert_int_equal(blkreq_decode(&blk_protocol_native, slot, &disk, &out), 0);
     memset(slot, 0xff, SLOT); /* and what was decoded does not point back into the copy either */
     assert_true(out.id == 42 && out.sector == 10 && out.sector_count == 8 && out.segment_count == 1);
     assert_int_equal(out.segment[0].gref, 9);
@@ -370,7 +370,7 @@ static void test_lesson_216_a_response_brings_nothing_of_ours_into_the_ring(void
         ring_back_init(&b, shared, RING_BYTES, row->slot_bytes, 0);
         ring_back_take(&b, request, row->request_bytes);
         memset(response, 0xee, sizeof(response)); /* what may lie around on a stack */
-        row->encode_response(0x0102030405060708, BLKIF_OP_WRITE, BLKIF_RSP_ERROR, response);
+        blkreq_encode_response(row, 0x0102030405060708, BLKIF_OP_WRITE, BLKIF_RSP_ERROR, response);
         ring_back_put(&b, response, row->response_bytes);
         const unsigned char *slot = ring_slot(&b.ring, 0);
         assert_memory_equal(slot, "\x08\x07\x06\x05\x04\x03\x02\x01\x01\0\xff\xff\0\0\0\0", row->response_bytes);

@@ -27,7 +27,7 @@ static int parse_disk(int argc, char **argv, struct vmcfg_disk *disk, struct err
     for (int i = 0; r == 0 && i < argc; i++)
         if (vmcfg_is_disk_option(argv[i]))
             r = vmcfg_disk_option(disk, argv[i], e);
-    return r;
+    return r ? r : keys_blk_qos_check(&disk->config.qos, e);
 }
 
 static int attach_run(struct tool *t, int argc, char **argv, struct err *e)

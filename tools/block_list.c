@@ -13,7 +13,8 @@
 
 /* A row of strings; NULL where the key is missing. */
 struct block_row {
-    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *error;
+    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *poll, *error, *paused;
+    struct keys_blk_qos qos;
 };
 
 static char *read_key(struct store_client *c, const char *dir, const char *key)
@@ -33,15 +34,19 @@ static void row_read(struct block_row *row, const struct xb_device *d)
         .params = read_key(c, d->dir, "params"),
         .mode = read_key(c, d->dir, "mode"),
         .dma = read_key(c, d->dir, "domzero/dma"),
+        .poll = read_key(c, d->dir, "domzero/poll"),
         .error = read_key(c, d->dir, "error"),
+        .paused = read_key(c, d->dir, KEYS_BLK_PAUSED),
     };
+    (void)keys_blk_qos_read(c, d->dir, &row->qos, NULL); /* what cannot be read is no limit: the backend refused it */
     if (!row->ring_ref)
         row->ring_ref = read_key(c, d->peer_dir, "ring-ref0");
 }
 
 static void row_free(struct block_row *row)
 {
-    char *all[] = {row->vdev, row->state, row->port, row->ring_ref, row->params, row->mode, row->dma, row->error};
+    char *all[] = {row->vdev, row->state, row->port, row->ring_ref, row->params,
+                   row->mode, row->dma,   row->poll, row->error,    row->paused};
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
         free(all[i]);
 }
@@ -61,13 +66,34 @@ static void print_stats(const struct stats_blk *s)
     printf("\n");
 }
 
+/* The limits that there are, each as name, `between`, number. */
+static void print_limits(const struct keys_blk_qos *qos, const char *format, const char *between)
+{
+    struct keys_blk_qos q = *qos;
+    const char *before = "";
+    for (unsigned i = 0; i < KEYS_BLK_QOS_KEYS; i++) {
+        uint64_t value = *keys_blk_qos_value(&q, &keys_blk_qos_keys[i]);
+        if (!value)
+            continue;
+        printf(format, before, keys_blk_qos_keys[i].name, value);
+        before = between;
+    }
+}
+
 static void print_text(const struct xb_device *d, const struct block_row *row, const struct stats_blk *stats)
 {
     printf("%-8s %-3u %-6u %-5s %-6s %-8s %-36s %-4s %-8s %s\n", or_dash(row->vdev), d->back_domid, d->front_domid,
            or_dash(row->state), or_dash(row->port), or_dash(row->ring_ref), d->dir, or_dash(row->mode),
            or_dash(row->dma), or_dash(row->params));
+    if (row->qos.iops || row->qos.bytes) {
+        printf("         limits: ");
+        print_limits(&row->qos, "%s%s=%" PRIu64, " ");
+        printf("\n");
+    }
     if (row->error)
         printf("         error: %s\n", row->error);
+    if (row->paused)
+        printf("         paused: %s\n", row->paused);
     if (stats && stats->requests)
         print_stats(stats);
 }
@@ -93,7 +119,12 @@ static void print_json(const struct xb_device *d, const struct block_row *row, c
     member_if("target", row->params);
     member_if("mode", row->mode);
     member_if("dma", row->dma);
+    member_if("poll", row->poll);
+    printf(", \"limits\": {");
+    print_limits(&row->qos, "%s\"%s\": %" PRIu64, ", ");
+    printf("}");
     member_if("error", row->error);
+    member_if("paused", row->paused);
     if (stats) {
         printf(", \"stats\": ");
         blkstat_json_numbers(stdout, stats);

@@ -204,6 +204,41 @@ int vbd_wait_closed(struct xb_device *d, unsigned timeout_ms, struct err *e)
     return r;
 }
 
+/* ---- changing ---- */
+
+/* One process asks for one change at a time. */
+static void change_id(char out[24])
+{
+    snprintf(out, 24, "%ld", (long)getpid());
+}
+
+static int change_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
+{
+    int r = store_rm(d->store, tx, "%s/domzero/done", d->dir); /* of somebody who had our number */
+    return r ? err_set(e, r, "%s/domzero cannot be changed: %s", d->dir, strerror(-r))
+             : keys_blk_set_write(d->store, tx, d->dir, arg, e);
+}
+
+static int check_changed(struct xb_device *d, struct err *e)
+{
+    char id[24];
+    change_id(id);
+    return keys_blk_set_answered(d->store, d->dir, id, e);
+}
+
+int vbd_change(struct xb_device *d, struct keys_blk_set *set, unsigned timeout_ms, struct err *e)
+{
+    change_id(set->id);
+    int r = xb_transaction(d, change_body, set, e);
+    r = r ? r : wait_until(d, timeout_ms, check_changed, e);
+    if (r == -ETIMEDOUT)
+        return err_set(e, r,
+                       "the backend has not done it within %u s: it will when what is under way has ended, if "
+                       "domzerod's blk role is running",
+                       timeout_ms / 1000);
+    return r;
+}
+
 /* ---- closing ---- */
 
 /* Whether somebody may use it, by what the frontend shows. */

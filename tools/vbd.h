@@ -13,9 +13,11 @@
 
 #include "tools/vmcfg.h"
 #include "xenbus/device.h"
+#include "xenbus/keys_blk_set.h"
 
-#define VBD_READY_MS 10000 /* an image is opened in far less; then something is wrong */
-#define VBD_CLOSE_MS 10000 /* as xl's */
+#define VBD_READY_MS  10000 /* an image is opened in far less; then something is wrong */
+#define VBD_CLOSE_MS  10000 /* as xl's */
+#define VBD_CHANGE_MS 10000 /* what is under way on the disk ends first */
 
 /* From now on SIGINT, SIGTERM and SIGHUP end the next wait below by -EINTR, so that what was begun can be undone; a
  * second one ends the program. */
@@ -31,6 +33,9 @@ int vbd_wait_ready(struct xb_device *d, unsigned timeout_ms, struct err *e);
 int vbd_ask_close(struct xb_device *d, bool guest_lives, struct err *e);
 /* Waits for Closed: 0; -ETIMEDOUT with a sentence. */
 int vbd_wait_closed(struct xb_device *d, unsigned timeout_ms, struct err *e);
+/* Asks the backend for a change and waits for its answer: 0; -EIO with its reason; -ETIMEDOUT: it may do it yet. Fills
+ * in set->id. */
+int vbd_change(struct xb_device *d, struct keys_blk_set *set, unsigned timeout_ms, struct err *e);
 /* Removes what is left of both directories and of its error nodes. */
 int vbd_remove(struct xb_device *d, struct err *e);
 

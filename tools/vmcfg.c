@@ -175,7 +175,8 @@ static int disk_options(struct vmcfg *cfg, const char *text, struct err *e)
         if (r < 0)
             return err_prefix(e, r, "disk_options of %s", disk->vdev);
     }
-    return 0;
+    int r = keys_blk_qos_check(&disk->config.qos, e);
+    return r ? err_prefix(e, r, "disk_options of %s", disk->vdev) : 0;
 }
 
 static int read_options(struct reader *r, struct vmcfg *cfg, struct err *e)

@@ -5,7 +5,7 @@
  * nothing to a domain of processes (memory, vcpus, kernel ...) are named in `ignored`; a key that nobody knows is an
  * error. What xl has no word for stands in a list of ours:
  *
- *   disk_options = [ "xvda,offset=1M,size=64M,direct-io=1,dma=copy,max-queues=4" ]
+ *   disk_options = [ "xvda,offset=1M,size=64M,direct-io=1,dma=copy,max-queues=4,iops=500,bytes=20M" ]
  *
  * A disk's format is always given and never probed: whoever can write a raw image could make it look like another
  * format that names other files. xl takes "raw" where none is given; here that is an error.
@@ -49,6 +49,11 @@ int vmcfg_disk_parse(const char *const *specs, unsigned count, const char *base_
 int vmcfg_disk_option(struct vmcfg_disk *disk, const char *option, struct err *e);
 /* True where `text` begins with the name of an option of ours and '='. */
 bool vmcfg_is_disk_option(const char *text);
+/* Which of keys_blk_qos_keys `text` begins with, followed by '='; -1: none. */
+int vmcfg_qos_find(const char *text);
+int vmcfg_qos_option(struct keys_blk_qos *q, const char *option, struct err *e);
+/* A word of lower-case letters that fits into `size`. */
+bool vmcfg_word(const char *text, size_t size);
 /* 0 where it can be a domain's name: [A-Za-z0-9_.-], begins with no . or -, is no number (those are domids). */
 int vmcfg_name_check(const char *name, struct err *e);
 

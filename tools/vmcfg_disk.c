@@ -42,6 +42,15 @@ static int option_size(struct vmcfg_disk *disk, const char *option, const char *
     return r;
 }
 
+static int option_persistent(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    uint64_t on;
+    if (parse_u64(value, 0, 1, &on))
+        return err_set(e, -EINVAL, "%s: 1 (grants may stay mapped) or 0 was expected", option);
+    disk->config.no_persistent = !on;
+    return 0;
+}
+
 static int option_direct_io(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
     uint64_t on;
@@ -51,13 +60,74 @@ static int option_direct_io(struct vmcfg_disk *disk, const char *option, const c
     return 0;
 }
 
+bool vmcfg_word(const char *text, size_t size)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz");
+    return n > 0 && !text[n] && n < size;
+}
+
 /* Which strategies there are is the backend's to know. */
 static int option_dma(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
-    size_t n = strspn(value, "abcdefghijklmnopqrstuvwxyz");
-    if (n == 0 || value[n] || n >= sizeof(disk->config.dma))
+    if (!vmcfg_word(value, sizeof(disk->config.dma)))
         return err_set(e, -EINVAL, "%s: the name of a DMA strategy such as pin or copy was expected", option);
     strcpy(disk->config.dma, value);
+    return 0;
+}
+
+static int option_on_error(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    if (strcmp(value, "report") && strcmp(value, "stop"))
+        return err_set(e, -EINVAL, "%s: report (errors go to the guest) or stop (requests are held) was expected",
+                       option);
+    disk->config.stop_on_error = !strcmp(value, "stop");
+    return 0;
+}
+
+static int option_poll(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    if (!vmcfg_word(value, sizeof(disk->config.poll)))
+        return err_set(e, -EINVAL, "%s: interrupt, adaptive, poll or default was expected", option);
+    strcpy(disk->config.poll, strcmp(value, "default") ? value : "");
+    return 0;
+}
+
+int vmcfg_qos_find(const char *text)
+{
+    for (int i = 0; i < KEYS_BLK_QOS_KEYS; i++) {
+        size_t n = strlen(keys_blk_qos_keys[i].name);
+        if (!strncmp(text, keys_blk_qos_keys[i].name, n) && text[n] == '=')
+            return i;
+    }
+    return -1;
+}
+
+int vmcfg_qos_option(struct keys_blk_qos *q, const char *option, struct err *e)
+{
+    const struct keys_blk_qos_key *key = &keys_blk_qos_keys[vmcfg_qos_find(option)];
+    const char *text = option + strlen(key->name) + 1;
+    bool bytes = !strncmp(key->name, "bytes", 5);
+    uint64_t value;
+    int r = bytes ? parse_size(text, &value) : parse_u64(text, 0, KEYS_BLK_QOS_MAX, &value);
+    if (r || value > KEYS_BLK_QOS_MAX)
+        return err_set(e, -EINVAL, "%.60s: %s was expected, 0 for no limit", option,
+                       bytes ? "a number of bytes with an optional K, M, G or T" : "a number");
+    *keys_blk_qos_value(q, key) = value;
+    return 0;
+}
+
+static int option_qos(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    (void)value;
+    return vmcfg_qos_option(&disk->config.qos, option, e);
+}
+
+static int option_max_queues(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    uint64_t queues;
+    if (parse_u64(value, 1, KEYS_BLK_QUEUES_MAX, &queues))
+        return err_set(e, -EINVAL, "%s: a number of 1 to %u was expected", option, KEYS_BLK_QUEUES_MAX);
+    disk->config.max_queues = (uint32_t)queues;
     return 0;
 }
 
@@ -95,12 +165,12 @@ static int option_alignment(struct vmcfg_disk *disk, const char *option, const c
     return option_block_bytes(option, value, &disk->config.host_alignment_bytes, e);
 }
 
-static int option_max_queues(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+static int option_report_after(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
-    uint64_t queues;
-    if (parse_u64(value, 1, KEYS_BLK_QUEUES_MAX, &queues))
-        return err_set(e, -EINVAL, "%s: a number of 1 to %u was expected", option, KEYS_BLK_QUEUES_MAX);
-    disk->config.max_queues = (uint32_t)queues;
+    uint64_t ms;
+    if (parse_u64(value, 0, INT32_MAX, &ms))
+        return err_set(e, -EINVAL, "%.60s: milliseconds, or 0 to wait for ever, were expected", option);
+    disk->config.report_after_ms = (uint32_t)ms;
     return 0;
 }
 
@@ -112,8 +182,16 @@ static const struct option {
     {"size", option_size},
     {"direct-io", option_direct_io},
     {"dma", option_dma},
-    {"max-queues", option_max_queues},
+    {"on-error", option_on_error},
+    {"report-after", option_report_after},
     {"image", option_image},
+    {"max-queues", option_max_queues},
+    {"persistent", option_persistent},
+    {"poll", option_poll},
+    {"iops", option_qos},
+    {"iops-burst", option_qos},
+    {"bytes", option_qos},
+    {"bytes-burst", option_qos},
     {"sector-size", option_sector},
     {"physical-sector-size", option_physical},
     {"host-alignment", option_alignment},
@@ -136,7 +214,7 @@ bool vmcfg_is_disk_option(const char *text)
 
 static int option_unknown(const char *option, struct err *e)
 {
-    char names[256] = "";
+    char names[512] = "";
     for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
         size_t n = strlen(names);
         snprintf(names + n, sizeof(names) - n, "%s%s=", i ? ", " : "", options[i].name);

@@ -48,6 +48,17 @@ static int read_bool(const struct xb_device *d, const char *dir, const char *nam
     return r;
 }
 
+static int read_on_error(const struct xb_device *d, bool *stop, struct err *e)
+{
+    char text[8];
+    int r = xb_key_read_string(d->store, STORE_NO_TX, d->dir, "domzero/on-error", "report", text, sizeof(text), e);
+    if (!r && strcmp(text, "report") && strcmp(text, "stop"))
+        r = err_set(e, -EINVAL, "%s/domzero/on-error is '%s': report and stop are known", d->dir, text);
+    if (!r)
+        *stop = !strcmp(text, "stop");
+    return r;
+}
+
 /* 512, 4096, or 0 for "not said". */
 static int read_block_bytes(const struct xb_device *back, const struct xb_key *key, uint32_t *out, struct err *e)
 {
@@ -62,6 +73,22 @@ static int read_block_bytes(const struct xb_device *back, const struct xb_key *k
     return 0;
 }
 
+static const struct xb_key report_after = {.name = "domzero/report-after", .max = INT32_MAX};
+
+static int read_report_after(struct store_client *c, const char *dir, uint32_t *ms, struct err *e)
+{
+    uint64_t value;
+    int r = xb_key_read(c, STORE_NO_TX, dir, &report_after, &value, e);
+    if (!r)
+        *ms = (uint32_t)value;
+    return r;
+}
+
+int keys_blk_report_after_read(const struct xb_device *front, uint32_t *ms, struct err *e)
+{
+    return read_report_after(front->store, front->peer_dir, ms, e);
+}
+
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e)
 {
     static const struct xb_key offset = {.name = "domzero/offset", .max = INT64_MAX};
@@ -71,10 +98,11 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     static const struct xb_key physical = {.name = "domzero/physical-sector-size", .max = SECTOR_BYTES_MAX};
     static const struct xb_key alignment = {.name = "domzero/host-alignment", .max = SECTOR_BYTES_MAX};
     static const struct xb_key queues = {.name = "domzero/max-queues", .min = 1, .max = KEYS_BLK_QUEUES_MAX};
+    static const struct xb_key persistent = {.name = "domzero/persistent", .max = 1, .def = 1};
     struct store_client *c = back->store;
     const char *dir = back->dir;
     struct keys_blk_config k = {0};
-    uint64_t discards, max_queues;
+    uint64_t discards, max_queues, persists;
     char params[sizeof(k.format) + sizeof(k.path)], mode[8], device_type[16];
     int r = xb_key_read_string(c, STORE_NO_TX, dir, "params", NULL, params, sizeof(params), e);
     r = r ? r : split_params(dir, params, &k, e);
@@ -87,7 +115,12 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &offset, &k.offset_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &size, &k.size_bytes, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &queues, &max_queues, e);
+    r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &persistent, &persists, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
+    r = r ? r : read_on_error(back, &k.stop_on_error, e);
+    r = r ? r : read_report_after(c, dir, &k.report_after_ms, e);
+    r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/poll", "", k.poll, sizeof(k.poll), e);
+    r = r ? r : keys_blk_qos_read(c, dir, &k.qos, e);
     r = r ? r : read_bool(back, dir, "direct-io-safe", &k.direct_io_safe, e);
     r = r ? r : read_block_bytes(back, &sector, &k.sector_bytes, e);
     r = r ? r : read_block_bytes(back, &physical, &k.physical_sector_bytes, e);
@@ -99,6 +132,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
                        k.offset_bytes, k.size_bytes);
     k.discard = discards != 0;
     k.max_queues = (uint32_t)max_queues;
+    k.no_persistent = !persists;
     k.cdrom = !strcmp(device_type, "cdrom");
     k.readonly = k.cdrom || mode[0] != 'w';
     k.removable |= k.cdrom;
@@ -124,37 +158,56 @@ static int write_pairs(struct store_client *c, store_tx tx, const char *dir, con
 int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
                           const struct keys_blk_config *config, const char *vdev, struct err *e)
 {
-    char params[sizeof(config->format) + sizeof(config->path) + 1], offset[24], size[24], queues[12];
+    char params[sizeof(config->format) + sizeof(config->path) + 1], offset[24], queues[12];
     char sector[12], physical[12], alignment[12];
     snprintf(sector, sizeof(sector), "%u", config->sector_bytes);
     snprintf(physical, sizeof(physical), "%u", config->physical_sector_bytes);
     snprintf(alignment, sizeof(alignment), "%u", config->host_alignment_bytes);
     snprintf(params, sizeof(params), "%s:%s", config->format, config->path);
     snprintf(offset, sizeof(offset), "%" PRIu64, config->offset_bytes);
-    snprintf(size, sizeof(size), "%" PRIu64, config->size_bytes);
     snprintf(queues, sizeof(queues), "%" PRIu32, config->max_queues);
+    char report[16];
+    snprintf(report, sizeof(report), "%" PRIu32, config->report_after_ms);
     const struct pair pairs[] = {
         {"params", params},
         {"type", "qdisk"},
         {"dev", vdev},
-        {"mode", config->readonly || config->cdrom ? "r" : "w"},
         {"device-type", config->cdrom ? "cdrom" : "disk"},
         {"bootable", "1"},
         {"removable", config->removable || config->cdrom ? "1" : "0"},
         {"discard-enable", config->discard ? "1" : "0"},
         {"online", config->online ? "1" : "0"},
         {"domzero/offset", offset},
-        {"domzero/size", size},
         {"domzero/direct-io", config->direct_io ? "1" : "0"},
-        {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
+        {"domzero/on-error", config->stop_on_error ? "stop" : "report"},
+        {"domzero/report-after", report},
         {"domzero/sector-size", sector},
         {"domzero/physical-sector-size", physical},
         {"domzero/host-alignment", alignment},
+        {"domzero/persistent", config->no_persistent ? "0" : "1"},
         {"domzero/max-queues", queues}, /* the last: where it was not said it is not written */
     };
     static const struct pair safe = {"direct-io-safe", "1"}; /* where it is not, xl writes nothing */
     int r = write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs) - !config->max_queues, e);
-    return r ? r : write_pairs(c, tx, back_dir, &safe, config->direct_io_safe, e);
+    r = r ? r : write_pairs(c, tx, back_dir, &safe, config->direct_io_safe, e);
+    return r ? r : keys_blk_config_write_live(c, tx, back_dir, config, e);
+}
+
+int keys_blk_config_write_live(struct store_client *c, store_tx tx, const char *back_dir,
+                               const struct keys_blk_config *config, struct err *e)
+{
+    char size[24];
+    snprintf(size, sizeof(size), "%" PRIu64, config->size_bytes);
+    const struct pair pairs[] = {
+        {"mode", config->readonly || config->cdrom ? "r" : "w"},
+        {"domzero/size", size},
+        {"domzero/dma", config->dma[0] ? config->dma : DMA_DEFAULT_NAME},
+        {"domzero/poll", config->poll},
+    };
+    int r = write_pairs(c, tx, back_dir, pairs, ARRAY_SIZE(pairs) - !config->poll[0], e);
+    if (!r && !config->poll[0] && (r = store_rm(c, tx, "%s/domzero/poll", back_dir)) < 0)
+        return err_set(e, r, "cannot remove %s/domzero/poll: %s", back_dir, strerror(-r));
+    return r ? r : keys_blk_qos_write(c, tx, back_dir, &config->qos, e);
 }
 
 /* ---- what the frontend offers ---- */
@@ -363,6 +416,7 @@ int keys_blk_features_write(const struct xb_device *back, store_tx tx, const str
     r = r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
     r = r ? r : write_extension(back, tx, "domzero/feature-fua", f->fua, e);
     r = r ? r : write_extension(back, tx, "domzero/max-write-zeroes-sectors", f->max_write_zeroes_sectors, e);
+    r = r ? r : write_number(back, tx, "feature-persistent", f->persistent, e);
     if (r || !f->max_indirect_segments)
         return r ? r : remove_key(back, tx, "feature-max-indirect-segments", e);
     return write_number(back, tx, "feature-max-indirect-segments", f->max_indirect_segments, e);
@@ -377,11 +431,13 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
     static const struct xb_key zeroes_key = {.name = "domzero/max-write-zeroes-sectors", .max = UINT32_MAX};
     uint64_t order, queues, segments, zeroes;
     bool fua;
+    f->persistent = false;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &indirect_key, &segments, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &zeroes_key, &zeroes, e);
     r = r ? r : read_bool(front, front->peer_dir, "domzero/feature-fua", &fua, e);
+    r = r ? r : read_bool(front, front->peer_dir, "feature-persistent", &f->persistent, e);
     if (r)
         return r;
     f->fua = fua;

@@ -6,9 +6,13 @@
  * that the backend offers and the frontend takes; it is used where both did.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, direct-io-safe, domzero/{offset,size,direct-io,dma,max-queues,
- *                                sector-size,physical-sector-size,host-alignment}
+ *                                discard-enable, direct-io-safe,
+ * domzero/{offset,size,direct-io,dma,poll,on-error,report-after,
+ *                                persistent,max-queues,sector-size,physical-sector-size,host-alignment}, those of
+ *                                keys_blk_qos.h; and to change a disk that runs domzero/set/… (keys_blk_set.h),
+ *                                domzero/paused ("resume", over what the backend wrote)
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments,
+ *                                feature-persistent (where it may be used, 1),
  *                                domzero/{feature-fua,max-write-zeroes-sectors}; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
  *                                feature-barrier,
@@ -26,10 +30,13 @@
 
 #include "xenbus/device.h"
 #include "xenbus/keys.h"
+#include "xenbus/keys_blk_qos.h"
 
 #define KEYS_BLK_RING_ORDER_MAX 4 /* of the protocol; a backend may offer less */
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
 
+#define KEYS_BLK_PAUSED     "domzero/paused"
+#define KEYS_BLK_RESUME     "resume"
 #define KEYS_BLK_QUEUES_MAX 16 /* what this project uses, at either end */
 
 #define KEYS_BLK_INDIRECT_MAX 4096u /* segments: 8 pages of 512 */
@@ -45,22 +52,32 @@ struct keys_blk_config {
     bool readonly;   /* mode is not "w", or a CD-ROM */
     bool cdrom;      /* device-type; it is read-only and removable whatever the other keys say */
     bool removable;
-    bool discard;          /* the guest may punch holes into it; on where nobody said anything */
-    bool direct_io;        /* O_DIRECT instead of the page cache */
-    uint64_t offset_bytes; /* where the disk begins in the file */
-    uint64_t size_bytes;   /* its size; 0: to the end of the file */
-    char dma[16];          /* a row of grant/dma.h */
-    uint32_t max_queues;   /* to offer to the frontend, 1 … KEYS_BLK_QUEUES_MAX; 0: not said, the backend's default */
+    bool discard;             /* the guest may punch holes into it; on where nobody said anything */
+    bool direct_io;           /* O_DIRECT instead of the page cache */
+    uint64_t offset_bytes;    /* where the disk begins in the file */
+    uint64_t size_bytes;      /* its size; 0: to the end of the file */
+    char dma[16];             /* a row of grant/dma.h */
+    bool stop_on_error;       /* requests that the storage failed are held, not answered */
+    uint32_t report_after_ms; /* the frontend's: see keys_blk_report_after_read() */
+    char poll[16];            /* how its reactors wait for it; "": as the role does */
+    struct keys_blk_qos qos;
+    uint32_t max_queues; /* to offer to the frontend, 1 … KEYS_BLK_QUEUES_MAX; 0: not said, the backend's default */
     /* 512, 4096; 0: what the storage says. */
     uint32_t sector_bytes, physical_sector_bytes; /* that the guest is shown */
     uint32_t host_alignment_bytes;                /* that I/O on the storage is a multiple of, at the least */
     bool direct_io_safe; /* O_DIRECT may be used by backends that give pages back too early; we do not */
+    bool no_persistent;  /* grants are not kept mapped, whatever the frontend can do */
     bool online;         /* 0: the toolstack wants the device gone once it is closed */
 };
+/* For the frontend: how long it lets a request wait for a backend that does not answer; 0: for ever. */
+int keys_blk_report_after_read(const struct xb_device *front, uint32_t *ms, struct err *e);
 int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *out, struct err *e);
 /* Writes all toolstack keys of the backend directory except state, frontend, frontend-id. `vdev` as "xvda". */
 int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_dir,
                           const struct keys_blk_config *config, const char *vdev, struct err *e);
+/* The part of it that can change while the disk runs: mode, domzero/{size,dma,poll} and those of keys_blk_qos.h. */
+int keys_blk_config_write_live(struct store_client *c, store_tx tx, const char *back_dir,
+                               const struct keys_blk_config *config, struct err *e);
 
 struct keys_blk_queue {
     uint32_t ring_ref[KEYS_BLK_RING_REFS_MAX]; /* the first keys_blk_front.ring_ref_count; the others are 0 */
@@ -89,6 +106,7 @@ struct keys_blk_features {
     uint32_t max_indirect_segments;      /* 0: no indirect requests */
     bool fua;                            /* BLKREQ_OP_WRITE_FUA of ring/blkreq.h */
     uint32_t max_write_zeroes_sectors;   /* BLKREQ_OP_WRITE_ZEROES of up to so many; 0: none */
+    bool persistent;                     /* it keeps grants mapped where the frontend says so, too */
 };
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f,
                             struct err *e);

@@ -65,6 +65,7 @@ static struct blkdev *device_find(struct blkback *b, uint16_t front_domid, uint3
         blkdev_free(d);
         return NULL;
     }
+    d->siblings = &b->devices;
     list_append(&b->devices, &d->link);
     return d;
 }
@@ -131,6 +132,10 @@ static void own_event(struct blkback *b, const char *path)
         device_find(b, front_domid, devid);
     else if (!rest[0] || !strcmp(rest, "/state") || !strcmp(rest, "/online"))
         blkdev_own_event(d);
+    else if (!strcmp(rest, "/" KEYS_BLK_PAUSED))
+        blkdev_stop_event(d);
+    else if (!strncmp(rest, "/domzero/set", strlen("/domzero/set")))
+        blkdev_live_event(d);
 }
 
 static void peer_event(struct blkback *b, const char *token)

@@ -17,7 +17,7 @@
 
 #define BLKBACK_EVENTS_MAX   256 /* of the store in one round; the rest comes in the next */
 #define BLKBACK_TICK_MS      1000
-#define BLKBACK_LOCK_TICK_MS 100 /* between two tries of an image's lock */
+#define BLKBACK_LOCK_TICK_MS 10 /* between two tries of an image's lock */
 
 struct blkback;
 

@@ -39,11 +39,6 @@ static void device_fail(struct blkdev *d, int code, const char *sentence)
     device_switch(d, XenbusStateClosed);
 }
 
-static struct engine *queue_engine(const struct blkdev *d, unsigned queue)
-{
-    return reactors_engine(d->reactors, d->queue[queue].reactor);
-}
-
 static void device_detach(struct blkdev *d)
 {
     assert(d->phase == BLKDEV_ATTACHED);
@@ -51,11 +46,11 @@ static void device_detach(struct blkdev *d)
     d->awaited = d->queues_held;
     for (unsigned i = 0; i < d->queue_count; i++)
         if (d->queue[i].queue)
-            engine_detach(queue_engine(d, i), d->queue[i].queue);
+            engine_detach(blkdev_queue_engine(d, i), d->queue[i].queue);
 }
 
 /* Fails now, or when the queues are detached. What was wrong first is what is said. */
-static void device_fault(struct blkdev *d, int code, const char *sentence)
+void blkdev_fault(struct blkdev *d, int code, const char *sentence)
 {
     if (!d->queues_held) {
         device_fail(d, code, sentence);
@@ -93,23 +88,43 @@ static uint32_t device_zeroes_max(const struct blkdev *d)
 
 static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
+    const struct blkdev *d = arg;
     const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER,
-                                               .max_queues = queues_offered(arg),
+                                               .max_queues = queues_offered(d),
                                                .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX,
-                                               .fua = device_durable_writes(arg),
-                                               .max_write_zeroes_sectors = device_zeroes_max(arg)};
+                                               .persistent = !d->config.no_persistent,
+                                               .fua = device_durable_writes(d),
+                                               .max_write_zeroes_sectors = device_zeroes_max(d)};
     int rc = xb_device_confirm_peer(xb, tx, e);
     if (!rc)
         rc = keys_blk_features_write(xb, tx, &features, e);
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/error", xb->dir);
+    if (!rc)
+        rc = store_rm(xb->store, tx, "%s/" KEYS_BLK_PAUSED, xb->dir);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
 }
 
-/* 0; -EAGAIN: later. */
-static int device_image_open(struct blkdev *d, struct err *e)
+/* Until all that a predecessor started has ended. */
+static bool device_predecessor_gone(struct blkdev *d)
 {
-    const struct keys_blk_config *k = &d->config;
+    bool gone = journal_ready(reactors_journal(d->reactors));
+    if (gone || !d->inherited) {
+        d->inherited = false;
+        return true;
+    }
+    uint64_t now_ns = clock_now_ns();
+    if (now_ns >= d->lock_deadline_ns && !d->waits_long) {
+        log_warning(DEV_FMT ": waits: the storage has not ended the I/O of the role before this one", DEV_ARG(d));
+        d->waits_long = true;
+    }
+    if (d->waits_long)
+        d->lock_deadline_ns = now_ns + BLKDEV_LOCK_WAIT_NS;
+    return false;
+}
+
+int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e)
+{
     struct image_config c = {.path = k->path,
                              .offset_bytes = k->offset_bytes,
                              .size_bytes = k->size_bytes,
@@ -118,9 +133,18 @@ static int device_image_open(struct blkdev *d, struct err *e)
                              .sector_bytes = k->sector_bytes,
                              .physical_sector_bytes = k->physical_sector_bytes,
                              .align_bytes = k->host_alignment_bytes};
+    return image_open(k->format, &c, out, e);
+}
+
+/* 0; -EAGAIN: later. */
+static int device_image_open(struct blkdev *d, struct err *e)
+{
     if (d->image)
         return 0;
-    int rc = image_open(k->format, &c, &d->image, e);
+    d->locked = !device_predecessor_gone(d);
+    if (d->locked)
+        return -EAGAIN;
+    int rc = blkdev_image_open(&d->config, &d->image, e);
     d->locked = rc == -EBUSY && clock_now_ns() < d->lock_deadline_ns;
     return d->locked ? -EAGAIN : rc;
 }
@@ -131,9 +155,8 @@ static bool step_announce(struct blkdev *d)
     int rc = keys_blk_config_read(&d->xb, &d->config, &e);
     if (!rc && !d->config.online && d->xb.state == XenbusStateClosed)
         return false; /* the toolstack is about to remove it */
-    if (!rc && !dma_strategy_find(d->config.dma))
-        rc = err_set(&e, -EINVAL, "%s/domzero/dma: '%s' is no DMA strategy; the default is %s", d->xb.dir,
-                     d->config.dma, DMA_DEFAULT);
+    if (!rc)
+        rc = blkdev_live_config(d, &e);
     if (!rc)
         rc = device_image_open(d, &e);
     if (rc == -EAGAIN)
@@ -170,95 +193,73 @@ static bool device_barriers(uint32_t queue_count)
     return queue_count == 1;
 }
 
-static void queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
+/* An image of this domain is still locked: perhaps by a predecessor, whose I/O may be under way to the domain's pages.
+ */
+static bool domain_waits(const struct blkdev *d)
+{
+    const struct blkdev *o;
+    list_foreach (o, d->siblings, link)
+        if (o->locked && o->xb.front_domid == d->xb.front_domid)
+            return true;
+    return false;
+}
+
+struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
+{
+    return (struct blkreq_limits){.capacity_sectors = d->image->size_bytes / SECTOR_BYTES,
+                                  .sector_bytes = d->image->sector_bytes,
+                                  .read_only = d->image->readonly,
+                                  .flush = true,
+                                  .barrier = device_barriers(queue_count),
+                                  .discard = device_discards(d),
+                                  .fua = d->front_fua && device_durable_writes(d),
+                                  .zeroes_sectors_max = d->front_zeroes ? device_zeroes_max(d) : 0,
+                                  .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
+}
+
+void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
                          struct blkqueue_config *out)
 {
-    const struct image *image = d->image;
+    d->front_fua = front->fua;
+    d->front_zeroes = front->write_zeroes;
     *out = (struct blkqueue_config){
         .owner = d,
+        .journal = reactors_journal(d->reactors),
+        .index = queue,
         .front_domid = d->xb.front_domid,
+        .devid = d->xb.devid,
         .ring_pages = front->ring_ref_count,
         .port = front->queue[queue].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
-        .image = image,
-        .limits = {.capacity_sectors = image->size_bytes / SECTOR_BYTES,
-                   .sector_bytes = image->sector_bytes,
-                   .read_only = image->readonly,
-                   .flush = true,
-                   .barrier = device_barriers(front->queue_count),
-                   .discard = device_discards(d),
-                   .fua = front->fua && device_durable_writes(d),
-                   .zeroes_sectors_max = front->write_zeroes ? device_zeroes_max(d) : 0,
-                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
+        .take_over = queue == 0 && d->siblings && !domain_waits(d),
+        .persistent = front->persistent && !d->config.no_persistent,
+        .image = d->image,
+        .stop_on_error = d->config.stop_on_error,
+        .throttle = &d->throttle,
+        .poll = blkdev_live_poll(d),
+        .limits = blkdev_limits(d, front->queue_count),
     };
     memcpy(out->ring_ref, front->queue[queue].ring_ref, sizeof(out->ring_ref));
-}
-
-static void queue_drop(struct blkdev *d, unsigned queue)
-{
-    struct blkqueue *q = take_ptr(d->queue[queue].queue);
-    blkdev_stats_keep(d, q);
-    blkqueue_free(q);
-    reactors_discharge(d->reactors, d->queue[queue].reactor);
-    if (--d->queues_held)
-        return;
-    free(take_ptr(d->queue));
-    d->queue_count = 0;
-}
-
-static int queue_make(struct blkdev *d, const struct keys_blk_front *front, unsigned queue, unsigned reactor,
-                      struct err *e)
-{
-    struct blkqueue_config config;
-    queue_config(d, front, queue, &config);
-    if (!config.protocol)
-        return err_set(e, -EINVAL, "%s/protocol: '%s' is not known", d->xb.peer_dir, front->protocol);
-    int rc = blkqueue_new(&config, &d->queue[queue].queue, e);
-    if (rc)
-        return rc;
-    d->queue[queue].reactor = reactor;
-    reactors_charge(d->reactors, reactor);
-    d->queues_held++;
-    return 0;
-}
-
-/* All of them, or none. */
-static int queues_make(struct blkdev *d, const struct keys_blk_front *front, struct err *e)
-{
-    unsigned first = reactors_least(d->reactors), made = 0;
-    int rc = 0;
-    d->queue = calloc(front->queue_count, sizeof(*d->queue));
-    if (!d->queue)
-        return err_set(e, -ENOMEM, "out of memory");
-    for (; made < front->queue_count && !rc; made += !rc)
-        rc = queue_make(d, front, made, (first + made) % reactors_count(d->reactors), e);
-    if (!rc) {
-        d->queue_count = front->queue_count;
-        return 0;
-    }
-    if (!made)
-        free(take_ptr(d->queue));
-    while (made > 0)
-        queue_drop(d, --made);
-    return rc;
 }
 
 static bool step_connect(struct blkdev *d)
 {
     struct err e;
     struct keys_blk_front front;
+    if (blkdev_domain_attaches(d)) {
+        d->dirty = true; /* looked at again with the reactors' next word */
+        return false;
+    }
     int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, queues_offered(d), &front, &e);
     if (!rc)
-        rc = queues_make(d, &front, &e);
+        rc = blkdev_queues_make(d, &front, &e);
     if (rc) {
         device_fail(d, rc, e.text);
         return false;
     }
     d->phase = BLKDEV_ATTACHING;
-    d->awaited = d->queue_count;
-    for (unsigned i = 0; i < d->queue_count; i++)
-        engine_attach(queue_engine(d, i), d->queue[i].queue);
+    blkdev_queues_attach(d, 0, 1);
     return false;
 }
 
@@ -298,16 +299,21 @@ static bool device_busy(const struct blkdev *d)
     return d->failed || d->locked || d->phase == BLKDEV_ATTACHING || d->phase == BLKDEV_DETACHING;
 }
 
-void blkdev_react(struct blkdev *d)
+static void device_steps(struct blkdev *d)
 {
-    if (d->removed) {
-        if (d->phase == BLKDEV_ATTACHED)
-            device_detach(d);
-        return;
-    }
     for (unsigned i = 0; i < BLKDEV_STEPS_MAX && !device_busy(d); i++)
         if (xb_device_read_peer(&d->xb) || !device_step(d))
             return;
+}
+
+void blkdev_react(struct blkdev *d)
+{
+    if (!d->removed) {
+        device_steps(d);
+        blkdev_live_react(d);
+    } else if (d->phase == BLKDEV_ATTACHED) {
+        device_detach(d);
+    }
 }
 
 /* ---- what happens to it ---- */
@@ -330,6 +336,8 @@ void blkdev_own_event(struct blkdev *d)
         d->removed = true;
     else if (state == XenbusStateClosing && xb_transition_allowed(XB_BACK, d->xb.state, XenbusStateClosing))
         d->xb.state = XenbusStateClosing;
+    if (d->removed || d->xb.state == XenbusStateClosing)
+        blkdev_stop_give_up(d); /* the frontend waits for answers before it closes */
 }
 
 bool blkdev_finished(const struct blkdev *d)
@@ -349,9 +357,8 @@ void blkdev_retry(struct blkdev *d)
         blkdev_react(d);
 }
 
-static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
+int blkdev_disk_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e)
 {
-    const struct blkdev *d = arg;
     const uint32_t granularity = d->image->discard_granularity_bytes;
     const struct keys_blk_disk disk = {
         .sectors = d->image->size_bytes / SECTOR_BYTES,
@@ -366,9 +373,14 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
         .discard_alignment_bytes =
             granularity ? (uint32_t)((granularity - d->image->base_bytes % granularity) % granularity) : 0,
     };
+    return keys_blk_disk_write(xb, tx, &disk, e);
+}
+
+static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
+{
     int rc = xb_device_confirm_peer(xb, tx, e); /* or the queues serve rings that were replaced meanwhile */
     if (!rc)
-        rc = keys_blk_disk_write(xb, tx, &disk, e);
+        rc = blkdev_disk_write(xb, tx, arg, e);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateConnected, e);
 }
 
@@ -389,7 +401,7 @@ static void device_show_connected(struct blkdev *d)
     if (rc == -ESTALE)
         device_detach(d); /* and when it is detached the table is asked again */
     else if (rc)
-        device_fault(d, rc, e.text);
+        blkdev_fault(d, rc, e.text);
     else
         device_log_connected(d);
 }
@@ -398,6 +410,7 @@ static void device_show_connected(struct blkdev *d)
 static void device_idle(struct blkdev *d)
 {
     d->phase = BLKDEV_IDLE;
+    blkdev_live_detached(d);
     if (d->fault_code && !d->removed)
         device_fail(d, d->fault_code, d->fault.text);
     d->fault_code = 0;
@@ -415,27 +428,34 @@ static void device_attached(struct blkdev *d)
         device_show_connected(d);
 }
 
-static unsigned queue_index(const struct blkdev *d, const struct blkqueue *q)
+/* The others follow the first, if they may. */
+static void first_attached(struct blkdev *d)
 {
-    unsigned i = 0;
-    while (d->queue[i].queue != q)
-        i++;
-    return i;
+    unsigned count = d->queue_count;
+    if (!d->fault_code && !d->removed)
+        blkdev_queues_attach(d, 1, count);
+    else
+        for (unsigned i = 1; i < count; i++)
+            blkdev_queue_drop(d, i);
 }
 
 static void queue_attached(struct blkdev *d, struct blkqueue *q)
 {
+    unsigned index = blkdev_queue_index(d, q);
     if (q->result) {
-        device_fault(d, q->result, q->err.text);
-        queue_drop(d, queue_index(d, q));
+        blkdev_fault(d, q->result, q->err.text);
+        blkdev_queue_drop(d, index);
     }
-    if (--d->awaited == 0)
+    d->awaited--;
+    if (index == 0)
+        first_attached(d);
+    if (d->awaited == 0)
         device_attached(d);
 }
 
 static void queue_detached(struct blkdev *d, struct blkqueue *q)
 {
-    queue_drop(d, queue_index(d, q));
+    blkdev_queue_drop(d, blkdev_queue_index(d, q));
     if (--d->awaited == 0)
         device_idle(d);
 }
@@ -444,9 +464,13 @@ static void queue_detached(struct blkdev *d, struct blkqueue *q)
 void blkdev_queue_event(struct blkdev *d, struct blkqueue *q, uint32_t words)
 {
     if ((words & BLKQUEUE_FAULTED) && d->phase != BLKDEV_DETACHING)
-        device_fault(d, EPROTO, blkqueue_fault_text(q->fault));
+        blkdev_fault(d, EPROTO, blkqueue_fault_text(q->fault));
     if (words & BLKQUEUE_ATTACHED)
         queue_attached(d, q);
+    if (words & (BLKQUEUE_HELD | BLKQUEUE_RESUMED))
+        blkdev_live_queue_event(d, q, words);
+    if (words & (BLKQUEUE_STOPPED | BLKQUEUE_DETACHED))
+        blkdev_stop_queue_event(d, q);
     if (words & BLKQUEUE_DETACHED)
         queue_detached(d, q);
     d->dirty = true;
@@ -458,13 +482,19 @@ static void queue_tick(struct blkdev *d, unsigned queue)
     struct blkdev_queue *dq = &d->queue[queue];
     const struct blkstats *s = &dq->queue->stats;
     uint64_t now = blkcounter_get(&s->requests) + blkcounter_get(&s->events);
-    if (now == dq->stats_looked_at)
+    if (now == dq->stats_looked_at && !blkcounter_get(&s->persistent_pages))
         return;
     dq->stats_looked_at = now;
     const char *why = blkstats_news(s, &dq->seen, &failed);
     if (why)
         log_peer(&d->limiter, DEV_FMT ": %" PRIu64 " requests failed, most of them: %s", DEV_ARG(d), failed, why);
-    engine_refresh(queue_engine(d, queue), dq->queue);
+    uint64_t missing = blkcounter_get(&s->not_replayed);
+    if (missing != dq->missing_seen)
+        log_warning(DEV_FMT ": %" PRIu64 " requests that were in flight when the last role ended did not come again as "
+                            "they were; where they were writes, what the disk holds there is the old or the new",
+                    DEV_ARG(d), missing);
+    dq->missing_seen = missing;
+    engine_refresh(blkdev_queue_engine(d, queue), dq->queue);
 }
 
 void blkdev_tick(struct blkdev *d)
@@ -501,15 +531,19 @@ struct blkdev *blkdev_new(struct store_client *store, struct reactors *reactors,
         return NULL;
     d->reactors = reactors;
     d->since_ns = clock_now_ns();
+    d->change.asked = inherited; /* of a predecessor, which did not come to it */
+    throttle_init(&d->throttle);
     list_init(&d->link);
     xb_device_init(&d->xb, store, XB_BACK, "vbd", front_domid, back_domid, devid);
     snprintf(d->token, sizeof(d->token), "front/%u/%u", front_domid, devid);
     if (xb_device_load(&d->xb, &e) || xb_device_watch(&d->xb, d->token, &e)) {
+        throttle_deinit(&d->throttle);
         free(d);
         return NULL;
     }
     if (inherited) {
         d->lock_deadline_ns = clock_now_ns() + BLKDEV_LOCK_WAIT_NS;
+        d->inherited = true;
         device_inherit(d);
     }
     return d;
@@ -524,5 +558,6 @@ void blkdev_free(struct blkdev *d)
         blkqueue_free(d->queue[i].queue);
     free(d->queue);
     image_close(d->image);
+    throttle_deinit(&d->throttle);
     free(d);
 }

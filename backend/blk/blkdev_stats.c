@@ -29,9 +29,11 @@ static void stats_live(const struct blkdev *d, unsigned queue, struct stats_blk 
     blkstats_read(&q->stats, &live);
     stats_blk_add(s, &live);
     s->queues++;
+    s->held += live.held;
     s->in_flight += live.requests > live.responses ? live.requests - live.responses : 0;
     if (queue_is_first(d, queue) || !q->config.dma->registers_extents)
         s->pinned_bytes += live.pinned_bytes;
+    s->persistent_pages += live.persistent_pages;
     s->dma_plain |= live.dma_plain;
     s->flush_lost |= live.flush_lost;
     if (live.last_io_errno)

@@ -2,8 +2,11 @@
 #include "backend/blk/blkpool.h"
 
 #include <assert.h>
+#include <sys/mman.h>
 
 #include "backend/blk/blkrequest.h"
+
+#define ALIGNMENT 64 /* a cache line */
 
 static size_t iov_bytes(unsigned segments_max)
 {
@@ -20,10 +23,16 @@ int blkpool_init(struct blkpool *p, uint32_t count, unsigned segments_max)
     *p = (struct blkpool){.count = count, .segments_max = segments_max};
     if (!count)
         return 0;
-    p->requests = calloc(count, sizeof(*p->requests));
-    p->books = calloc(count, books_bytes(segments_max));
+    size_t requests = (count * sizeof(*p->requests) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    p->bytes = requests + count * books_bytes(segments_max);
+    void *m = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m == MAP_FAILED)
+        return -errno;
+    madvise(m, p->bytes, MADV_NOHUGEPAGE); /* one touched byte of many disks' pools would bring 2 MiB of them in */
+    p->requests = m;
+    p->books = (unsigned char *)m + requests;
     p->free = calloc(count, sizeof(*p->free));
-    if (!p->requests || !p->books || !p->free)
+    if (!p->free)
         return -ENOMEM;
     for (uint32_t i = 0; i < count; i++)
         p->free[p->free_count++] = count - 1 - i;
@@ -32,16 +41,17 @@ int blkpool_init(struct blkpool *p, uint32_t count, unsigned segments_max)
 
 void blkpool_deinit(struct blkpool *p)
 {
-    free(p->requests);
-    free(p->books);
+    if (p->requests)
+        munmap(p->requests, p->bytes);
     free(p->free);
 }
 
-/* Once for each request: what calloc() gave is not touched before it is used. */
+/* Once for each request: what the kernel gave is not touched before it is used. */
 static void request_bind(struct blkpool *p, struct blk_request *r, uint32_t index)
 {
     unsigned char *books = p->books + index * books_bytes(p->segments_max);
     r->pool = p;
+    r->row = &p->rows[index];
     r->iov = (void *)books;
     dma_io_init(&r->dma, books + iov_bytes(p->segments_max), p->segments_max);
 }

@@ -18,6 +18,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     if (!q)
         return err_set(e, -ENOMEM, "out of memory");
     q->config = *config;
+    q->poll = (uint8_t)config->poll;
     q->request_count = config_entries(config);
     assert(q->request_count > 0);
     uint32_t large = config->limits.indirect_segments_max > DMA_SEGMENTS_SMALL ? BLKQUEUE_LARGE_MAX : 0;
@@ -26,6 +27,13 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         blkqueue_free(q);
         return err_set(e, -ENOMEM, "out of memory for %u requests", q->request_count);
     }
+    if (journal_claim(config->journal, config->front_domid, config->devid, config->index, &q->journal)) {
+        blkqueue_free(q);
+        return err_set(e, -ENOMEM, "out of memory");
+    }
+    assert(q->small.count + q->large.count <= JOURNAL_ROWS);
+    q->small.rows = q->journal.area->row;
+    q->large.rows = q->small.rows + q->small.count;
     if (config->image->realigns && blkalign_new(q, &q->align)) {
         blkqueue_free(q);
         return err_set(e, -ENOMEM, "out of memory for what the storage cannot do directly");
@@ -50,6 +58,7 @@ void blkqueue_free(struct blkqueue *q)
     blkalign_free(q->align);
     blkpool_deinit(&q->small);
     blkpool_deinit(&q->large);
+    journal_release(q->config.journal, &q->journal);
     free(q);
 }
 
@@ -130,13 +139,13 @@ void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int
     if (q->broken)
         return;
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
-    q->config.protocol->encode_response(id, operation_raw, status, slot);
+    blkreq_encode_response(q->config.protocol, id, operation_raw, status, slot);
     ring_back_put(&q->ring, slot, q->config.protocol->response_bytes);
     if (list_empty(&q->dirty_link))
         list_append(&q->reactor->dirty, &q->dirty_link);
 }
 
-static void request_refuse(struct blkqueue *q, const struct blkreq *req, int code)
+void blkqueue_refuse(struct blkqueue *q, const struct blkreq *req, int code)
 {
     blkcounter_add(&q->stats.bad_requests[code], 1);
     blkqueue_answer(q, req->id, req->operation_raw,
@@ -150,7 +159,7 @@ static int indirect_fetch(struct blkqueue *q, const struct blkreq *req)
     size_t left = req->segment_count * sizeof(q->reactor->indirect[0]);
     for (unsigned i = 0; i < req->indirect_pages; i++) {
         uint32_t bytes = (uint32_t)MIN(left, (size_t)PAGE_BYTES);
-        int code = gntmap_copy(q->map, req->indirect_gref[i], 0, to, bytes, false);
+        int code = gntmap_copy_keeping(q->map, q->keep, req->indirect_gref[i], 0, to, bytes, false);
         if (code)
             return code;
         to += bytes;
@@ -169,19 +178,19 @@ static void indirect_begin(struct blkqueue *q, struct blkreq *req)
     }
     code = blkreq_check_indirect(req, q->reactor->indirect, &q->config.limits, q->reactor->segment);
     if (code)
-        request_refuse(q, req, code);
+        blkqueue_refuse(q, req, code);
     else
         blkrequest_start(q, req, q->reactor->segment);
 }
 
-static bool all_idle(const struct blkqueue *q)
+bool blkqueue_all_idle(const struct blkqueue *q)
 {
     return blkpool_idle(&q->small) && blkpool_idle(&q->large);
 }
 
 static bool request_may_begin(const struct blkqueue *q, const struct blkreq *req)
 {
-    return blkrequest_is_barrier(req) ? all_idle(q) : !blkrequest_is_large(req) || q->large.free_count;
+    return blkrequest_is_barrier(req) ? blkqueue_all_idle(q) : !blkrequest_is_large(req) || q->large.free_count;
 }
 
 static void request_begin(struct blkqueue *q, struct blkreq *req)
@@ -209,9 +218,9 @@ static uint64_t request_take(struct blkqueue *q)
     unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
     struct blkreq req;
     slot_take(q, slot);
-    int code = q->config.protocol->decode(slot, &q->config.limits, &req);
+    int code = blkreq_decode(q->config.protocol, slot, &q->config.limits, &req);
     if (code) {
-        request_refuse(q, &req, code);
+        blkqueue_refuse(q, &req, code);
         return 0;
     }
     if (request_may_begin(q, &req)) {
@@ -225,9 +234,16 @@ static uint64_t request_take(struct blkqueue *q)
 
 void blkqueue_unpark(struct blkqueue *q)
 {
-    if (!q->parked && !q->barrier)
+    const uint8_t hold = q->paused & (BLKQUEUE_PAUSE_HOLD | BLKQUEUE_PAUSE_STOP);
+    if (!q->parked && !q->barrier && !hold)
         return;
-    if (q->barrier && !all_idle(q))
+    if (hold & BLKQUEUE_PAUSE_STOP && !blkstop_over(q))
+        return;
+    if (hold & BLKQUEUE_PAUSE_HOLD) {
+        blkqueue_held_check(q);
+        return;
+    }
+    if (q->barrier && !blkqueue_all_idle(q))
         return;
     q->barrier = false;
     if (q->parked && request_may_begin(q, &q->waiting)) {
@@ -238,11 +254,21 @@ void blkqueue_unpark(struct blkqueue *q)
         blkqueue_activate(q);
 }
 
+/* As many as its rate allows, into *n, and nothing of the budget is left. */
+static uint32_t take_throttled(struct blkqueue *q, uint32_t budget, uint32_t *n)
+{
+    for (; *n < budget && !q->parked && !q->barrier && blkqueue_rate_begin(q); ++*n) {
+        request_take(q);
+        blkqueue_rate_charge(q);
+    }
+    return 0;
+}
+
 unsigned blkqueue_take(struct blkqueue *q)
 {
     uint32_t waiting, n = 0;
     assert(q->state == BLKQUEUE_RUNNING);
-    if (q->parked || q->barrier) {
+    if (q->parked || q->barrier || q->paused) {
         list_remove(&q->active_link);
         return 0;
     }
@@ -251,6 +277,8 @@ unsigned blkqueue_take(struct blkqueue *q)
         return 0;
     }
     uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
+    if (q->throttled)
+        budget = take_throttled(q, budget, &n);
     const uint64_t sectors_max = (q->peer_polls ? BLKQUEUE_BYTES_POLLED : BLKQUEUE_BYTES) / SECTOR_BYTES;
     for (uint64_t sectors = 0; n < budget && sectors < sectors_max && !q->parked && !q->barrier; n++) {
         if (n + BLKQUEUE_AHEAD < waiting)

@@ -22,6 +22,12 @@
  * cost one look at the ring each; a guest that keeps sending them is listened to once a BLKQUEUE_PAUSE. Its process may
  * vanish at any moment: memory that is mapped stays mapped until the detach.
  *
+ * Live changes. What a queue works by (limits, image, DMA strategy) changes only while it is held: it takes no more
+ * from its ring, lets what it took end under the old rules, and tells the control thread, which changes image and
+ * limits while the guest's requests wait in the ring, and has it go on. What was parked is judged again by the new
+ * rules. A queue whose disk has a rate stops taking when that is used up, is not active meanwhile, and is woken by a
+ * timer of the ring, so a throttled disk neither spins nor keeps the reactor awake.
+ *
  * Order: requests run at the same time and in no order, as the protocol allows. A flush covers the writes that were
  * answered before it was taken, because these are with the kernel by then: fdatasync() does the rest. One of these runs
  * at a time for a queue; flushes that come meanwhile share the next, so a guest that floods flushes keeps one worker of
@@ -36,8 +42,11 @@
 #include "backend/blk/blkalign.h"
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
+#include "backend/blk/blkstop.h"
 #include "backend/blk/image.h"
+#include "backend/blk/journal.h"
 #include "backend/blk/mailbox.h"
+#include "backend/blk/throttle.h"
 #include "backend/blk/uring.h"
 #include "grant/dma.h"
 #include "grant/window.h"
@@ -46,11 +55,11 @@
 
 #define BLKQUEUE_RING_PAGES_MAX 16 /* of the protocol, in any places. What is offered: blkdev.h */
 #define BLKQUEUE_BUDGET         64 /* requests a queue may start in one pass of all queues: unmeasured */
-/* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores with
- * 32 and 128 in flight: 16, 24 and 32 serve the same; where the guest sleeps they serve less. */
-#define BLKQUEUE_BUDGET_POLLED  32
-/* … and no more once it has started so much: what the page cache has is copied in the submission, and nobody is answered
- * before that ends: 8 reads of 128 KiB take 100 us, after which the guest would be asleep. */
+/* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores
+ * with 32 and 128 in flight: 16, 24 and 32 serve the same; where the guest sleeps they serve less. */
+#define BLKQUEUE_BUDGET_POLLED 32
+/* … and no more once it has started so much: what the page cache has is copied in the submission, and nobody is
+ * answered before that ends: 8 reads of 128 KiB take 100 us, after which the guest would be asleep. */
 #define BLKQUEUE_BYTES          (512u << 10)
 #define BLKQUEUE_BYTES_POLLED   (128u << 10)
 #define BLKQUEUE_AHEAD          2       /* slots that are fetched before their turn */
@@ -60,7 +69,8 @@
 #define BLKQUEUE_PAUSE_NS       1000000 /* … cost the guest this much latency */
 #define BLKQUEUE_RETRIES_MAX    16      /* of an I/O that the kernel interrupts without any progress */
 #define BLKQUEUE_SLOT_BYTES_MAX sizeof(union blkif_sring_entry)
-#define BLKQUEUE_LARGE_MAX      8 /* requests of more than a slot's segments: 8 MiB, more than keeps a disk busy */
+#define BLKQUEUE_KEEP_SLOT      33 /* pages kept for each slot of the ring; as Linux's backend: 1056 for one page */
+#define BLKQUEUE_LARGE_MAX      8  /* requests of more than a slot's segments: 8 MiB, more than keeps a disk busy */
 
 struct blkdev;
 struct blkqueue;
@@ -70,6 +80,7 @@ struct blk_request;
 struct reactor {
     struct uring uring;
     struct platform *platform;
+    struct gntmarks *marks; /* shared with the other reactors; NULL: there are none */
     struct mailbox *to_control;
     struct list active;          /* queues to be looked at in each pass; the others wait for an event */
     struct list dirty;           /* queues with responses to publish */
@@ -82,16 +93,39 @@ struct reactor {
     struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
 };
 
+/* How a reactor waits (engine.h), from the least keen on. */
+enum engine_poll { ENGINE_DEFAULT, ENGINE_INTERRUPT, ENGINE_ADAPTIVE, ENGINE_POLL };
+
 struct blkqueue_config {
-    struct blkdev *owner; /* the control thread's */
+    struct blkdev *owner;    /* the control thread's */
+    struct journal *journal; /* borrowed until freed; NULL: what is in flight is not written down */
     uint16_t front_domid;
+    uint32_t devid, index; /* the device, and which of its queues this is */
     unsigned ring_pages;
     uint32_t ring_ref[BLKQUEUE_RING_PAGES_MAX];
     uint32_t port; /* the guest's */
     const struct blk_protocol *protocol;
     const struct dma_strategy *dma;
+    bool persistent;           /* both ends want grants to stay mapped */
+    bool take_over;            /* of the domain's grants: no I/O of a predecessor is under way */
     const struct image *image; /* borrowed until detached */
+    bool stop_on_error;        /* blkstop.h */
+    struct throttle *throttle; /* the device's, borrowed; NULL: none */
+    enum engine_poll poll;
     struct blkreq_limits limits;
+};
+
+/* What may change while a queue is held. */
+struct blkqueue_change {
+    struct blkreq_limits limits;
+    const struct dma_strategy *dma;
+};
+
+/* Why nothing is taken from the ring. */
+enum blkqueue_pause {
+    BLKQUEUE_PAUSE_HOLD = 1 << 0, /* the control thread asked for it */
+    BLKQUEUE_PAUSE_RATE = 1 << 1, /* its rate is used up: a timer runs */
+    BLKQUEUE_PAUSE_STOP = 1 << 2, /* the storage failed (blkstop.h) */
 };
 
 /* Letters of a queue. */
@@ -102,6 +136,14 @@ enum blkqueue_word {
     BLKQUEUE_ATTACHED = 1 << 3, /* to control: q->result and q->err say how it went */
     BLKQUEUE_FAULTED = 1 << 4,  /* q->fault says why; detach it */
     BLKQUEUE_DETACHED = 1 << 5, /* all is given back: it is control's to free */
+    BLKQUEUE_HOLD = 1 << 6,     /* to the reactor: take nothing more, say when nothing is under way */
+    BLKQUEUE_RESUME = 1 << 7,   /* with q->change as it is to be from now on */
+    BLKQUEUE_TUNE = 1 << 8,     /* the throttle or q->poll has changed */
+    BLKQUEUE_HELD = 1 << 9,     /* to control: image and q->change are its to change */
+    BLKQUEUE_RESUMED = 1 << 10, /* q->result and q->err say whether the DMA strategy was had */
+    BLKQUEUE_RETRY = 1 << 11,   /* to the reactor: do again what the storage failed */
+    BLKQUEUE_GIVE_UP = 1 << 12, /* … answer it with its errors, and what fails from now on */
+    BLKQUEUE_STOPPED = 1 << 13, /* to control: stats.held has changed, to or from 0, or was tried in vain */
 };
 
 enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };
@@ -115,8 +157,12 @@ struct blkqueue {
     struct ring_back ring;
     uint32_t request_count; /* ring.entries */
     struct blkpool small, large;
-    bool parked;  /* taken from the ring, and has to wait: `waiting` */
-    bool barrier; /* one is under way: nothing else is */
+    struct journal_queue journal;
+    struct blkstop stop;
+    bool parked;    /* taken from the ring, and has to wait: `waiting` */
+    bool barrier;   /* one is under way: nothing else is */
+    uint8_t paused; /* enum blkqueue_pause */
+    bool throttled; /* there is a limit */
     struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
@@ -140,6 +186,7 @@ struct blkqueue {
 
     struct dma *dma;
     struct gntmap *map;
+    struct gntkeep *keep; /* NULL where grants do not stay mapped */
     struct frametable *frames;
     uint64_t misses_before;
     int32_t file_index; /* of image->fd; -1: not registered */
@@ -155,8 +202,15 @@ struct blkqueue {
     bool event_posted; /* the poll of the channel or a pause is with the kernel */
     unsigned spurious; /* events since the last request */
 
+    _Atomic uint8_t poll;          /* enum engine_poll: the control thread's to write, at any time */
+    struct blkqueue_change change; /* the control thread's from HELD to RESUME */
+    struct uring_op rate_op;
+    struct __kernel_timespec rate_wait;
+    bool rate_posted;         /* the timer is with the kernel */
+    uint64_t sectors_charged; /* of sectors_read and sectors_written, so many are paid for */
+
     struct letter to_reactor, to_control;
-    int result; /* of the attach */
+    int result; /* of the attach or the resume */
     enum blkqueue_fault fault;
     struct err err;
     struct blkstats stats;
@@ -171,6 +225,7 @@ const char *blkqueue_fault_text(enum blkqueue_fault fault);
 /* Maps the ring, binds the channel, sets up the DMA row: 0, or a negative errno or positive code of the guest's with a
  * sentence; then nothing is held. */
 int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e);
+int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struct dma **out, struct err *e);
 /* No more requests are taken; what is in flight ends and is answered. */
 void blkqueue_detach(struct blkqueue *q);
 /* Draining and empty: may be released. */
@@ -180,6 +235,23 @@ void blkqueue_release(struct blkqueue *q);
 /* The guest broke the protocol or is gone. */
 void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault);
 void blkqueue_refresh(struct blkqueue *q);
+
+/* ---- reactor: live changes (blkqueue_live.c) ---- */
+/* Nothing more is taken; when all that was taken has ended, BLKQUEUE_HELD is posted. Not where the queue is on its way
+ * out: then the control thread hears of that. */
+void blkqueue_hold(struct blkqueue *q);
+/* A request has ended while the queue is held. */
+void blkqueue_held_check(struct blkqueue *q);
+/* Goes on, as q->change says; where its DMA strategy cannot be had, with the one there was. */
+void blkqueue_resume(struct blkqueue *q);
+/* Looks at the throttle anew. */
+void blkqueue_rate_changed(struct blkqueue *q);
+/* False: the rate is used up, and the queue sleeps until there is more. */
+bool blkqueue_rate_begin(struct blkqueue *q);
+/* Pays for what was taken since. */
+void blkqueue_rate_charge(struct blkqueue *q);
+/* The queue stops: no timer wakes it any more. */
+void blkqueue_rate_stop(struct blkqueue *q);
 
 /* ---- reactor: the data path (blkqueue.c, blkrequest.c) ---- */
 /* Takes what its budget allows: the number of requests. */
@@ -195,5 +267,8 @@ bool blkqueue_arm(struct blkqueue *q);
 void blkqueue_listen(struct blkqueue *q);
 /* Looks at the ring in the next pass. */
 void blkqueue_activate(struct blkqueue *q);
+bool blkqueue_all_idle(const struct blkqueue *q);
+/* Answers a request that may not be done: BLKREQ_E_*. */
+void blkqueue_refuse(struct blkqueue *q, const struct blkreq *req, int code);
 
 #endif

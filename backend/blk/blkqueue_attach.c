@@ -35,6 +35,17 @@ static int queue_map_ring(struct blkqueue *q, struct err *e)
     return 0;
 }
 
+int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struct dma **out, struct err *e)
+{
+    const struct dma_setup setup = {.map = q->map,
+                                    .keep = q->keep,
+                                    .frames = q->frames,
+                                    .host = &q->reactor->uring.host,
+                                    .requests_max = q->small.count,
+                                    .large_max = q->large.count};
+    return dma->setup(&setup, out, e);
+}
+
 static int queue_acquire(struct blkqueue *q, struct err *e)
 {
     struct reactor *r = q->reactor;
@@ -42,18 +53,18 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     int rc = platform_gntmap_get(r->platform, c->front_domid, &q->map, &q->frames, e);
     if (rc)
         return rc;
-    q->misses_before = gntmap_misses(q->map);
+    gntmap_share(q->map, r->marks);
     rc = queue_map_ring(q, e);
+    if (!rc && c->take_over)
+        gntmap_take_over(q->map);
+    q->misses_before = gntmap_misses(q->map);
     if (!rc)
         rc = platform_evtchn_bind_interdomain(r->platform, c->front_domid, c->port, &q->channel, e);
     if (rc)
         return rc;
-    struct dma_setup setup = {.map = q->map,
-                              .frames = q->frames,
-                              .host = &r->uring.host,
-                              .requests_max = q->small.count,
-                              .large_max = q->large.count};
-    rc = c->dma->setup(&setup, &q->dma, e);
+    if (c->persistent && gntkeep_new(q->map, BLKQUEUE_KEEP_SLOT * q->request_count, &q->keep))
+        return err_set(e, -ENOMEM, "out of memory for the grants that stay mapped");
+    rc = blkqueue_dma_setup(q, c->dma, &q->dma, e);
     if (rc)
         return rc;
     q->file_index = uring_file_register(&r->uring, c->image->fd);
@@ -69,13 +80,14 @@ static bool queue_idle(const struct blkqueue *q)
 static void queue_give_back(struct blkqueue *q)
 {
     struct reactor *r = q->reactor;
-    assert(queue_idle(q) && !q->event_posted);
+    assert(queue_idle(q) && !q->event_posted && !q->rate_posted);
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
     image_sync_close(q->config.image, q->sync_fd);
     q->sync_fd = -1;
     if (q->dma)
         q->config.dma->teardown(take_ptr(q->dma));
+    gntkeep_free(take_ptr(q->keep));
     if (q->channel.wait_fd >= 0)
         platform_evtchn_close(r->platform, &q->channel);
     grant_window_close(&q->window);
@@ -97,7 +109,9 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
         queue_give_back(q);
         return rc;
     }
+    blkcounter_add(&q->stats.inherited, journal_connect(&q->journal, q->instance, q->request_count));
     q->state = BLKQUEUE_RUNNING;
+    blkqueue_rate_changed(q);
     blkqueue_listen(q);
     return 0;
 }
@@ -109,6 +123,7 @@ static void queue_stop(struct blkqueue *q, enum blkqueue_state state)
     list_remove(&q->active_link);
     if (q->event_posted)
         uring_cancel(&q->reactor->uring, &q->event_op);
+    blkqueue_rate_stop(q);
 }
 
 void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
@@ -131,11 +146,16 @@ void blkqueue_detach(struct blkqueue *q)
         queue_stop(q, BLKQUEUE_DRAINING);
     q->state = BLKQUEUE_DRAINING;
     q->reactor->draining++;
+    q->paused = 0;
+    if (!q->stop.abandon)
+        blkstop_give_up(q);
+    blkqueue_unpark(q); /* what was parked before it was held */
 }
 
 bool blkqueue_drained(const struct blkqueue *q)
 {
-    return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && list_empty(&q->dirty_link);
+    return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && !q->rate_posted &&
+           list_empty(&q->dirty_link);
 }
 
 void blkqueue_release(struct blkqueue *q)
@@ -147,8 +167,22 @@ void blkqueue_release(struct blkqueue *q)
     mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_DETACHED);
 }
 
+/* What its guest has not used for a while goes back. */
+static void keep_refresh(struct blkqueue *q)
+{
+    if (!q->keep)
+        return;
+    gntkeep_tick(q->keep, q->reactor->now_ns / CLOCK_NS_PER_S);
+    struct gntkeep_stats s = gntkeep_stats(q->keep);
+    blkcounter_set(&q->stats.persistent_hits, s.hits);
+    blkcounter_set(&q->stats.persistent_evictions, s.evictions);
+    blkcounter_set(&q->stats.persistent_expiries, s.expiries);
+    blkcounter_set(&q->stats.persistent_pages, gntkeep_pages(q->keep));
+}
+
 void blkqueue_refresh(struct blkqueue *q)
 {
+    keep_refresh(q);
     struct dma_stats s;
     if (!q->dma)
         return;

@@ -32,7 +32,9 @@ static void request_end(struct blk_request *r)
     struct blkqueue *q = r->queue;
     int code = 0;
     if (r->claimed)
-        blkalign_end(r);
+        blkalign_end(r); /* before it is held: it claims again when it is tried again */
+    if (__builtin_expect(r->error, 0) && blkstop_keep(r))
+        return;
     if (r->has_data)
         code = q->config.dma->put(q->dma, &r->dma, r->error == 0);
     if (code > 0)
@@ -42,6 +44,7 @@ static void request_end(struct blk_request *r)
     if (r->error)
         blkstats_io_error(&q->stats, r->error);
     blklatency_add(&q->stats.latency[r->kind], q->reactor->now_ns - r->taken_ns);
+    journal_end(r->row);
     int16_t status = r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY;
     if (r->error == EOPNOTSUPP && r->operation_raw == BLKIF_OP_DISCARD)
         status = BLKIF_RSP_EOPNOTSUPP; /* the frontend sends no more of them */
@@ -256,6 +259,7 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
     while (r) {
         struct blk_request *next = r->next;
         r->error = error;
+        r->sync_failed = error != 0;
         if (r->data_next && !r->error) {
             r->data_next = false;
             request_transfer(r);
@@ -293,7 +297,7 @@ void blkrequest_count_get(struct blkqueue *q, int code)
 static int request_get(struct blk_request *r, const struct blkreq *req, const struct blkreq_segment *from)
 {
     struct blkqueue *q = r->queue;
-    struct dma_segment segment[DMA_SEGMENTS_MAX];
+    struct dma_segment *segment = r->dma.segment;
     for (unsigned i = 0; i < req->segment_count; i++) {
         const struct blkreq_segment *s = &from[i];
         segment[i] = (struct dma_segment){
@@ -340,14 +344,40 @@ static enum stats_blk_op request_count(struct blkqueue *q, const struct blkreq *
     }
 }
 
+/* Begins its I/O. */
+static void request_run(struct blk_request *r)
+{
+    bool barrier = r->operation == BLKIF_OP_WRITE_BARRIER, flush = barrier || r->operation == BLKIF_OP_FLUSH_DISKCACHE;
+    r->data_next = r->has_data && flush;
+    r->sync_last = r->has_data && barrier;
+    r->sync_failed = false;
+    if (flush)
+        request_sync(r);
+    else if (blkreq_is_span(r->operation))
+        blkspan_start(r);
+    else
+        request_transfer(r);
+}
+
+/* A predecessor had requests of this frontend in flight: is this one of them? */
+static void request_compare(struct blkqueue *q, const struct blkreq *req)
+{
+    uint32_t missing;
+    blkcounter_add(&q->stats.replayed, journal_compare(&q->journal, req, &missing));
+    blkcounter_add(&q->stats.not_replayed, missing);
+}
+
 void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment)
 {
     /* A small one is free: ring_back_pending() bounds what is unanswered by the ring's entries. */
     struct blk_request *r = blkpool_get(blkrequest_is_large(req) ? &q->large : &q->small);
     r->kind = request_count(q, req);
+    if (__builtin_expect(q->journal.comparing, 0))
+        request_compare(q, req);
     r->taken_ns = q->reactor->now_ns;
     r->queue = q;
     r->id = req->id;
+    r->operation = req->operation;
     r->operation_raw = req->operation_raw;
     r->flag = req->flag;
     r->write = req->operation != BLKIF_OP_READ;
@@ -362,15 +392,20 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
         request_free(r);
         return;
     }
+    journal_begin(&q->journal, r->row, req);
     r->has_data = req->segment_count > 0;
-    r->data_next = r->has_data && (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req));
-    r->sync_last = r->has_data && blkrequest_is_barrier(req);
-    if (req->operation == BLKIF_OP_FLUSH_DISKCACHE || blkrequest_is_barrier(req))
-        request_sync(r);
-    else if (blkreq_is_span(req->operation))
-        blkspan_start(r);
-    else
-        request_transfer(r);
+    request_run(r);
+}
+
+void blkrequest_retry(struct blk_request *r)
+{
+    r->error = 0;
+    request_run(r);
+}
+
+void blkrequest_fail(struct blk_request *r)
+{
+    request_end(r);
 }
 
 /* ---- for blkspan.c and blkalign.c ---- */

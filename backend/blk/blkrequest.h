@@ -27,15 +27,17 @@ struct blk_piece {
 struct blk_request {
     struct blkqueue *queue;
     struct blkpool *pool;     /* that it comes from */
+    struct journal_row *row;  /* its own */
     struct blk_request *next; /* in a list of flushes */
     uint64_t id;
-    uint8_t operation_raw;
+    uint8_t operation, operation_raw;
     uint8_t flag; /* of a discard or write-zeroes */
     bool write, has_data;
     int rw_flags; /* RWF_DSYNC: a write that is durable when it is answered */
     enum stats_blk_op kind;
     uint64_t taken_ns;
     bool data_next, sync_last; /* what follows: the data after a sync, a sync after the data */
+    bool sync_failed;          /* what the kernel had not written it has forgotten */
     int error;                 /* the first, as a positive errno */
     unsigned parts;            /* pieces that have not ended */
     uint64_t offset_bytes, length_bytes;
@@ -52,6 +54,9 @@ struct blk_request {
 
 /* Starts what was decoded from the ring, `segment` being its segments; it is answered now or when its I/O ends. */
 void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment);
+/* One that was held (blkstop.h): from its beginning; answers it with its error. */
+void blkrequest_retry(struct blk_request *r);
+void blkrequest_fail(struct blk_request *r);
 /* Moves its data, its offsets and memory being what the storage can do. */
 void blkrequest_transfer(struct blk_request *r);
 /* Its data is moved, or could not be (r->error): what follows, or the answer. */

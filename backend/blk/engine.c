@@ -6,26 +6,24 @@
 #include <signal.h>
 #include <string.h>
 
+#include "base/spin.h"
 #include "base/ticker.h"
 
 #define ENGINE_SPIN_LOOKS 8 /* between two looks at the clock: a pause can take 50 ns */
 
 enum { ENGINE_STOP = 1 << 0, ENGINE_LOST = 1 << 1 };
 
-struct spin {
-    uint64_t cap_ns, window_ns;
-    bool while_in_flight;
-    unsigned sleeps; /* since the window became zero */
-};
-
 struct engine {
     struct engine_options options;
     struct reactor reactor;
+    enum engine_poll poll; /* as it waits now */
     struct spin spin;
+    bool spin_in_flight; /* `poll`: also while I/O is under way; and the window does not shrink */
     struct ticker ticker;
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
     bool stopping, lost;
+    int32_t kept[2];       /* slots of files that the ring keeps open until its last I/O has ended; -1: none */
     bool spun;             /* the last pass ended in a spin that saw something */
     unsigned quick_passes; /* that had no need of the kernel */
 
@@ -45,12 +43,40 @@ static void counter_bump(_Atomic uint64_t *c)
 
 /* ---- what reaches the thread ---- */
 
+/* As the keenest of the queues wants it. */
+static enum engine_poll poll_wanted(const struct engine *g)
+{
+    enum engine_poll most = ENGINE_DEFAULT;
+    struct blkqueue *q;
+    list_foreach (q, &g->queues, engine_link) {
+        enum engine_poll own = (enum engine_poll)atomic_load_explicit(&q->poll, memory_order_relaxed);
+        own = own == ENGINE_DEFAULT ? g->options.poll : own;
+        most = MAX(most, own);
+    }
+    return most == ENGINE_DEFAULT ? g->options.poll : most;
+}
+
+/* Queues have come, gone or changed their mind. */
+static void engine_choose_poll(struct engine *g)
+{
+    enum engine_poll poll = poll_wanted(g);
+    if (poll == g->poll)
+        return;
+    g->poll = poll;
+    g->spin_in_flight = poll == ENGINE_POLL;
+    spin_init(&g->spin, poll == ENGINE_ADAPTIVE ? g->options.spin_us * CLOCK_NS_PER_US
+                        : poll == ENGINE_POLL   ? ENGINE_POLL_IDLE_NS
+                                                : 0);
+}
+
 static void engine_stop_all(struct engine *g)
 {
     struct blkqueue *q;
     g->stopping = true;
-    list_foreach (q, &g->queues, engine_link)
+    list_foreach (q, &g->queues, engine_link) {
+        blkstop_abandon(q);
         blkqueue_detach(q);
+    }
 }
 
 static void engine_attach_now(struct engine *g, struct blkqueue *q)
@@ -61,6 +87,7 @@ static void engine_attach_now(struct engine *g, struct blkqueue *q)
         q->result = blkqueue_attach(q, &g->reactor, &q->err);
     if (!q->result)
         list_append(&g->queues, &q->engine_link);
+    engine_choose_poll(g);
     mailbox_post(&g->to_control, &q->to_control, BLKQUEUE_ATTACHED);
 }
 
@@ -73,9 +100,23 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
     struct blkqueue *q = container_of(l, struct blkqueue, to_reactor);
     if (bits & BLKQUEUE_ATTACH)
         engine_attach_now(g, q);
-    else if (bits & BLKQUEUE_DETACH)
+    if (bits & BLKQUEUE_RESUME) /* before a detach that came with it: the image may have changed */
+        blkqueue_resume(q);
+    if (bits & BLKQUEUE_DETACH) {
         blkqueue_detach(q);
-    else if (bits & BLKQUEUE_REFRESH)
+        return;
+    }
+    if (bits & BLKQUEUE_RETRY)
+        blkstop_retry(q);
+    if (bits & BLKQUEUE_GIVE_UP)
+        blkstop_give_up(q);
+    if (bits & BLKQUEUE_HOLD)
+        blkqueue_hold(q);
+    if (bits & BLKQUEUE_TUNE) {
+        blkqueue_rate_changed(q);
+        engine_choose_poll(g);
+    }
+    if (bits & BLKQUEUE_REFRESH)
         blkqueue_refresh(q);
 }
 
@@ -149,6 +190,8 @@ static unsigned pass_release(struct engine *g)
         blkqueue_release(q);
         released++;
     }
+    if (released)
+        engine_choose_poll(g);
     return released;
 }
 
@@ -170,28 +213,19 @@ static inline void cpu_relax(void)
 #endif
 }
 
-static void spin_learn(struct spin *s, bool hit)
-{
-    if (hit)
-        s->window_ns = s->cap_ns;
-    else if (!s->while_in_flight)
-        s->window_ns = s->window_ns / 2 < ENGINE_SPIN_MIN_NS ? 0 : s->window_ns / 2;
-    s->sleeps = 0;
-}
-
 /* A spinner must not hold the processor that what it waits for needs. */
 static bool spin_allowed(const struct engine *g)
 {
-    return g->spin.while_in_flight ? !g->reactor.in_flight_threaded : !g->reactor.in_flight;
+    return g->spin_in_flight ? !g->reactor.in_flight_threaded : !g->reactor.in_flight;
 }
 
 /* True: there is something to do. */
 static bool engine_spin(struct engine *g)
 {
-    struct spin *s = &g->spin;
-    if (!s->window_ns && s->cap_ns && ++s->sleeps >= ENGINE_SPIN_RETRY)
-        s->window_ns = s->cap_ns;
-    if (!s->window_ns || list_empty(&g->reactor.active) || !spin_allowed(g))
+    if (list_empty(&g->reactor.active) || !spin_allowed(g))
+        return false;
+    uint64_t window_ns = spin_window_ns(&g->spin);
+    if (!window_ns)
         return false;
     counter_bump(&g->spins);
     uint64_t now_ns = g->reactor.now_ns, end_ns = 0;
@@ -201,10 +235,10 @@ static bool engine_spin(struct engine *g)
             cpu_relax();
         now_ns = ticker_now_ns(&g->ticker);
         if (!end_ns)
-            end_ns = now_ns + s->window_ns;
+            end_ns = now_ns + window_ns;
     } while (!hit && now_ns < end_ns);
     g->reactor.now_ns = now_ns;
-    spin_learn(s, hit);
+    spin_learn(&g->spin, hit || g->spin_in_flight);
     if (hit)
         counter_bump(&g->spin_hits);
     return hit;
@@ -258,6 +292,27 @@ static void engine_run(struct engine *g)
 
 /* ---- the thread's life ---- */
 
+/* What a successor waits for (journal.h): without it a late read could come after what it is to come before. */
+static int engine_files_keep(struct engine *g)
+{
+    const struct engine_options *o = &g->options;
+    struct uring *u = &g->reactor.uring;
+    g->kept[0] = o->journal ? uring_file_register(u, journal_lock_fd(o->journal)) : -1;
+    g->kept[1] = o->claim_fd > 0 ? uring_file_register(u, o->claim_fd) : -1;
+    if ((o->journal && g->kept[0] < 0) || (o->claim_fd > 0 && g->kept[1] < 0))
+        return err_set(&g->err, -ENFILE, "io_uring refuses to hold the role's lock: raise the limit of open files");
+    return 0;
+}
+
+static void engine_teardown(struct engine *g)
+{
+    struct uring *u = &g->reactor.uring;
+    for (unsigned i = 0; i < ARRAY_SIZE(g->kept); i++)
+        uring_file_unregister(u, g->kept[i]);
+    uring_deinit(u);
+    platform_close(g->reactor.platform);
+}
+
 static int engine_setup(struct engine *g)
 {
     struct reactor *r = &g->reactor;
@@ -269,6 +324,11 @@ static int engine_setup(struct engine *g)
     rc = uring_init(&r->uring, &g->err);
     if (rc) {
         platform_close(r->platform);
+        return rc;
+    }
+    rc = engine_files_keep(g);
+    if (rc) {
+        engine_teardown(g);
         return rc;
     }
     g->mailbox_op.fn = mailbox_ready;
@@ -286,8 +346,7 @@ static void *engine_main(void *arg)
     if (rc)
         return NULL;
     engine_run(g);
-    uring_deinit(&g->reactor.uring);
-    platform_close(g->reactor.platform);
+    engine_teardown(g);
     return NULL;
 }
 
@@ -295,18 +354,14 @@ static void engine_fields_init(struct engine *g, const struct engine_options *op
 {
     g->options = *options;
     g->reactor.to_control = &g->to_control;
+    g->reactor.marks = options->marks;
     list_init(&g->reactor.active);
     list_init(&g->reactor.dirty);
     list_init(&g->queues);
     letter_init(&g->stop);
     letter_init(&g->trouble);
     sem_init(&g->started, 0, 0);
-    g->spin.while_in_flight = options->poll == ENGINE_POLL;
-    if (options->poll == ENGINE_ADAPTIVE)
-        g->spin.cap_ns = options->spin_us * CLOCK_NS_PER_US;
-    else if (options->poll == ENGINE_POLL)
-        g->spin.cap_ns = ENGINE_POLL_IDLE_NS;
-    g->spin.window_ns = g->spin.cap_ns;
+    engine_choose_poll(g);
 }
 
 static void engine_fields_deinit(struct engine *g)
@@ -383,6 +438,26 @@ void engine_refresh(struct engine *g, struct blkqueue *q)
     mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_REFRESH);
 }
 
+void engine_hold(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_HOLD);
+}
+
+void engine_resume(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_RESUME);
+}
+
+void engine_retry(struct engine *g, struct blkqueue *q, bool give_up)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, give_up ? BLKQUEUE_GIVE_UP : BLKQUEUE_RETRY);
+}
+
+void engine_tune(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_TUNE);
+}
+
 int engine_event_fd(const struct engine *g)
 {
     return g->to_control.fd;
@@ -409,6 +484,11 @@ void engine_stats(const struct engine *g, struct engine_stats *out)
                                  .spin_hits = blkcounter_get(&g->spin_hits)};
 }
 
+struct journal *engine_journal(const struct engine *g)
+{
+    return g->options.journal;
+}
+
 int engine_poll_parse(const char *name, unsigned spin_us, struct engine_options *out, struct err *e)
 {
     static const char *const names[] = {
@@ -418,7 +498,7 @@ int engine_poll_parse(const char *name, unsigned spin_us, struct engine_options 
         out->poll = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? ENGINE_ADAPTIVE : ENGINE_INTERRUPT;
         return 0;
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+    for (unsigned i = ENGINE_INTERRUPT; i < ARRAY_SIZE(names); i++) {
         if (strcmp(name, names[i]))
             continue;
         out->poll = (enum engine_poll)i;

@@ -14,10 +14,11 @@
  * it is polled, unarmed, until a pass finds nothing to do (NAPI).
  *
  * Polling. `interrupt` sleeps at once. `adaptive` spins first, for a window between zero and spin_us that shrinks while
- * it brings nothing, and only while no I/O is in flight. `poll` spins ENGINE_POLL_IDLE_NS, also while direct I/O is in
- * flight; for measuring, and for machines with processors to give away. Nothing spins while buffered I/O is in flight:
- * other threads do it, and they would wait for the processor that the spinner holds. Each ends in the sleep, never in a
- * yield, so two ends on one processor go on.
+ * it brings nothing (base/spin.h), and only while no I/O is in flight. `poll` spins ENGINE_POLL_IDLE_NS, also while
+ * direct I/O is in flight; for measuring, and for machines with processors to give away. Nothing spins while buffered
+ * I/O is in flight: other threads do it, and they would wait for the processor that the spinner holds. Each ends in the
+ * sleep, never in a yield, so two ends on one processor go on. A queue may ask for a mode of its own; a reactor waits
+ * as the keenest of its queues wants it, as there is one place where it waits.
  *
  * The clock is read once a pass, when the kernel comes back from 2 (and after a sleep or a spin), and serves all that
  * the pass does. A request begins at the last reading before it was taken and ends at the first one after its I/O: its
@@ -31,21 +32,21 @@
 
 #include "backend/blk/blkqueue.h"
 
-#define ENGINE_SPIN_US_DEFAULT 50   /* measured: 20 us already give half of what spinning can, 100 us all of it */
-#define ENGINE_SPIN_MIN_NS     1000 /* a window that has shrunk below this is none */
-#define ENGINE_SPIN_RETRY      32   /* sleeps after which a window of zero is tried again */
+#define ENGINE_SPIN_US_DEFAULT 50 /* measured: 20 us already give half of what spinning can, 100 us all of it */
 #define ENGINE_POLL_IDLE_NS    (10 * CLOCK_NS_PER_MS)
 /* A pass whose requests ended without the kernel (image_null.c) does not read the clock, which would be a tenth of what
  * it does; so many of them in a row do, lest the time that others find be old. */
 #define ENGINE_QUICK_PASSES_MAX 16
-
-enum engine_poll { ENGINE_INTERRUPT, ENGINE_ADAPTIVE, ENGINE_POLL };
 
 struct engine_options {
     const char *platform_row;
     struct platform_where where;
     enum engine_poll poll;
     unsigned spin_us; /* the widest window of `adaptive` */
+    /* Borrowed, outlives the engine; NULL: none. Its lock is held until the last I/O has ended. */
+    struct journal *journal;
+    int claim_fd;           /* likewise held; 0: none */
+    struct gntmarks *marks; /* what the engines of a process share; borrowed; NULL: there is one */
 };
 
 /* From the names on the command line; NULL is the default for this machine. 0 or -EINVAL with a sentence. */
@@ -64,15 +65,25 @@ void engine_free(struct engine *g);
 void engine_attach(struct engine *g, struct blkqueue *q);
 void engine_detach(struct engine *g, struct blkqueue *q);
 void engine_refresh(struct engine *g, struct blkqueue *q);
+/* Of an attached queue, answered by BLKQUEUE_HELD, or by what ends it. Then the control thread changes the image and
+ * q->change (a copy of what is in force), and engine_resume() is answered by BLKQUEUE_RESUMED. */
+void engine_hold(struct engine *g, struct blkqueue *q);
+void engine_resume(struct engine *g, struct blkqueue *q);
+/* What the storage failed in an attached queue (blkstop.h) is done again, or answered with its errors. */
+void engine_retry(struct engine *g, struct blkqueue *q, bool give_up);
+/* The throttle of an attached queue, or q->poll, has changed. */
+void engine_tune(struct engine *g, struct blkqueue *q);
 
 struct engine_event {
     struct blkqueue *queue; /* NULL: the engine itself: its platform connection is lost, nothing can be attached */
-    uint32_t words;         /* BLKQUEUE_ATTACHED, _FAULTED, _DETACHED: in this order, where more than one */
+    uint32_t words; /* BLKQUEUE_ATTACHED, _HELD, _RESUMED, _FAULTED, _DETACHED: in this order, where more than one */
 };
 int engine_event_fd(const struct engine *g); /* readable: engine_event_next() has something */
 bool engine_event_next(struct engine *g, struct engine_event *out);
 /* What was wrong, after the event with no queue. */
 const struct err *engine_error(const struct engine *g);
+
+struct journal *engine_journal(const struct engine *g);
 
 /* System calls made for submitting and waiting, and for how many sleeps; to be measured. */
 struct engine_stats {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,4 +84,26 @@ int image_sync_error(const struct image *image)
 void image_sync_fail(const struct image *image, int error)
 {
     atomic_store_explicit(image->sync_error, error, memory_order_release);
+}
+
+int image_resize(struct image *image, uint64_t size_bytes, struct err *e)
+{
+    if (size_bytes == image->size_bytes)
+        return 0;
+    if (size_bytes == 0 || size_bytes % image->sector_bytes || size_bytes > INT64_MAX)
+        return err_set(e, -EINVAL, "a disk cannot have %" PRIu64 " bytes: give a multiple of its sector size, %u",
+                       size_bytes, image->sector_bytes);
+    if (!image->format->resize)
+        return err_set(e, -EOPNOTSUPP, "images of format %s cannot be resized", image->format->name);
+    return image->format->resize(image, size_bytes, e);
+}
+
+int image_set_readonly(struct image *image, bool readonly, struct err *e)
+{
+    if (readonly == image->readonly)
+        return 0;
+    if (!image->format->set_readonly)
+        return err_set(e, -EOPNOTSUPP, "images of format %s cannot change between reading and writing",
+                       image->format->name);
+    return image->format->set_readonly(image, readonly, e);
 }

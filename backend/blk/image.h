@@ -63,6 +63,7 @@ struct image {
     uint32_t span_align_bytes;          /* what holes and ranges of zeroes begin and end at */
     bool direct_io;                     /* no page cache: completions need no other thread */
     int fd;                             /* the file; the format's own state sits behind this struct */
+    char *path;                         /* owned; for sentences, and to open it anew */
     uint64_t base_bytes;
     _Atomic int *sync_error; /* image_sync_error() */
 };
@@ -75,6 +76,9 @@ struct image_format {
      * no allocation. */
     int (*map)(const struct image *image, uint64_t offset_bytes, uint64_t length_bytes, bool write,
                struct image_extent *out);
+    /* Live changes, while nothing is under way; NULL: cannot. On failure all is as it was. What they promise: below. */
+    int (*resize)(struct image *image, uint64_t size_bytes, struct err *e);
+    int (*set_readonly)(struct image *image, bool readonly, struct err *e);
 };
 
 #define IMAGE_FORMAT(name) extern const struct image_format image_##name;
@@ -101,5 +105,15 @@ void image_sync_fail(const struct image *image, int error);
  * with its pid where the kernel tells. */
 int image_open(const char *format, const struct image_config *config, struct image **out, struct err *e);
 void image_close(struct image *image); /* NULL is fine */
+
+/* While nothing is under way on it; the lock follows. 0, or -errno with a sentence, and then all is as it was.
+ *
+ * A disk that shrinks leaves its file as it is: what lay behind its end lies there still, and is seen again when it
+ * grows. One that grows takes what lies behind it in the file; a regular file is made longer for it where the disk
+ * began at the file's first byte or ended at its last. -EBUSY: somebody holds what it would grow into. */
+int image_resize(struct image *image, uint64_t size_bytes, struct err *e);
+/* -EBUSY: others read it, so that it cannot be written. image->fd may be another one afterwards. -ENOTRECOVERABLE: the
+ * lock is lost, nothing may be done with the image any more. */
+int image_set_readonly(struct image *image, bool readonly, struct err *e);
 
 #endif

@@ -178,6 +178,12 @@ static int raw_lock_error(int fd, const struct image_config *c, struct flock *lo
                    c->path);
 }
 
+static void raw_unlock(int fd, uint64_t offset, uint64_t size)
+{
+    struct flock lock = raw_lock_range(F_UNLCK, offset, size);
+    (void)fcntl(fd, F_OFD_SETLK, &lock);
+}
+
 /* Locks [first, end), or unlocks it. Nothing of it: nothing is done, as a lock of no bytes is one to the file's end. */
 static int raw_lock_span(int fd, const struct image_config *c, short type, uint64_t first, uint64_t end, struct err *e)
 {
@@ -185,6 +191,12 @@ static int raw_lock_span(int fd, const struct image_config *c, short type, uint6
     if (first >= end || !fcntl(fd, F_OFD_SETLK, &lock))
         return 0;
     return raw_lock_error(fd, c, &lock, e);
+}
+
+/* The whole region of a disk without edges. */
+static int raw_lock_region(int fd, const struct image_config *c, struct err *e)
+{
+    return raw_lock_span(fd, c, c->readonly ? F_RDLCK : F_WRLCK, c->offset_bytes, c->offset_bytes + c->size_bytes, e);
 }
 
 /* Each descriptor locks what is written through it. */
@@ -201,13 +213,13 @@ static int raw_lock(int fd, int edge_fd, const struct image_config *c, const str
 
 static void raw_close(struct image *image)
 {
-    struct flock lock = raw_lock_range(F_UNLCK, image->base_bytes, image->size_bytes);
-    (void)fcntl(image->fd, F_OFD_SETLK, &lock);
+    raw_unlock(image->fd, image->base_bytes, image->size_bytes);
     if (image->edge_fd >= 0) {
-        (void)fcntl(image->edge_fd, F_OFD_SETLK, &lock);
+        raw_unlock(image->edge_fd, image->base_bytes, image->size_bytes);
         close(image->edge_fd);
     }
     close(image->fd);
+    free(image->path);
     free(image);
 }
 
@@ -231,8 +243,12 @@ static int raw_image(const struct raw_file *f, const struct image_config *c, con
                      struct image **out, struct err *e)
 {
     struct image *image = calloc(1, sizeof(*image));
-    if (!image)
+    char *path = strdup(c->path);
+    if (!image || !path) {
+        free(image);
+        free(path);
         return err_set(e, -ENOMEM, "out of memory");
+    }
     *image = (struct image){
         .format = &image_raw,
         .size_bytes = r->size_bytes,
@@ -248,6 +264,7 @@ static int raw_image(const struct raw_file *f, const struct image_config *c, con
         .discard_granularity_bytes = MAX(raw_sector_round(f->physical_bytes), f->align_bytes),
         .span_align_bytes = f->span_align_bytes,
         .direct_io = c->direct_io,
+        .path = path,
         .base_bytes = c->offset_bytes,
     };
     *out = image;
@@ -282,6 +299,157 @@ static int raw_open(const struct image_config *c, struct image **out, struct err
     return 0;
 }
 
+/* ---- live changes ---- */
+
+static struct image_config raw_config(const struct image *image)
+{
+    return (struct image_config){.path = image->path,
+                                 .offset_bytes = image->base_bytes,
+                                 .size_bytes = image->size_bytes,
+                                 .readonly = image->readonly,
+                                 .direct_io = image->direct_io};
+}
+
+/* Makes the file longer where the disk may: a disk in the middle of a file must not swallow what follows. */
+static int raw_file_grow(const struct image *image, const struct raw_file *f, uint64_t end, struct err *e)
+{
+    struct stat st;
+    if (end <= f->size_bytes)
+        return 0;
+    bool whole = image->base_bytes == 0 || image->base_bytes + image->size_bytes == f->size_bytes;
+    if (fstat(image->fd, &st) || !S_ISREG(st.st_mode) || !whole)
+        return err_set(e, -ENOSPC, "%s has %" PRIu64 " bytes, and the disk would end at %" PRIu64 ": enlarge it first",
+                       image->path, f->size_bytes, end);
+    if (image->readonly)
+        return err_set(e, -EROFS, "%s has %" PRIu64 " bytes, and a read-only disk does not enlarge it", image->path,
+                       f->size_bytes);
+    if (ftruncate(image->fd, (off_t)end))
+        return err_set(e, -errno, "%s cannot be enlarged to %" PRIu64 " bytes: %s", image->path, end, strerror(errno));
+    return 0;
+}
+
+static int raw_grow(struct image *image, uint64_t size, struct err *e)
+{
+    struct image_config c = raw_config(image), more = c;
+    struct raw_file f = {.fd = image->fd, .align_bytes = SECTOR_BYTES};
+    more.offset_bytes = c.offset_bytes + c.size_bytes;
+    more.size_bytes = size - c.size_bytes;
+    int rc = raw_measure(&f, &c, e);
+    rc = rc ? rc : raw_lock_region(image->fd, &more, e);
+    if (rc)
+        return rc;
+    rc = raw_file_grow(image, &f, image->base_bytes + size, e);
+    if (rc)
+        raw_unlock(image->fd, more.offset_bytes, size - c.size_bytes);
+    return rc;
+}
+
+/* Where parts of blocks go through a second descriptor there is more to change than is worth it. */
+static int raw_change_check(const struct image *image, uint64_t size, struct err *e)
+{
+    if (image->edge_fd >= 0 || size % image->align_bytes)
+        return err_set(
+            e, -EOPNOTSUPP,
+            "%s: a disk that begins or ends within a block of its storage (%u bytes) does not change while it "
+            "is attached",
+            image->path, image->align_bytes);
+    return 0;
+}
+
+static int raw_resize(struct image *image, uint64_t size, struct err *e)
+{
+    const uint64_t before = image->size_bytes;
+    int r = raw_change_check(image, size, e);
+    if (r)
+        return r;
+    if (!span_fits(image->base_bytes, size, INT64_MAX))
+        return err_set(e, -EFBIG, "%s: a disk of %" PRIu64 " bytes ends beyond any file", image->path, size);
+    if (size < before) {
+        raw_unlock(image->fd, image->base_bytes + size, before - size);
+    } else {
+        int rc = raw_grow(image, size, e);
+        if (rc)
+            return rc;
+    }
+    image->size_bytes = size;
+    return 0;
+}
+
+static bool raw_same_file(int a, int b)
+{
+    struct stat x, y;
+    return !fstat(a, &x) && !fstat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int raw_reopen(const struct image *image, int *out, struct err *e)
+{
+    const struct image_config c = raw_config(image);
+    int flags = O_RDWR | (c.direct_io ? O_DIRECT : 0);
+    _cleanup_close_ int fd = open(c.path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return err_set(e, -errno, "%s may not be opened for writing: %s", c.path, strerror(errno));
+    if (!raw_same_file(fd, image->fd))
+        return err_set(e, -ESTALE, "%s is another file than the disk began with: detach it and attach it again",
+                       c.path);
+    if (fcntl(fd, F_SETFL, flags))
+        return err_set(e, -errno, "%s: %s", c.path, strerror(errno));
+    *out = take_fd(&fd);
+    return 0;
+}
+
+/* A lock belongs to an open file, and this is a second one: it reads beside the first, which then lets go, and becomes
+ * the writer. At no moment could a third have written. Where others read, too, the first takes its lock back. */
+static int raw_lock_pass(struct image *image, int fd, struct err *e)
+{
+    struct image_config reads = raw_config(image), writes = reads;
+    writes.readonly = false;
+    int rc = raw_lock_region(fd, &reads, e);
+    if (rc)
+        return rc;
+    raw_unlock(image->fd, reads.offset_bytes, reads.size_bytes);
+    rc = raw_lock_region(fd, &writes, e);
+    if (rc && raw_lock_region(image->fd, &reads, NULL))
+        return err_set(e, -ENOTRECOVERABLE, "%s: its lock is lost", image->path);
+    return rc;
+}
+
+static int raw_to_writing(struct image *image, struct err *e)
+{
+    struct image_config c = raw_config(image);
+    _cleanup_close_ int fd = -1;
+    int rc;
+    c.readonly = false;
+    if ((fcntl(image->fd, F_GETFL) & O_ACCMODE) == O_RDWR) {
+        rc = raw_lock_region(image->fd, &c, e);
+    } else {
+        rc = raw_reopen(image, &fd, e);
+        rc = rc ? rc : raw_lock_pass(image, fd, e);
+        if (!rc) {
+            close(image->fd);
+            image->fd = take_fd(&fd);
+        }
+    }
+    return rc;
+}
+
+static int raw_set_readonly(struct image *image, bool readonly, struct err *e)
+{
+    struct image_config c = raw_config(image);
+    struct raw_file f = {.align_bytes = SECTOR_BYTES};
+    int rc = raw_change_check(image, image->size_bytes, e);
+    if (rc)
+        return rc;
+    c.readonly = readonly;
+    rc = readonly ? raw_lock_region(image->fd, &c, e) : raw_to_writing(image, e);
+    if (rc)
+        return rc;
+    image->readonly = readonly;
+    image->write_zeroes = !readonly;
+    f.fd = image->fd;
+    image->discard = !readonly && !raw_measure(&f, &c, NULL) && f.discard;
+    return 0;
+}
+
 static int raw_map(const struct image *image, uint64_t offset_bytes, uint64_t length_bytes, bool write,
                    struct image_extent *out)
 {
@@ -293,4 +461,9 @@ static int raw_map(const struct image *image, uint64_t offset_bytes, uint64_t le
     return 1;
 }
 
-const struct image_format image_raw = {.name = "raw", .open = raw_open, .close = raw_close, .map = raw_map};
+const struct image_format image_raw = {.name = "raw",
+                                       .open = raw_open,
+                                       .close = raw_close,
+                                       .map = raw_map,
+                                       .resize = raw_resize,
+                                       .set_readonly = raw_set_readonly};

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 struct reactors {
+    struct gntmarks *marks; /* of all of them; NULL where there is one */
     unsigned count;
     struct {
         struct engine *engine;
@@ -14,7 +15,7 @@ struct reactors {
 unsigned reactors_default(void)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    return processors < 4 ? 1 : MIN((unsigned)processors / 2, REACTORS_MAX);
+    return processors < 4 ? 1 : MIN((unsigned)processors / 2, REACTORS_DEFAULT_MAX);
 }
 
 int reactors_new(const struct engine_options *options, unsigned count, struct reactors **out, struct err *e)
@@ -23,8 +24,14 @@ int reactors_new(const struct engine_options *options, unsigned count, struct re
     struct reactors *r = calloc(1, sizeof(*r));
     if (!r)
         return err_set(e, -ENOMEM, "out of memory");
+    struct engine_options o = *options;
+    if (count > 1 && gntmarks_new(&r->marks)) {
+        free(r);
+        return err_set(e, -ENOMEM, "out of memory");
+    }
+    o.marks = r->marks;
     for (; r->count < count; r->count++) {
-        int rc = engine_new(options, &r->at[r->count].engine, e);
+        int rc = engine_new(&o, &r->at[r->count].engine, e);
         if (rc) {
             reactors_free(r);
             return rc;
@@ -42,6 +49,7 @@ void reactors_free(struct reactors *r)
         engine_stop(r->at[i].engine);
     for (unsigned i = 0; i < r->count; i++)
         engine_free(r->at[i].engine);
+    gntmarks_free(r->marks);
     free(r);
 }
 
@@ -54,6 +62,11 @@ struct engine *reactors_engine(const struct reactors *r, unsigned index)
 {
     assert(index < r->count);
     return r->at[index].engine;
+}
+
+struct journal *reactors_journal(const struct reactors *r)
+{
+    return engine_journal(r->at[0].engine);
 }
 
 unsigned reactors_least(const struct reactors *r)

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/upgrade.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/unixsock.h"
+
+struct upgrade {
+    struct loop *loop;
+    struct child *child;
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    struct loop_source listener, asker; /* asker.fn NULL: nobody asks */
+};
+
+/* The last line of what it said. */
+static void said_read(int fd, char *out, size_t size)
+{
+    char text[1024];
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    text[MAX(n, 0)] = 0;
+    for (char *end = text + strlen(text); end > text && end[-1] == '\n';)
+        *--end = 0;
+    const char *line = strrchr(text, '\n');
+    snprintf(out, size, "%.150s", line ? line + 1 : text);
+}
+
+/* It ended, or does something else than a role would: why, and it is gone. */
+static int standby_failed(struct child_process *p, const char *program, int code, struct err *e)
+{
+    char said[160] = "";
+    said_read(p->said_fd, said, sizeof(said));
+    int status = child_discard(p);
+    if (code == -ETIMEDOUT)
+        return err_set(e, code, "%.100s is not ready to serve after %d s; the running role goes on", program,
+                       SUPERVISOR_STANDBY_MS / 1000);
+    char how[64] = "without a word";
+    if (WIFEXITED(status))
+        snprintf(how, sizeof(how), "with status %d", WEXITSTATUS(status));
+    else if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+        snprintf(how, sizeof(how), "by signal %d", WTERMSIG(status));
+    return err_set(e, -ENOEXEC, "%.100s does not serve as a role, it ended %s%s%s; the running role goes on", program,
+                   how, said[0] ? ": " : "", said);
+}
+
+static int upgrade_check(const struct child *c, const char *program, struct err *e)
+{
+    if (!c->pid)
+        return err_set(e, -EAGAIN, "role %s is being restarted just now: try again", c->role->name);
+    if (program[0] != '/')
+        return err_set(e, -EINVAL, "'%.100s' is no absolute path", program);
+    if (access(program, X_OK))
+        return err_set(e, -errno, "%.100s cannot be executed: %s; the running role goes on", program, strerror(errno));
+    return 0;
+}
+
+/* The old one ends, the new one serves. */
+static int upgrade_switch(struct child *c, const char *program, struct child_process *p, struct upgrade_reply *reply,
+                          struct err *e)
+{
+    char *copy = strdup(program);
+    if (!copy) {
+        child_discard(p);
+        return err_set(e, -ENOMEM, "out of memory; the running role goes on");
+    }
+    reply->pid_before = (uint32_t)c->pid;
+    reply->pid_after = (uint32_t)p->pid;
+    reply->stop_ns = clock_now_ns();
+    reply->killed = !child_stop(c);
+    int told = write(p->stop_fd, "", 1) == 1 ? 0 : -ECHILD;
+    struct child_process waiting = {.ready_fd = take_fd(&p->ready_fd)};
+    child_adopt(c, p);
+    int r = told ? told : child_await_byte(&waiting, SUPERVISOR_READY_MS);
+    fd_closep(&waiting.ready_fd);
+    reply->served_ns = clock_now_ns();
+    if (r) { /* its end is reaped like any other, and then the program before it is started */
+        free(copy);
+        return err_set(e, r, "%.100s ended as it took over; the program before it is started again", program);
+    }
+    free(c->program);
+    c->program = copy;
+    return 0;
+}
+
+static int upgrade_run(struct child *c, const char *asked, struct upgrade_reply *reply, struct err *e)
+{
+    const char *program = asked[0] ? asked : c->world->o->program;
+    struct child_process p;
+    int r = upgrade_check(c, program, e);
+    if (r)
+        return r;
+    r = child_spawn(c, program, true, &p);
+    if (r)
+        return err_set(e, r, "cannot start %.100s: %s; the running role goes on", program, strerror(-r));
+    r = child_await_byte(&p, SUPERVISOR_STANDBY_MS);
+    if (r)
+        return standby_failed(&p, program, r, e);
+    r = upgrade_switch(c, program, &p, reply, e);
+    if (!r)
+        log_info("role %s upgraded to %s: pid %u to %u, taken over in %.1f ms", c->role->name, program,
+                 reply->pid_before, reply->pid_after, (double)(reply->served_ns - reply->stop_ns) / 1e6);
+    return r;
+}
+
+static void asker_drop(struct upgrade *u)
+{
+    int fd = u->asker.fd;
+    loop_remove(u->loop, &u->asker);
+    u->asker.fn = NULL;
+    close(fd);
+    loop_modify(u->loop, &u->listener, EPOLLIN);
+}
+
+static void asker_ready(struct loop_source *source, uint32_t epoll_events)
+{
+    struct upgrade *u = container_of(source, struct upgrade, asker);
+    struct upgrade_query q;
+    struct upgrade_reply reply = {.magic = UPGRADE_MAGIC, .length_bytes = sizeof(reply)};
+    struct err e = {0};
+    (void)epoll_events;
+    ssize_t n = unixsock_recv(source->fd, &q, sizeof(q), NULL, NULL, MSG_DONTWAIT);
+    if (n == -EAGAIN)
+        return;
+    if (n == sizeof(q) && q.magic == UPGRADE_MAGIC && q.length_bytes == sizeof(q)) {
+        q.program[sizeof(q.program) - 1] = 0;
+        reply.result = upgrade_run(u->child, q.program, &reply, &e);
+        snprintf(reply.text, sizeof(reply.text), "%s", e.text);
+        if (reply.result)
+            log_warning("upgrade: %s", e.text);
+        (void)unixsock_send(source->fd, &reply, sizeof(reply), NULL, 0, MSG_DONTWAIT);
+    }
+    asker_drop(u);
+}
+
+static void listener_ready(struct loop_source *source, uint32_t epoll_events)
+{
+    struct upgrade *u = container_of(source, struct upgrade, listener);
+    (void)epoll_events;
+    _cleanup_close_ int fd = unixsock_accept(source->fd, NULL, NULL);
+    if (fd < 0)
+        return;
+    if (loop_add(u->loop, &u->asker, fd, EPOLLIN, asker_ready)) {
+        u->asker.fn = NULL;
+        return;
+    }
+    (void)take_fd(&fd);
+    loop_modify(u->loop, &u->listener, 0); /* one at a time */
+}
+
+int upgrade_new(struct loop *loop, struct child *child, struct upgrade **out, struct err *e)
+{
+    struct upgrade *u = calloc(1, sizeof(*u));
+    if (!u)
+        return err_set(e, -ENOMEM, "out of memory");
+    u->loop = loop;
+    u->child = child;
+    int n = snprintf(u->path, sizeof(u->path), "%s/%s", child_dir(child->world), UPGRADE_SOCKET);
+    int fd = n < (int)sizeof(u->path) ? unixsock_listen(u->path, SOCK_SEQPACKET, 0600, e)
+                                      : err_set(e, -ENAMETOOLONG, "the run directory's name is too long");
+    int r = fd < 0 ? fd : 0;
+    if (!r && (r = loop_add(loop, &u->listener, fd, EPOLLIN, listener_ready))) {
+        close(fd);
+        err_set(e, r, "cannot serve %s: %s", u->path, strerror(-r));
+    }
+    if (r) {
+        free(u);
+        return r;
+    }
+    *out = u;
+    return 0;
+}
+
+void upgrade_free(struct upgrade *u)
+{
+    if (!u)
+        return;
+    if (u->asker.fn)
+        asker_drop(u);
+    int fd = u->listener.fd;
+    loop_remove(u->loop, &u->listener);
+    close(fd);
+    unlink(u->path);
+    free(u);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* The benchmark runs: with a tiny file and for moments, so that no figure means anything, a case of each kind comes out
+ * whole, in all of its forms, with all peers that are installed. tests/bench_block_check.py says what whole is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "tests/harness.h"
+
+#define CASES                                                                                                          \
+    "hot-read-qd1 hot-write-qd32 two-queues-qd32 one-core-qd1 hog-qd1 seq-read-qd8 direct-read-qd32 tmpfs-write-qd32 " \
+    "null-qd32 "                                                                                                       \
+    "idle-disks"
+
+static char said[65536];
+
+static void test_each_kind_of_case_is_measured_and_reported_whole(void **state)
+{
+    (void)state;
+    const char *source = getenv("DOMZERO_SOURCE"), *build = getenv("DOMZERO_BUILD");
+    if (!source || !build)
+        skip(); /* run by hand: the runner says where the tree is */
+    struct world w = {.run = "/nonexistent", .dir = "/tmp/dzXXXXXX"};
+    assert_non_null(mkdtemp(w.dir));
+    int status =
+        world_shell(&w, said, sizeof(said),
+                    "unset PEERS; cases='" CASES "'; cd %s && BUILD=%s RESULTS=%s CASES=$(echo $cases | tr ' ' ,) "
+                    "SIZE_MIB=8 ROUNDS=1 SECONDS_EACH=0.02 IDLE_DISKS=3 python3 bench/block.py && python3 "
+                    "tests/bench_block_check.py %s $cases",
+                    source, build, w.dir, w.dir);
+    char gone[4096];
+    world_shell(&w, gone, sizeof(gone), "rm -rf %s", w.dir);
+    if (status)
+        fail_msg("status %d: %s", status, said);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_kind_of_case_is_measured_and_reported_whole),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
