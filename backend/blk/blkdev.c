@@ -78,7 +78,7 @@ static uint32_t queues_offered(const struct blkdev *d)
 
 static bool device_durable_writes(const struct blkdev *d)
 {
-    return !d->image->readonly;
+    return !d->image->readonly && !d->image->format->record; /* a record knows flushes */
 }
 
 static uint32_t device_zeroes_max(const struct blkdev *d)
@@ -204,24 +204,16 @@ static bool domain_waits(const struct blkdev *d)
     return false;
 }
 
-struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
+void blkdev_limits_of_image(const struct blkdev *d, struct blkreq_limits *limits)
 {
-    return (struct blkreq_limits){.capacity_sectors = d->image->size_bytes / SECTOR_BYTES,
-                                  .sector_bytes = d->image->sector_bytes,
-                                  .read_only = d->image->readonly,
-                                  .flush = true,
-                                  .barrier = device_barriers(queue_count),
-                                  .discard = device_discards(d),
-                                  .fua = d->front_fua && device_durable_writes(d),
-                                  .zeroes_sectors_max = d->front_zeroes ? device_zeroes_max(d) : 0,
-                                  .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
+    limits->capacity_sectors = d->image->size_bytes / SECTOR_BYTES;
+    limits->read_only = d->image->readonly;
+    limits->discard = device_discards(d);
 }
 
 void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
                          struct blkqueue_config *out)
 {
-    d->front_fua = front->fua;
-    d->front_zeroes = front->write_zeroes;
     *out = (struct blkqueue_config){
         .owner = d,
         .journal = reactors_journal(d->reactors),
@@ -238,8 +230,14 @@ void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .stop_on_error = d->config.stop_on_error,
         .throttle = &d->throttle,
         .poll = blkdev_live_poll(d),
-        .limits = blkdev_limits(d, front->queue_count),
+        .limits = {.sector_bytes = d->image->sector_bytes,
+                   .flush = true,
+                   .barrier = device_barriers(front->queue_count),
+                   .fua = front->fua && device_durable_writes(d),
+                   .zeroes_sectors_max = front->write_zeroes ? device_zeroes_max(d) : 0,
+                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
+    blkdev_limits_of_image(d, &out->limits);
     memcpy(out->ring_ref, front->queue[queue].ring_ref, sizeof(out->ring_ref));
 }
 

@@ -75,14 +75,13 @@ struct blkdev {
     unsigned queue_count, queues_held;
     unsigned awaited; /* answers of reactors that this phase waits for */
     enum blkdev_phase phase;
-    bool dirty;                   /* the owner's: something happened, react */
-    bool failed;                  /* until the frontend's state is written again */
-    bool removed;                 /* its directory is gone: so is it, as soon as its queues are */
-    bool locked;                  /* waiting for somebody to let go of the image, or of the role's lock */
-    bool inherited;               /* a predecessor served it; its I/O may be under way */
-    bool waits_long;              /* said so */
-    bool flush_lost;              /* image_sync_error(), and it was said */
-    bool front_fua, front_zeroes; /* the frontend takes these extensions */
+    bool dirty;      /* the owner's: something happened, react */
+    bool failed;     /* until the frontend's state is written again */
+    bool removed;    /* its directory is gone: so is it, as soon as its queues are */
+    bool locked;     /* waiting for somebody to let go of the image, or of the role's lock */
+    bool inherited;  /* a predecessor served it; its I/O may be under way */
+    bool waits_long; /* said so */
+    bool flush_lost; /* image_sync_error(), and it was said */
     uint64_t lock_deadline_ns;
     bool stopped;   /* the storage failed, requests are held, and the operator was told so */
     int fault_code; /* 0: none; else the device fails with `fault` once its queues are detached */
@@ -151,9 +150,10 @@ void blkdev_queue_drop(struct blkdev *d, unsigned queue);
 
 /* ---- blkdev.c, for the above ---- */
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e);
-struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count);
 void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
                          struct blkqueue_config *out);
+/* Those limits that the image sets and that change with it; what was agreed on with the frontend stays. */
+void blkdev_limits_of_image(const struct blkdev *d, struct blkreq_limits *limits);
 int blkdev_disk_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e);
 void blkdev_fault(struct blkdev *d, int code, const char *sentence);
 

@@ -39,6 +39,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         return err_set(e, -ENOMEM, "out of memory for what the storage cannot do directly");
     }
     q->sync_fd = -1;
+    q->recorded = config->image->format->record;
     q->channel = EVTCHN_NONE;
     q->file_index = -1;
     list_init(&q->active_link);

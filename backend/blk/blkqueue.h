@@ -163,6 +163,7 @@ struct blkqueue {
     bool barrier;   /* one is under way: nothing else is */
     uint8_t paused; /* enum blkqueue_pause */
     bool throttled; /* there is a limit */
+    bool recorded;  /* the image writes down what is done to it */
     struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
@@ -170,10 +171,12 @@ struct blkqueue {
     bool peer_polls; /* it did not ask to be told of the last responses */
 
     struct uring_op sync_op;
+    int64_t sync_number;              /* of a recorded image: where the record of its begin is, or -errno */
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
 
-    int sync_fd; /* image_sync_open(); -1: not attached */
+    int sync_fd;        /* image_sync_open(); -1: not attached */
+    bool sync_borrowed; /* while held: it is the image's own, which may get another */
 
     /* Discards and write-zeroes (blkspan.h). */
     struct uring_op span_op;

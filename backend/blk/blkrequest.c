@@ -55,6 +55,8 @@ static void request_end(struct blk_request *r)
 /* All pieces have ended. */
 static void request_data_end(struct blk_request *r)
 {
+    if (r->queue->recorded && r->write && !r->error)
+        r->error = blkrecord_write(r);
     if (!r->sync_last || r->error) {
         request_end(r);
         return;
@@ -228,6 +230,8 @@ static void sync_start(struct blkqueue *q)
 {
     q->sync_running = take_ptr(q->sync_waiting);
     q->sync_op.fn = sync_done;
+    if (q->recorded)
+        blkrecord_sync_begin(q);
     struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->sync_op);
     io_uring_prep_fsync(sqe, q->sync_fd, IORING_FSYNC_DATASYNC);
     flight_begin(q, true);
@@ -253,6 +257,8 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
     struct blkqueue *q = container_of(op, struct blkqueue, sync_op);
     struct blk_request *r = take_ptr(q->sync_running);
     flight_end(q, true);
+    if (q->recorded && result >= 0)
+        result = blkrecord_sync_end(q);
     int error = sync_result(q, result);
     if (q->sync_waiting)
         sync_start(q);

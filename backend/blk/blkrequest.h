@@ -68,6 +68,10 @@ void blkrequest_flight_begin(struct blkqueue *q, bool threaded);
 void blkrequest_flight_end(struct blkqueue *q, bool threaded);
 /* Names the file by its registered slot where it has one. */
 void blkrequest_set_file(struct io_uring_sqe *sqe, const struct blkqueue *q, int fd);
+/* For images that are recorded (blkrecord.c): 0 or an errno, a positive one; 0 or -errno. */
+int blkrecord_write(struct blk_request *r);
+void blkrecord_sync_begin(struct blkqueue *q);
+int blkrecord_sync_end(struct blkqueue *q);
 /* Counts why a request's memory could not be had: GRANT_E_* or -errno; 0 is fine. */
 void blkrequest_count_get(struct blkqueue *q, int code);
 static inline bool blkrequest_is_barrier(const struct blkreq *req)

@@ -31,6 +31,11 @@ enum image_extent_kind {
     IMAGE_NONE, /* nowhere: reads change nothing, writes are dropped; then it is the whole span */
 };
 
+/* What an image may want to write down (image_log.h). */
+enum image_event { IMAGE_WROTE = 1, IMAGE_SYNC_BEGIN, IMAGE_SYNC_END };
+
+struct iovec;
+
 struct image_extent {
     int fd; /* borrowed from the image */
     uint64_t offset_bytes, length_bytes;
@@ -79,6 +84,10 @@ struct image_format {
     /* Live changes, while nothing is under way; NULL: cannot. On failure all is as it was. What they promise: below. */
     int (*resize)(struct image *image, uint64_t size_bytes, struct err *e);
     int (*set_readonly)(struct image *image, bool readonly, struct err *e);
+    /* Writes it down: where, or -errno. iov[0] is its own, the data of a write begins at iov[1]. Any thread, and it may
+     * take its time. NULL: not this format. */
+    int64_t (*record)(const struct image *image, enum image_event event, uint64_t number, uint64_t offset_bytes,
+                      uint64_t length_bytes, struct iovec *iov, unsigned count);
 };
 
 #define IMAGE_FORMAT(name) extern const struct image_format image_##name;
