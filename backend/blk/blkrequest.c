@@ -281,6 +281,7 @@ static void request_sync(struct blk_request *r)
     struct blkqueue *q = r->queue;
     r->error = image_sync_error(q->config.image);
     if (r->error) {
+        r->sync_failed = true;
         blkcounter_set(&q->stats.flush_lost, 1);
         request_end(r);
         return;
