@@ -72,10 +72,10 @@ static void piece_fill(const struct diskshare *s, struct diskshare_transfer *t, 
     *io = (struct dz_io){.op = t->op, .user = t, .offset_bytes = t->offset_bytes + t->submitted_bytes};
     if (t->op == DZ_DISCARD)
         most = UINT32_MAX / s->info.sector_bytes * s->info.sector_bytes;
+    if ((t->op & ~DZ_MAY_UNMAP) == DZ_WRITE_ZEROES && s->info.write_zeroes_bytes_max)
+        most = s->info.write_zeroes_bytes_max;
     if (t->buffer) {
-        io->buffer = (unsigned char *)t->buffer + (t->fill_bytes ? 0 : t->submitted_bytes);
-        if (t->fill_bytes && t->fill_bytes < most)
-            most = t->fill_bytes;
+        io->buffer = (unsigned char *)t->buffer + t->submitted_bytes;
         uint32_t into_page = (uint32_t)((uintptr_t)io->buffer % PAGE_BYTES);
         if (into_page % s->info.sector_bytes == 0)
             most -= into_page;

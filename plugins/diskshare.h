@@ -25,9 +25,8 @@
 struct diskshare;
 
 struct diskshare_transfer {
-    enum dz_op op;
-    uint32_t fill_bytes; /* not 0: `buffer` is so long, and what each request of a longer write writes */
-    void *buffer;        /* NULL: a flush or a discard */
+    enum dz_op op; /* and its flags */
+    void *buffer;  /* NULL where there is no data */
     uint64_t offset_bytes, length_bytes;
     void *owner; /* the caller's */
     int result;  /* when it comes back: 0 or -errno, of its first request that failed */

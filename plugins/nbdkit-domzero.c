@@ -14,11 +14,11 @@
  * and writing it back would be wrong without a lock around both, as two connections may write into one sector:
  * nbdkit's blocksize filter (--filter=blocksize) does it, with that lock, for clients that ignore the minimum.
  *
- * Durability: flush is the disk's. FUA is emulated by nbdkit, a flush after the write.
+ * Durability: flush is the disk's. FUA is the disk's for writes where it has it, and otherwise a flush after the write.
  *
  * Trim is the disk's discard, where it has it. It is no way to write zeroes, as the protocol does not say what is read
- * afterwards: these are written, from memory that is never touched, and a fast zero is refused. There are no extents:
- * the protocol has no question for what is allocated, so all is, and a client reads it all.
+ * afterwards; for these domzero's disks have a request of their own, and where a disk has not, nbdkit writes them.
+ * There are no extents: the protocol has no question for what is allocated, so all is, and a client reads it all.
  *
  * A backend that dies and comes back is a pause for the client. */
 #define NBDKIT_API_VERSION 2
@@ -40,8 +40,6 @@
 
 static const char *vdev; /* borrowed from nbdkit, which keeps its arguments */
 static char *domain_dir; /* NULL: $DOMZERO_DOMAIN_DIR */
-
-static const unsigned char zeroes[1 << 20]; /* as long as a request can be */
 
 static void disk_complain(const char *sentence)
 {
@@ -138,7 +136,8 @@ static int disk_can_flush(void *handle)
 
 static int disk_can_fua(void *handle)
 {
-    return disk_info(handle).flush ? NBDKIT_FUA_EMULATE : NBDKIT_FUA_NONE;
+    struct dz_vbd_info info = disk_info(handle);
+    return info.fua ? NBDKIT_FUA_NATIVE : info.flush ? NBDKIT_FUA_EMULATE : NBDKIT_FUA_NONE;
 }
 
 static int disk_can_trim(void *handle)
@@ -152,7 +151,7 @@ static int disk_can_multi_conn(void *handle)
     return 1;
 }
 
-/* ---- requests: of the flags only that of a zero that may trim comes here, and is no use ---- */
+/* ---- requests ---- */
 
 static int disk_transfer(struct diskshare *share, struct diskshare_transfer *t)
 {
@@ -176,37 +175,45 @@ static int disk_read(void *handle, void *buffer, uint32_t bytes, uint64_t offset
     return disk_transfer(handle, &t);
 }
 
-static int disk_write(void *handle, const void *buffer, uint32_t bytes, uint64_t offset, uint32_t flags)
-{
-    (void)flags;
-    struct diskshare_transfer t = {
-        .op = DZ_WRITE, .buffer = (void *)(uintptr_t)buffer, .length_bytes = bytes, .offset_bytes = offset};
-    return disk_transfer(handle, &t);
-}
-
-static int disk_zero(void *handle, uint32_t bytes, uint64_t offset, uint32_t flags)
-{
-    (void)flags;
-    struct diskshare_transfer t = {.op = DZ_WRITE,
-                                   .buffer = (void *)(uintptr_t)zeroes,
-                                   .fill_bytes = sizeof(zeroes),
-                                   .length_bytes = bytes,
-                                   .offset_bytes = offset};
-    return disk_transfer(handle, &t);
-}
-
-static int disk_trim(void *handle, uint32_t bytes, uint64_t offset, uint32_t flags)
-{
-    (void)flags;
-    struct diskshare_transfer t = {.op = DZ_DISCARD, .length_bytes = bytes, .offset_bytes = offset};
-    return disk_transfer(handle, &t);
-}
-
 static int disk_flush(void *handle, uint32_t flags)
 {
     (void)flags;
     struct diskshare_transfer t = {.op = DZ_FLUSH};
     return disk_transfer(handle, &t);
+}
+
+static int disk_write(void *handle, const void *buffer, uint32_t bytes, uint64_t offset, uint32_t flags)
+{
+    struct diskshare_transfer t = {
+        .op = DZ_WRITE, .buffer = (void *)(uintptr_t)buffer, .length_bytes = bytes, .offset_bytes = offset};
+    if (flags & NBDKIT_FLAG_FUA)
+        t.op |= DZ_FUA;
+    return disk_transfer(handle, &t);
+}
+
+/* Without data, so FUA is a flush afterwards. */
+static int disk_change(struct diskshare *share, struct diskshare_transfer *t, uint32_t flags)
+{
+    int r = disk_transfer(share, t);
+    return r < 0 || !(flags & NBDKIT_FLAG_FUA) ? r : disk_flush(share, 0);
+}
+
+static int disk_zero(void *handle, uint32_t bytes, uint64_t offset, uint32_t flags)
+{
+    struct diskshare_transfer t = {.op = DZ_WRITE_ZEROES, .length_bytes = bytes, .offset_bytes = offset};
+    if (!disk_info(handle).write_zeroes_bytes_max) {
+        nbdkit_set_error(EOPNOTSUPP); /* nbdkit writes zeroes then */
+        return -1;
+    }
+    if (flags & NBDKIT_FLAG_MAY_TRIM)
+        t.op |= DZ_MAY_UNMAP;
+    return disk_change(handle, &t, flags);
+}
+
+static int disk_trim(void *handle, uint32_t bytes, uint64_t offset, uint32_t flags)
+{
+    struct diskshare_transfer t = {.op = DZ_DISCARD, .length_bytes = bytes, .offset_bytes = offset};
+    return disk_change(handle, &t, flags);
 }
 
 static struct nbdkit_plugin plugin = {

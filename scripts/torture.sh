@@ -11,7 +11,8 @@
 # Exit status 77 and a sentence where what it takes is not here. The last line has the figures.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-what=${1:?usage: torture.sh fio|ext4 [short]} short=${2:-}
+what=${1:-} short=${2:-}
+[[ $what == fio || $what == ext4 ]] || { echo "usage: torture.sh fio|ext4 [short]" >&2; exit 2; }
 build=$(realpath "${BUILD:-build}") || exit
 export LC_ALL=C
 kill_every=${KILL_EVERY:-2}
@@ -184,7 +185,4 @@ torture_ext4() {
     echo "torture ext4: clean: $(tail -1 "$dir/fsx.log"), by $by; blk killed $kills times; e2fsck and the files in the image agree"
 }
 
-case $what in
-fio | ext4) "torture_$what" ;;
-*) fail "fio or ext4?" ;;
-esac
+"torture_$what"

@@ -85,6 +85,8 @@ void blkguest_offer(struct blkguest *g, const char *protocol)
         fail_msg("%s", e.text);
     memcpy(keys.queue[0].ring_ref, g->ring_gref, sizeof(keys.queue[0].ring_ref));
     keys.queue[0].port = g->channel.port;
+    keys.fua = g->fua;
+    keys.write_zeroes = g->write_zeroes;
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", protocol ? protocol : "");
     if (keys_blk_front_write(&g->xb, STORE_NO_TX, &keys, &e))
         fail_msg("%s", e.text);
@@ -152,6 +154,13 @@ uint64_t blkguest_put(struct blkguest *g, uint8_t operation, uint64_t sector, un
                          .segment_count = (uint16_t)segments};
     for (unsigned i = 0; i < segments; i++)
         req.segment[i] = (struct blkreq_segment){g->gref[(page + i) % BLKWORLD_PAGES], (uint8_t)first, (uint8_t)last};
+    return blkguest_put_raw(g, &req);
+}
+
+uint64_t blkguest_put_span(struct blkguest *g, uint8_t operation, uint64_t sector, uint64_t count, uint8_t flag)
+{
+    const struct blkreq req = {
+        .id = ++g->next_id, .operation = operation, .sector = sector, .sector_count = count, .flag = flag};
     return blkguest_put_raw(g, &req);
 }
 
@@ -250,6 +259,11 @@ int16_t blkguest_do(struct blkguest *g, uint8_t operation, uint64_t sector, unsi
                     unsigned first, unsigned last)
 {
     return kick_and_take(g, blkguest_put(g, operation, sector, page, segments, first, last));
+}
+
+int16_t blkguest_do_span(struct blkguest *g, uint8_t operation, uint64_t sector, uint64_t count, uint8_t flag)
+{
+    return kick_and_take(g, blkguest_put_span(g, operation, sector, count, flag));
 }
 
 int16_t blkguest_do_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,

@@ -99,6 +99,7 @@ struct blkguest {
     struct evtchn channel;
     struct ring_front ring;
     const struct blk_protocol *protocol;
+    bool fua, write_zeroes; /* extensions that it takes */
     struct keys_blk_disk disk;
     uint64_t next_id;
 };
@@ -120,6 +121,9 @@ void blkguest_switch(struct blkguest *g, xb_state to);
 uint64_t blkguest_put(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,
                       unsigned first, unsigned last);
 uint64_t blkguest_put_raw(struct blkguest *g, const struct blkreq *req);
+/* A discard or write-zeroes. */
+uint64_t blkguest_put_span(struct blkguest *g, uint8_t operation, uint64_t sector, uint64_t count, uint8_t flag);
+int16_t blkguest_do_span(struct blkguest *g, uint8_t operation, uint64_t sector, uint64_t count, uint8_t flag);
 /* The same as an indirect request, of 1 … BLKREQ_INDIRECT_SEGMENTS_MAX segments; of these at most BLKWORLD_INDIRECT may
  * be in flight. */
 uint64_t blkguest_put_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,

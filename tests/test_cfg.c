@@ -94,6 +94,9 @@ static const struct {
     {DISK "disk_options = [ \"xvda,max-queues=\" ]", "a number of 1 to 16"},
     {DISK "disk_options = [ \"xvda,image=\" ]", "the name of an image format"},
     {DISK "disk_options = [ \"xvda,image=a:b\" ]", "the name of an image format"},
+    {DISK "disk_options = [ \"xvda,sector-size=1024\" ]", "sector-size=1024: 512 or 4096"},
+    {DISK "disk_options = [ \"xvda,physical-sector-size=\" ]", "512 or 4096"},
+    {DISK "disk_options = [ \"xvda,host-alignment=8192\" ]", "host-alignment=8192: 512 or 4096"},
     {DISK "disk_options = [ \"xvda,ofset=1M\" ]", "no disk option is called \"ofset=1M\""},
     {DISK "disk_options = [ \"xvda,\" ]", "no disk option is called \"\""},
 };

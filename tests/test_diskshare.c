@@ -62,6 +62,7 @@ static int teardown(void **state)
 
 struct client {
     struct diskshare *share;
+    struct dz_vbd_info disk;
     unsigned number;
     atomic_uint *running;
     unsigned random;
@@ -109,11 +110,11 @@ static int transfer(struct client *c, struct diskshare_user *u, struct diskshare
 
 static void *client_run(void *arg)
 {
-    static unsigned char zeroes[64 * 1024];
     struct client *c = arg;
     struct diskshare_user u;
     uint64_t base = (uint64_t)c->number * REGION_BYTES;
     diskshare_user_init(&u, c->share);
+    diskshare_info(c->share, &c->disk);
     struct diskshare_transfer all = {
         .op = DZ_READ, .buffer = c->model, .offset_bytes = base, .length_bytes = REGION_BYTES};
     CHECK(transfer(c, &u, &all) == 0);
@@ -125,13 +126,12 @@ static void *client_run(void *arg)
         struct diskshare_transfer t = {.offset_bytes = base + at, .length_bytes = bytes, .buffer = c->buffer};
         unsigned what = below(c, 10);
         if (what < 5) {
-            t.op = DZ_WRITE;
+            t.op = c->disk.fua && below(c, 2) ? DZ_WRITE | DZ_FUA : DZ_WRITE;
             world_pattern(c->buffer, bytes, i, c->number);
             memcpy(c->model + at, c->buffer, bytes);
-        } else if (what < 7) {
-            t.op = DZ_WRITE;
-            t.buffer = zeroes;
-            t.fill_bytes = sizeof(zeroes);
+        } else if (what < 7 && c->disk.write_zeroes_bytes_max) {
+            t.op = DZ_WRITE_ZEROES;
+            t.buffer = NULL;
             memset(c->model + at, 0, bytes);
         } else if (what < 9) {
             t.op = DZ_READ;

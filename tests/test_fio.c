@@ -105,8 +105,7 @@ static void test_fio_verifies_while_the_backend_is_killed_twice(void **state)
     NEEDS_PLUGIN();
     world_image(&plugin_world, "disk.img", 64 * MIB, 3);
     unsigned domid = world_guest(&plugin_world, "vm", "disk.img", NULL);
-    world_write(&plugin_world, "job.fio",
-                VERIFIED "rate=10m,10m\n"); /* five seconds to write, and as long to read */
+    world_write(&plugin_world, "job.fio", VERIFIED "rate=10m,10m\n"); /* five seconds to write, and as long to read */
     pid_t pid =
         plugin_spawn("fio.out", FIO "--domzero_vdev=xvda job.fio", plugin_in_vm(), world_program("fio-domzero.so"));
     plugin_kill_blk(pid, domid, 2, 800);

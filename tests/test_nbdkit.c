@@ -77,6 +77,8 @@ static void test_what_nbd_clients_write_is_in_the_image(void **state)
     world_image(&plugin_world, "disk.img", DISK_BYTES, 1);
     world_image(&plugin_world, "new.img", DISK_BYTES, 2);
     world_guest(&plugin_world, "vm", "disk.img", NULL);
+    plugin_shell_ok("nbdkit --dump-plugin %s", world_program("nbdkit-domzero-plugin.so"));
+    assert_non_null(strstr(plugin_said, "\nthread_model=parallel"));
     pid_t nbdkit = nbdkit_start("");
     plugin_shell_ok("nbdinfo '%s'", uri);
     assert_non_null(strstr(plugin_said, "export-size: 16777216"));

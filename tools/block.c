@@ -59,12 +59,14 @@ static int attach_run(struct tool *t, int argc, char **argv, struct err *e)
 
 const struct verb verb_block_attach = {
     .name = "block-attach",
-    .arguments = "DOMAIN DISK [offset=BYTES] [size=BYTES] [direct-io=1] [dma=NAME] [persistent=0] [image=FORMAT] "
-                 "[poll=MODE] [on-error=stop] [report-after=MS] [iops=N] [bytes=BYTES]",
+    .arguments = "DOMAIN DISK [OPTION=VALUE ...]",
     .summary = "give a domain another disk",
     .help =
         "DISK as in a cfg file: TARGET,FORMAT,VDEV,ACCESS or format=...,vdev=...,access=...,target=... in one or more\n"
-        "arguments. A target that does not begin with / is looked for in the current directory.\n",
+        "arguments. A target that does not begin with / is looked for in the current directory.\n"
+        "Options: offset, size, direct-io, dma, max-queues, image, sector-size, physical-sector-size and "
+        "host-alignment,\n"
+        "under DISK OPTIONS in domzero(1).\n",
     .run = attach_run,
 };
 

@@ -141,6 +141,30 @@ static int option_image(struct vmcfg_disk *disk, const char *option, const char 
     return 0;
 }
 
+static int option_block_bytes(const char *option, const char *value, uint32_t *out, struct err *e)
+{
+    uint64_t bytes;
+    if (parse_u64(value, SECTOR_BYTES, PAGE_BYTES, &bytes) || (bytes != SECTOR_BYTES && bytes != PAGE_BYTES))
+        return err_set(e, -EINVAL, "%s: %u or %u was expected", option, SECTOR_BYTES, (unsigned)PAGE_BYTES);
+    *out = (uint32_t)bytes;
+    return 0;
+}
+
+static int option_sector(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    return option_block_bytes(option, value, &disk->config.sector_bytes, e);
+}
+
+static int option_physical(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    return option_block_bytes(option, value, &disk->config.physical_sector_bytes, e);
+}
+
+static int option_alignment(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    return option_block_bytes(option, value, &disk->config.host_alignment_bytes, e);
+}
+
 static int option_report_after(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
     uint64_t ms;
@@ -168,6 +192,9 @@ static const struct option {
     {"iops-burst", option_qos},
     {"bytes", option_qos},
     {"bytes-burst", option_qos},
+    {"sector-size", option_sector},
+    {"physical-sector-size", option_physical},
+    {"host-alignment", option_alignment},
 };
 
 static const struct option *option_find(const char *text)
@@ -187,7 +214,7 @@ bool vmcfg_is_disk_option(const char *text)
 
 static int option_unknown(const char *option, struct err *e)
 {
-    char names[256] = "";
+    char names[512] = "";
     for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
         size_t n = strlen(names);
         snprintf(names + n, sizeof(names) - n, "%s%s=", i ? ", " : "", options[i].name);
@@ -278,6 +305,7 @@ static int disk_take(const libxl_device_disk *d, const char *base_dir, struct vm
                                          .cdrom = d->is_cdrom,
                                          .removable = d->removable,
                                          .discard = discard,
+                                         .direct_io_safe = d->direct_io_safe,
                                          .online = true}};
     struct keys_blk_config *k = &disk.config;
     if (strlen(d->vdev) >= sizeof(disk.vdev) || keys_blk_devid(d->vdev, &disk.devid))

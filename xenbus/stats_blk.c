@@ -21,7 +21,8 @@ const char *stats_blk_op_name(enum stats_blk_op op)
     static const char *const names[STATS_BLK_OPS] = {[STATS_BLK_READ] = "read",
                                                      [STATS_BLK_WRITE] = "write",
                                                      [STATS_BLK_FLUSH] = "flush",
-                                                     [STATS_BLK_DISCARD] = "discard"};
+                                                     [STATS_BLK_DISCARD] = "discard",
+                                                     [STATS_BLK_ZEROES] = "write_zeroes"};
     assert(op < STATS_BLK_OPS);
     return names[op];
 }

@@ -26,7 +26,14 @@
 #define STATS_BLK_KINDS   24          /* of errors */
 #define STATS_BLK_FAULTS  8
 
-enum stats_blk_op { STATS_BLK_READ, STATS_BLK_WRITE, STATS_BLK_FLUSH, STATS_BLK_DISCARD, STATS_BLK_OPS };
+enum stats_blk_op {
+    STATS_BLK_READ,
+    STATS_BLK_WRITE,
+    STATS_BLK_FLUSH,
+    STATS_BLK_DISCARD,
+    STATS_BLK_ZEROES,
+    STATS_BLK_OPS
+};
 
 struct stats_blk_latency {
     uint64_t sum_ns;

@@ -24,6 +24,7 @@ static void device_image_close(struct blkdev *d)
 {
     image_close(take_ptr(d->image));
     d->locked = false;
+    d->flush_lost = false;
 }
 
 /* Nothing of the guest's is held. */
@@ -68,9 +69,21 @@ void blkdev_fault(struct blkdev *d, int code, const char *sentence)
 static uint32_t queues_offered(const struct blkdev *d)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (d->image->realigns)
+        return 1; /* blkalign.h: the claims are a queue's */
     if (d->config.max_queues)
         return d->config.max_queues;
     return processors < 1 ? 1 : MIN((uint32_t)processors, KEYS_BLK_QUEUES_MAX);
+}
+
+static bool device_durable_writes(const struct blkdev *d)
+{
+    return !d->image->readonly && !d->image->format->record; /* a record knows flushes */
+}
+
+static uint32_t device_zeroes_max(const struct blkdev *d)
+{
+    return d->image->write_zeroes ? BLKDEV_ZEROES_SECTORS : 0;
 }
 
 static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
@@ -79,7 +92,9 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
     const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER,
                                                .max_queues = queues_offered(d),
                                                .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX,
-                                               .persistent = !d->config.no_persistent};
+                                               .persistent = !d->config.no_persistent,
+                                               .fua = device_durable_writes(d),
+                                               .max_write_zeroes_sectors = device_zeroes_max(d)};
     int rc = xb_device_confirm_peer(xb, tx, e);
     if (!rc)
         rc = keys_blk_features_write(xb, tx, &features, e);
@@ -114,7 +129,10 @@ int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struc
                              .offset_bytes = k->offset_bytes,
                              .size_bytes = k->size_bytes,
                              .readonly = k->readonly,
-                             .direct_io = k->direct_io};
+                             .direct_io = k->direct_io,
+                             .sector_bytes = k->sector_bytes,
+                             .physical_sector_bytes = k->physical_sector_bytes,
+                             .align_bytes = k->host_alignment_bytes};
     return image_open(k->format, &c, out, e);
 }
 
@@ -186,15 +204,11 @@ static bool domain_waits(const struct blkdev *d)
     return false;
 }
 
-struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count)
+void blkdev_limits_of_image(const struct blkdev *d, struct blkreq_limits *limits)
 {
-    return (struct blkreq_limits){.capacity_sectors = d->image->size_bytes / SECTOR_BYTES,
-                                  .sector_bytes = d->image->sector_bytes,
-                                  .read_only = d->image->readonly,
-                                  .flush = true,
-                                  .barrier = device_barriers(queue_count),
-                                  .discard = device_discards(d),
-                                  .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX};
+    limits->capacity_sectors = d->image->size_bytes / SECTOR_BYTES;
+    limits->read_only = d->image->readonly;
+    limits->discard = device_discards(d);
 }
 
 void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
@@ -216,8 +230,14 @@ void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .stop_on_error = d->config.stop_on_error,
         .throttle = &d->throttle,
         .poll = blkdev_live_poll(d),
-        .limits = blkdev_limits(d, front->queue_count),
+        .limits = {.sector_bytes = d->image->sector_bytes,
+                   .flush = true,
+                   .barrier = device_barriers(front->queue_count),
+                   .fua = front->fua && device_durable_writes(d),
+                   .zeroes_sectors_max = front->write_zeroes ? device_zeroes_max(d) : 0,
+                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
+    blkdev_limits_of_image(d, &out->limits);
     memcpy(out->ring_ref, front->queue[queue].ring_ref, sizeof(out->ring_ref));
 }
 
@@ -481,6 +501,12 @@ void blkdev_tick(struct blkdev *d)
         return;
     for (unsigned i = 0; i < d->queue_count; i++)
         queue_tick(d, i);
+    if (d->flush_lost || !image_sync_error(d->image))
+        return;
+    d->flush_lost = true;
+    log_error(DEV_FMT ": a flush of %s failed (%s), so data that was written may be lost: every flush fails until the "
+                      "frontend closes the disk",
+              DEV_ARG(d), d->config.path, strerror(image_sync_error(d->image)));
 }
 
 /* ---- life ---- */

@@ -36,8 +36,10 @@
 #include "xenbus/keys_blk_set.h"
 
 #define BLKDEV_LOCK_WAIT_NS (10 * CLOCK_NS_PER_S)
-#define BLKDEV_RING_ORDER   4  /* offered: 512 requests */
-#define BLKDEV_STEPS_MAX    16 /* state changes at a time; the longest way of the table is 4 → 5 → 6 → 2 */
+#define BLKDEV_RING_ORDER   4 /* offered: 512 requests */
+/* Of one write-zeroes: 32 MiB, which a disk without a better way writes in a tenth of a second or two. */
+#define BLKDEV_ZEROES_SECTORS 65536
+#define BLKDEV_STEPS_MAX      16 /* state changes at a time; the longest way of the table is 4 → 5 → 6 → 2 */
 
 enum blkdev_phase { BLKDEV_IDLE, BLKDEV_ATTACHING, BLKDEV_ATTACHED, BLKDEV_DETACHING };
 
@@ -79,6 +81,7 @@ struct blkdev {
     bool locked;     /* waiting for somebody to let go of the image, or of the role's lock */
     bool inherited;  /* a predecessor served it; its I/O may be under way */
     bool waits_long; /* said so */
+    bool flush_lost; /* image_sync_error(), and it was said */
     uint64_t lock_deadline_ns;
     bool stopped;   /* the storage failed, requests are held, and the operator was told so */
     int fault_code; /* 0: none; else the device fails with `fault` once its queues are detached */
@@ -147,9 +150,10 @@ void blkdev_queue_drop(struct blkdev *d, unsigned queue);
 
 /* ---- blkdev.c, for the above ---- */
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e);
-struct blkreq_limits blkdev_limits(const struct blkdev *d, uint32_t queue_count);
 void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
                          struct blkqueue_config *out);
+/* Those limits that the image sets and that change with it; what was agreed on with the frontend stays. */
+void blkdev_limits_of_image(const struct blkdev *d, struct blkreq_limits *limits);
 int blkdev_disk_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e);
 void blkdev_fault(struct blkdev *d, int code, const char *sentence);
 

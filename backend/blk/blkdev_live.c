@@ -204,7 +204,7 @@ static void change_held(struct blkdev *d)
     d->change.awaited = d->queue_count;
     for (unsigned i = 0; i < d->queue_count; i++) {
         struct blkqueue *q = d->queue[i].queue;
-        q->change.limits = blkdev_limits(d, d->queue_count);
+        blkdev_limits_of_image(d, &q->change.limits);
         q->change.dma = dma_strategy_find(d->config.dma);
         engine_resume(blkdev_queue_engine(d, i), q);
     }

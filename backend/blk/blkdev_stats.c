@@ -35,6 +35,7 @@ static void stats_live(const struct blkdev *d, unsigned queue, struct stats_blk 
         s->pinned_bytes += live.pinned_bytes;
     s->persistent_pages += live.persistent_pages;
     s->dma_plain |= live.dma_plain;
+    s->flush_lost |= live.flush_lost;
     if (live.last_io_errno)
         s->last_io_errno = live.last_io_errno;
 }

@@ -34,6 +34,12 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     assert(q->small.count + q->large.count <= JOURNAL_ROWS);
     q->small.rows = q->journal.area->row;
     q->large.rows = q->small.rows + q->small.count;
+    if (config->image->realigns && blkalign_new(q, &q->align)) {
+        blkqueue_free(q);
+        return err_set(e, -ENOMEM, "out of memory for what the storage cannot do directly");
+    }
+    q->sync_fd = -1;
+    q->recorded = config->image->format->record;
     q->channel = EVTCHN_NONE;
     q->file_index = -1;
     list_init(&q->active_link);
@@ -50,6 +56,7 @@ void blkqueue_free(struct blkqueue *q)
     if (!q)
         return;
     assert(q->state == BLKQUEUE_NEW || q->state == BLKQUEUE_RELEASED);
+    blkalign_free(q->align);
     blkpool_deinit(&q->small);
     blkpool_deinit(&q->large);
     journal_release(q->config.journal, &q->journal);

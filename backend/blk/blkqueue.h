@@ -31,16 +31,18 @@
  * Order: requests run at the same time and in no order, as the protocol allows. A flush covers the writes that were
  * answered before it was taken, because these are with the kernel by then: fdatasync() does the rest. One of these runs
  * at a time for a queue; flushes that come meanwhile share the next, so a guest that floods flushes keeps one worker of
- * the kernel busy and not all. A flush with data syncs first and then writes. Discards are
- * done one after the other for the same reason. A barrier is parked until all requests before it have ended, then it
- * syncs, writes, syncs again, and only after that is the next request taken: nothing passes it in either direction.
+ * the kernel busy and not all. A flush with data syncs first and then writes. After a sync that failed all flushes fail
+ * (image.h). Discards and write-zeroes are done one after the other, as flushes are (blkspan.h). A barrier is parked
+ * until all requests before it have ended, then it syncs, writes, syncs again, and only after that is the next request
+ * taken: nothing passes it in either direction.
  */
 #ifndef BLK_BLKQUEUE_H
 #define BLK_BLKQUEUE_H
 
-#include "backend/blk/blkstop.h"
+#include "backend/blk/blkalign.h"
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
+#include "backend/blk/blkstop.h"
 #include "backend/blk/image.h"
 #include "backend/blk/journal.h"
 #include "backend/blk/mailbox.h"
@@ -161,6 +163,7 @@ struct blkqueue {
     bool barrier;   /* one is under way: nothing else is */
     uint8_t paused; /* enum blkqueue_pause */
     bool throttled; /* there is a limit */
+    bool recorded;  /* the image writes down what is done to it */
     struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
@@ -168,12 +171,21 @@ struct blkqueue {
     bool peer_polls; /* it did not ask to be told of the last responses */
 
     struct uring_op sync_op;
+    int64_t sync_number;              /* of a recorded image: where the record of its begin is, or -errno */
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
 
-    struct uring_op discard_op;
-    struct blk_request *discard_running;
-    struct blk_request *discard_waiting, *discard_last; /* a queue by next; _last: valid where _waiting is not NULL */
+    int sync_fd;        /* image_sync_open(); -1: not attached */
+    bool sync_borrowed; /* while held: it is the image's own, which may get another */
+
+    /* Discards and write-zeroes (blkspan.h). */
+    struct uring_op span_op;
+    struct blk_request *span_running;
+    struct blk_request *span_waiting, *span_last; /* a queue by next; _last: valid where _waiting is not NULL */
+    unsigned span_refused, span_retries;
+    struct iovec span_iov[16]; /* 1 MiB of zeroes */
+
+    struct blkalign *align; /* NULL: whatever the guest may ask for the storage can do */
 
     struct dma *dma;
     struct gntmap *map;

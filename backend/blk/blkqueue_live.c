@@ -15,6 +15,7 @@ void blkqueue_held_check(struct blkqueue *q)
     if (q->state != BLKQUEUE_RUNNING || !blkqueue_all_idle(q))
         return;
     q->barrier = false;
+    q->sync_borrowed = q->sync_fd == q->config.image->fd;
     q->change = (struct blkqueue_change){.limits = q->config.limits, .dma = q->config.dma};
     mailbox_post(q->reactor->to_control, &q->to_control, BLKQUEUE_HELD);
 }
@@ -64,6 +65,9 @@ static void parked_judge(struct blkqueue *q)
 
 void blkqueue_resume(struct blkqueue *q)
 {
+    if (q->sync_borrowed) /* also of a queue that broke: it is closed by comparing */
+        q->sync_fd = q->config.image->fd;
+    q->sync_borrowed = false;
     if (q->state != BLKQUEUE_RUNNING || !(q->paused & BLKQUEUE_PAUSE_HOLD))
         return; /* it broke meanwhile */
     assert(blkqueue_all_idle(q));

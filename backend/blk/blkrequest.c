@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "backend/blk/blkrequest.h"
+#include "backend/blk/blkspan.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <string.h>
 
 static void piece_submit(struct blk_piece *p);
@@ -32,6 +31,8 @@ static void request_end(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
     int code = 0;
+    if (r->claimed)
+        blkalign_end(r); /* before it is held: it claims again when it is tried again */
     if (__builtin_expect(r->error, 0) && blkstop_keep(r))
         return;
     if (r->has_data)
@@ -40,10 +41,8 @@ static void request_end(struct blk_request *r)
         blkcounter_add(&q->stats.bad_grants[code], 1);
     if (code < 0 && !r->error)
         r->error = -code;
-    if (r->error) {
-        blkcounter_add(&q->stats.io_errors, 1);
-        blkcounter_set(&q->stats.last_io_errno, (uint64_t)r->error);
-    }
+    if (r->error)
+        blkstats_io_error(&q->stats, r->error);
     blklatency_add(&q->stats.latency[r->kind], q->reactor->now_ns - r->taken_ns);
     journal_end(r->row);
     int16_t status = r->error || code ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY;
@@ -56,6 +55,8 @@ static void request_end(struct blk_request *r)
 /* All pieces have ended. */
 static void request_data_end(struct blk_request *r)
 {
+    if (r->queue->recorded && r->write && !r->error)
+        r->error = blkrecord_write(r);
     if (!r->sync_last || r->error) {
         request_end(r);
         return;
@@ -89,11 +90,17 @@ static void piece_advance(struct blk_piece *p, uint32_t done_bytes)
     iov->iov_len -= done_bytes;
 }
 
+/* A durable write is finished by a thread of the kernel. */
+static bool request_threaded(const struct blk_request *r)
+{
+    return !r->queue->config.image->direct_io || r->rw_flags;
+}
+
 static void piece_done(struct uring_op *op, int result, uint32_t cqe_flags)
 {
     (void)cqe_flags;
     struct blk_piece *p = container_of(op, struct blk_piece, op);
-    flight_end(p->request->queue, !p->request->queue->config.image->direct_io);
+    flight_end(p->request->queue, request_threaded(p->request));
     if (result == (int)p->left_bytes) {
         piece_end(p, 0);
         return;
@@ -135,8 +142,9 @@ static void piece_submit(struct blk_piece *p)
         io_uring_prep_write_fixed(sqe, p->fd, iov->iov_base, length, p->offset_bytes, p->buffer_index);
     else
         io_uring_prep_read_fixed(sqe, p->fd, iov->iov_base, length, p->offset_bytes, p->buffer_index);
+    sqe->rw_flags = r->rw_flags;
     sqe_set_file(sqe, q, p->fd);
-    flight_begin(q, !q->config.image->direct_io);
+    flight_begin(q, request_threaded(r));
 }
 
 /* Walks the DMA vector while pieces are cut from it. */
@@ -176,7 +184,7 @@ static void piece_zero(const struct blk_piece *p)
         memset(r->iov[p->iov_first + i].iov_base, 0, r->iov[p->iov_first + i].iov_len);
 }
 
-static void request_transfer(struct blk_request *r)
+void blkrequest_transfer(struct blk_request *r)
 {
     struct image_extent extent[IMAGE_EXTENTS_MAX];
     const struct image *image = r->queue->config.image;
@@ -209,6 +217,12 @@ static void request_transfer(struct blk_request *r)
     piece_end(&r->piece[0], 0);
 }
 
+static void request_transfer(struct blk_request *r)
+{
+    if (!r->queue->align || !blkalign_begin(r))
+        blkrequest_transfer(r);
+}
+
 static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags);
 
 /* One fdatasync() for all flushes that wait. */
@@ -216,11 +230,25 @@ static void sync_start(struct blkqueue *q)
 {
     q->sync_running = take_ptr(q->sync_waiting);
     q->sync_op.fn = sync_done;
+    if (q->recorded)
+        blkrecord_sync_begin(q);
     struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->sync_op);
-    io_uring_prep_fsync(sqe, q->config.image->fd, IORING_FSYNC_DATASYNC);
-    sqe_set_file(sqe, q, q->config.image->fd);
+    io_uring_prep_fsync(sqe, q->sync_fd, IORING_FSYNC_DATASYNC);
     flight_begin(q, true);
     blkcounter_add(&q->stats.syncs, 1);
+}
+
+/* What the flushes that it served get: its own error, which stays the image's, or one that came before. */
+static int sync_result(struct blkqueue *q, int result)
+{
+    const struct image *image = q->config.image;
+    if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) /* nothing was lost, it was not done */
+        return -result;
+    if (result < 0 && !image_sync_error(image))
+        image_sync_fail(image, -result);
+    const int error = image_sync_error(image);
+    blkcounter_set(&q->stats.flush_lost, error != 0);
+    return error;
 }
 
 static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
@@ -229,13 +257,15 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
     struct blkqueue *q = container_of(op, struct blkqueue, sync_op);
     struct blk_request *r = take_ptr(q->sync_running);
     flight_end(q, true);
+    if (q->recorded && result >= 0)
+        result = blkrecord_sync_end(q);
+    int error = sync_result(q, result);
     if (q->sync_waiting)
         sync_start(q);
     while (r) {
         struct blk_request *next = r->next;
-        if (result < 0)
-            r->error = -result;
-        r->sync_failed = result < 0;
+        r->error = error;
+        r->sync_failed = error != 0;
         if (r->data_next && !r->error) {
             r->data_next = false;
             request_transfer(r);
@@ -249,6 +279,12 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
 static void request_sync(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
+    r->error = image_sync_error(q->config.image);
+    if (r->error) {
+        blkcounter_set(&q->stats.flush_lost, 1);
+        request_end(r);
+        return;
+    }
     r->next = q->sync_waiting;
     q->sync_waiting = r;
     if (!q->sync_running)
@@ -259,55 +295,8 @@ void blkrequest_count_get(struct blkqueue *q, int code)
 {
     if (code > 0)
         blkcounter_add(&q->stats.bad_grants[code], 1);
-    if (code < 0) {
-        blkcounter_add(&q->stats.io_errors, 1);
-        blkcounter_set(&q->stats.last_io_errno, (uint64_t)-code);
-    }
-}
-
-static void discard_done(struct uring_op *op, int result, uint32_t cqe_flags);
-
-/* Begins the oldest discard that waits. */
-static void discard_start(struct blkqueue *q)
-{
-    struct blk_request *r = q->discard_running = q->discard_waiting;
-    if (!r)
-        return;
-    q->discard_waiting = r->next;
-    const struct image *image = q->config.image;
-    struct image_extent extent[IMAGE_EXTENTS_MAX];
-    int n = image->format->map(image, r->offset_bytes, r->length_bytes, true, extent);
-    assert(n == 1 && extent[0].kind == IMAGE_DATA); /* or the image would not offer discards */
-    q->discard_op.fn = discard_done;
-    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->discard_op);
-    io_uring_prep_fallocate(sqe, extent[0].fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, extent[0].offset_bytes,
-                            extent[0].length_bytes);
-    sqe_set_file(sqe, q, extent[0].fd);
-    flight_begin(q, true);
-}
-
-static void discard_done(struct uring_op *op, int result, uint32_t cqe_flags)
-{
-    (void)cqe_flags;
-    struct blkqueue *q = container_of(op, struct blkqueue, discard_op);
-    struct blk_request *r = q->discard_running;
-    flight_end(q, true);
-    r->error = result < 0 ? -result : 0;
-    discard_start(q);
-    request_end(r);
-}
-
-static void request_discard(struct blk_request *r)
-{
-    struct blkqueue *q = r->queue;
-    r->next = NULL;
-    if (q->discard_waiting)
-        q->discard_last->next = r;
-    else
-        q->discard_waiting = r;
-    q->discard_last = r;
-    if (!q->discard_running)
-        discard_start(q);
+    if (code < 0)
+        blkstats_io_error(&q->stats, -code);
 }
 
 /* 0, or the request is to be refused: the reason is counted. */
@@ -350,6 +339,10 @@ static enum stats_blk_op request_count(struct blkqueue *q, const struct blkreq *
         blkcounter_add(&q->stats.discards, 1);
         blkcounter_add(&q->stats.sectors_discarded, req->sector_count);
         return STATS_BLK_DISCARD;
+    case BLKREQ_OP_WRITE_ZEROES:
+        blkcounter_add(&q->stats.write_zeroes, 1);
+        blkcounter_add(&q->stats.sectors_zeroed, req->sector_count);
+        return STATS_BLK_ZEROES;
     default:
         blkcounter_add(&q->stats.writes, 1);
         blkcounter_add(&q->stats.sectors_written, req->sector_count);
@@ -366,8 +359,8 @@ static void request_run(struct blk_request *r)
     r->sync_failed = false;
     if (flush)
         request_sync(r);
-    else if (r->operation == BLKIF_OP_DISCARD)
-        request_discard(r);
+    else if (blkreq_is_span(r->operation))
+        blkspan_start(r);
     else
         request_transfer(r);
 }
@@ -392,8 +385,11 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
     r->id = req->id;
     r->operation = req->operation;
     r->operation_raw = req->operation_raw;
+    r->flag = req->flag;
     r->write = req->operation != BLKIF_OP_READ;
+    r->rw_flags = req->operation == BLKREQ_OP_WRITE_FUA ? RWF_DSYNC : 0;
     r->has_data = false;
+    r->claimed = false;
     r->error = 0;
     r->offset_bytes = req->sector * SECTOR_BYTES;
     r->length_bytes = req->sector_count * SECTOR_BYTES;
@@ -416,4 +412,31 @@ void blkrequest_retry(struct blk_request *r)
 void blkrequest_fail(struct blk_request *r)
 {
     request_end(r);
+}
+
+/* ---- for blkspan.c and blkalign.c ---- */
+
+void blkrequest_end(struct blk_request *r)
+{
+    request_end(r);
+}
+
+void blkrequest_data_end(struct blk_request *r)
+{
+    request_data_end(r);
+}
+
+void blkrequest_flight_begin(struct blkqueue *q, bool threaded)
+{
+    flight_begin(q, threaded);
+}
+
+void blkrequest_flight_end(struct blkqueue *q, bool threaded)
+{
+    flight_end(q, threaded);
+}
+
+void blkrequest_set_file(struct io_uring_sqe *sqe, const struct blkqueue *q, int fd)
+{
+    sqe_set_file(sqe, q, fd);
 }

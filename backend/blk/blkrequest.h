@@ -31,7 +31,9 @@ struct blk_request {
     struct blk_request *next; /* in a list of flushes */
     uint64_t id;
     uint8_t operation, operation_raw;
+    uint8_t flag; /* of a discard or write-zeroes */
     bool write, has_data;
+    int rw_flags; /* RWF_DSYNC: a write that is durable when it is answered */
     enum stats_blk_op kind;
     uint64_t taken_ns;
     bool data_next, sync_last; /* what follows: the data after a sync, a sync after the data */
@@ -39,6 +41,12 @@ struct blk_request {
     int error;                 /* the first, as a positive errno */
     unsigned parts;            /* pieces that have not ended */
     uint64_t offset_bytes, length_bytes;
+    /* blkspan.h, blkalign.h: what is left of it in the file, and what it holds or waits for. */
+    uint64_t span_first_bytes, span_end_bytes;
+    bool claimed; /* `range` is held: blkalign_end() */
+    struct blkrange range;
+    struct blkalign_slot *slot;
+    void (*granted)(struct blk_request *r), (*bounced)(struct blk_request *r);
     struct dma_io dma;
     struct iovec *iov; /* dma.segments_max + IMAGE_EXTENTS_MAX of them: each piece may split one */
     struct blk_piece piece[IMAGE_EXTENTS_MAX];
@@ -49,6 +57,21 @@ void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct
 /* One that was held (blkstop.h): from its beginning; answers it with its error. */
 void blkrequest_retry(struct blk_request *r);
 void blkrequest_fail(struct blk_request *r);
+/* Moves its data, its offsets and memory being what the storage can do. */
+void blkrequest_transfer(struct blk_request *r);
+/* Its data is moved, or could not be (r->error): what follows, or the answer. */
+void blkrequest_data_end(struct blk_request *r);
+/* The answer. */
+void blkrequest_end(struct blk_request *r);
+/* Around each operation of the ring; `threaded`: another thread may have to do it. */
+void blkrequest_flight_begin(struct blkqueue *q, bool threaded);
+void blkrequest_flight_end(struct blkqueue *q, bool threaded);
+/* Names the file by its registered slot where it has one. */
+void blkrequest_set_file(struct io_uring_sqe *sqe, const struct blkqueue *q, int fd);
+/* For images that are recorded (blkrecord.c): 0 or an errno, a positive one; 0 or -errno. */
+int blkrecord_write(struct blk_request *r);
+void blkrecord_sync_begin(struct blkqueue *q);
+int blkrecord_sync_end(struct blkqueue *q);
 /* Counts why a request's memory could not be had: GRANT_E_* or -errno; 0 is fine. */
 void blkrequest_count_get(struct blkqueue *q, int code);
 static inline bool blkrequest_is_barrier(const struct blkreq *req)

@@ -20,13 +20,15 @@ static void kinds_read(const struct blkstats *s, struct stats_blk *out)
                                          [BLKQUEUE_F_MISSES] = "unknown_grants",
                                          [BLKQUEUE_F_GONE] = "process_gone"};
     _Static_assert(ARRAY_SIZE(faults) == BLKQUEUE_F_COUNT_ && BLKQUEUE_F_COUNT_ <= STATS_BLK_FAULTS, "all have names");
-    _Static_assert(BLKREQ_E_COUNT_ - 1 + GRANT_E_COUNT_ - 1 + 1 <= STATS_BLK_KINDS, "room for all kinds of errors");
+    _Static_assert(BLKREQ_E_COUNT_ - 1 + GRANT_E_COUNT_ - 1 + 2 <= STATS_BLK_KINDS, "room for all kinds of errors");
     struct stats_blk_kind *kind = out->error;
     for (int i = 1; i < BLKREQ_E_COUNT_; i++)
         kind_put(kind++, "request_", blkreq_error_name(i), blkcounter_get(&s->bad_requests[i]));
     for (int i = 1; i < GRANT_E_COUNT_; i++)
         kind_put(kind++, "grant_", grant_error_name(i), blkcounter_get(&s->bad_grants[i]));
-    kind_put(kind, "", "storage", blkcounter_get(&s->io_errors));
+    const uint64_t full = blkcounter_get(&s->io_full), all = blkcounter_get(&s->io_errors);
+    kind_put(kind++, "", "storage", all > full ? all - full : 0);
+    kind_put(kind, "", "storage_full", full);
     for (int i = 1; i < BLKQUEUE_F_COUNT_; i++)
         kind_put(&out->fault[i - 1], "", faults[i], blkcounter_get(&s->faults[i]));
 }

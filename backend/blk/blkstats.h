@@ -9,6 +9,7 @@
 #ifndef BLK_BLKSTATS_H
 #define BLK_BLKSTATS_H
 
+#include <errno.h>
 #include <stdatomic.h>
 
 #include "grant/gntmap.h"
@@ -42,6 +43,7 @@ struct blkstats {
     blkcounter bad_requests[BLKREQ_E_COUNT_]; /* by code of ring/blkreq.h */
     blkcounter bad_grants[GRANT_E_COUNT_];    /* by code of grant/gntmap.h */
     blkcounter io_errors;                     /* the storage's, or ours */
+    blkcounter io_full;                       /* of these: there was no room */
     blkcounter faults[BLKQUEUE_F_COUNT_];
 };
 
@@ -65,6 +67,15 @@ static inline void blklatency_add(struct blklatency *l, uint64_t ns)
 {
     blkcounter_add(&l->sum_ns, ns);
     blkcounter_add(&l->bucket[loghist_bucket(ns)], 1);
+}
+
+/* Counts an errno of the storage's. */
+static inline void blkstats_io_error(struct blkstats *s, int error)
+{
+    blkcounter_add(&s->io_errors, 1);
+    if (error == ENOSPC || error == EDQUOT || error == EFBIG)
+        blkcounter_add(&s->io_full, 1);
+    blkcounter_set(&s->last_io_errno, (uint64_t)error);
 }
 
 /* All of it, errors with their names. Complete, but for in_flight and connects, which are the device's. */

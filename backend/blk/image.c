@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,16 +41,49 @@ int image_open(const char *format, const struct image_config *config, struct ima
     int rc = row->open(config, out, e);
     if (rc)
         return rc;
-    const struct image *image = *out;
+    struct image *image = *out;
+    image->sync_error = calloc(1, sizeof(*image->sync_error));
+    if (!image->sync_error) {
+        image_close(take_ptr(*out));
+        return err_set(e, -ENOMEM, "out of memory");
+    }
     assert(image->format == row && image->size_bytes > 0 && image->size_bytes % image->sector_bytes == 0);
     assert(image->sector_bytes == 512 || image->sector_bytes == 4096);
+    assert(image->physical_sector_bytes % image->sector_bytes == 0);
+    assert(image->size_bytes % image->physical_sector_bytes == 0); /* blkif.h, of `sectors` */
     return 0;
 }
 
 void image_close(struct image *image)
 {
-    if (image)
-        image->format->close(image);
+    if (!image)
+        return;
+    free(image->sync_error);
+    image->format->close(image);
+}
+
+int image_sync_open(const struct image *image)
+{
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
+    int fd = open(path, (image->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
+    return fd < 0 ? image->fd : fd;
+}
+
+void image_sync_close(const struct image *image, int fd)
+{
+    if (fd >= 0 && fd != image->fd)
+        close(fd);
+}
+
+int image_sync_error(const struct image *image)
+{
+    return atomic_load_explicit(image->sync_error, memory_order_acquire);
+}
+
+void image_sync_fail(const struct image *image, int error)
+{
+    atomic_store_explicit(image->sync_error, error, memory_order_release);
 }
 
 int image_resize(struct image *image, uint64_t size_bytes, struct err *e)

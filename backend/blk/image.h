@@ -10,19 +10,31 @@
  * can be the disks of different guests and one region cannot be written twice. The lock lives as long as any descriptor
  * or I/O in flight refers to the open file: a backend that was killed still holds it while the kernel finishes its I/O,
  * so whoever gets the lock afterwards knows that no old write can land.
+ *
+ * What guests may ask for and what the storage can do are two things: sector_bytes is the guest's, align_bytes and
+ * memory_align_bytes are the storage's (O_DIRECT, mostly). Where a good request may not fit them `realigns` is set and
+ * blkalign.h stands between. A region that begins or ends within a block of align_bytes shares that block with what
+ * lies beside it, maybe another guest's disk: it is never written as a whole, its part is written through the page
+ * cache (edge_fd), and that descriptor holds the lock on it.
  */
 #ifndef BLK_IMAGE_H
 #define BLK_IMAGE_H
 
 #include "base/err.h"
 
-#define IMAGE_EXTENTS_MAX 16 /* pieces one request may be cut into by a format */
+#define IMAGE_EXTENTS_MAX 16           /* pieces one request may be cut into by a format */
+#define IMAGE_ALIGN_MAX   (64u * 1024) /* of align_bytes */
 
 enum image_extent_kind {
     IMAGE_DATA, /* in a file */
     IMAGE_ZERO, /* a hole: reads as zeroes; for reads only */
     IMAGE_NONE, /* nowhere: reads change nothing, writes are dropped; then it is the whole span */
 };
+
+/* What an image may want to write down (image_log.h). */
+enum image_event { IMAGE_WROTE = 1, IMAGE_SYNC_BEGIN, IMAGE_SYNC_END };
+
+struct iovec;
 
 struct image_extent {
     int fd; /* borrowed from the image */
@@ -34,23 +46,31 @@ struct image_config {
     const char *path;
     uint64_t offset_bytes, size_bytes; /* size 0: to the end of the file */
     bool readonly, direct_io;
+    uint32_t sector_bytes, physical_sector_bytes; /* that the guest is shown: 512, 4096; 0: what suits the storage */
+    uint32_t align_bytes;                         /* I/O is a multiple of this, whatever the storage says; 0: no more */
 };
 
 struct image {
     const struct image_format *format;
     uint64_t size_bytes;
-    uint32_t sector_bytes; /* logical, what guests must align to: 512, or the device's with O_DIRECT */
+    uint32_t sector_bytes; /* logical, what guests must align to: 512 or 4096 */
     uint32_t physical_sector_bytes;
+    uint32_t align_bytes, memory_align_bytes; /* what offsets and lengths, and addresses, of I/O are multiples of */
+    bool realigns;                            /* a request may not be */
+    int edge_fd;                              /* for parts of blocks at the region's ends; -1: there are none */
     bool readonly;
+    bool write_zeroes; /* map() answers any write with one extent, so zeroes can be written without a guest's memory */
     /* Holes may be punched where map() says that a write would go, which is one extent for any span. Storage that
      * cannot after all answers -EOPNOTSUPP. */
     bool discard;
     uint32_t discard_granularity_bytes; /* 0: a format without discards; smaller or unaligned parts of a discard may be
                                            left as they are, or zeroed */
+    uint32_t span_align_bytes;          /* what holes and ranges of zeroes begin and end at */
     bool direct_io;                     /* no page cache: completions need no other thread */
     int fd;                             /* the file; the format's own state sits behind this struct */
     char *path;                         /* owned; for sentences, and to open it anew */
     uint64_t base_bytes;
+    _Atomic int *sync_error; /* image_sync_error() */
 };
 
 struct image_format {
@@ -64,6 +84,10 @@ struct image_format {
     /* Live changes, while nothing is under way; NULL: cannot. On failure all is as it was. What they promise: below. */
     int (*resize)(struct image *image, uint64_t size_bytes, struct err *e);
     int (*set_readonly)(struct image *image, bool readonly, struct err *e);
+    /* Writes it down: where, or -errno. iov[0] is its own, the data of a write begins at iov[1]. Any thread, and it may
+     * take its time. NULL: not this format. */
+    int64_t (*record)(const struct image *image, enum image_event event, uint64_t number, uint64_t offset_bytes,
+                      uint64_t length_bytes, struct iovec *iov, unsigned count);
 };
 
 #define IMAGE_FORMAT(name) extern const struct image_format image_##name;
@@ -74,6 +98,17 @@ extern const struct image_format *const image_formats[];
 extern const unsigned image_format_count;
 /* The row of that name; NULL where there is none. */
 const struct image_format *image_format_find(const char *name);
+
+/* A description of the file of its own, for one queue's syncs: the kernel reports each loss of written data once to
+ * each description, so what one queue was told is no secret from another, nor a durable write's error from the flush
+ * behind it. The image's own descriptor where none can be had. To be closed by image_sync_close(). */
+int image_sync_open(const struct image *image);
+void image_sync_close(const struct image *image, int fd);
+
+/* After a sync that failed data may be gone that the kernel believes to be clean: the next one would succeed and mean
+ * nothing. So what failed once fails until the image is closed. 0, or the errno; any thread. */
+int image_sync_error(const struct image *image);
+void image_sync_fail(const struct image *image, int error);
 
 /* -EINVAL with a sentence that lists the formats where there is no such one. -EBUSY: locked by another process, named
  * with its pid where the kernel tells. */

@@ -35,7 +35,11 @@ static int null_open(const struct image_config *c, struct image **out, struct er
         .format = &image_null,
         .size_bytes = size,
         .sector_bytes = SECTOR_BYTES,
-        .physical_sector_bytes = PAGE_BYTES,
+        .physical_sector_bytes = SECTOR_BYTES,
+        .align_bytes = SECTOR_BYTES,
+        .memory_align_bytes = SECTOR_BYTES,
+        .span_align_bytes = SECTOR_BYTES,
+        .edge_fd = -1,
         .readonly = c->readonly,
         .direct_io = true, /* no thread of the kernel works for it: who polls may go on polling */
         .fd = take_fd(&fd),
