@@ -160,7 +160,7 @@ void dz_vbd_close(struct dz_vbd *v)
     uint64_t deadline = vbd_deadline_ns((int)v->timeout_ms);
     for (uint32_t i = 0; i < v->queue_count; i++)
         drain(v->queue[i], deadline);
-    vbd_disconnect(v, deadline);
+    vbd_disconnect(v, MAX(deadline, vbd_deadline_ns(VBD_DETACH_MS))); /* that it ends well is worth a moment more */
     vbd_free(v);
 }
 
