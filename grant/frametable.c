@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "grant/frametable.h"
+#include "grant/frametable_inner.h"
 
 #include <assert.h>
 #include <string.h>
@@ -7,19 +7,6 @@
 #include "base/span.h"
 
 #define GFN_END (1ull << 32) /* frame numbers are 32 bits in a version 1 grant entry */
-
-struct frametable {
-    const struct frametable_ops *ops;
-    void *ctx;
-    uint16_t owner;
-    struct frame_extent **extents; /* by base_gfn; no two overlap */
-    uint32_t count, capacity;
-    struct frame_extent *last; /* hit last, or NULL */
-    uint32_t pinned;
-    frametable_release_fn *release;
-    void *release_ctx;
-    uint32_t release_users;
-};
 
 int frametable_new(const struct frametable_ops *ops, void *ctx, uint16_t owner, struct frametable **out)
 {
@@ -45,11 +32,6 @@ static uint32_t table_position(const struct frametable *t, uint32_t gfn)
             high = middle;
     }
     return low;
-}
-
-static bool extent_holds(const struct frame_extent *x, uint32_t gfn)
-{
-    return gfn >= x->base_gfn && gfn - x->base_gfn < x->frame_count;
 }
 
 static struct frame_extent *table_find(struct frametable *t, uint32_t gfn)
@@ -182,23 +164,20 @@ int frametable_pin(struct frametable *t, uint32_t gfn, bool write, struct frame_
         return -EROFS;
     if (x->pinned == UINT32_MAX || t->pinned == UINT32_MAX)
         return -EOVERFLOW;
-    uint32_t frame = gfn - x->base_gfn;
-    x->pins[frame]++; /* at most x->pinned: does not wrap */
-    x->pinned++;
-    t->pinned++;
     *extent = x;
-    *address = x->address + (size_t)frame * PAGE_BYTES;
+    *address = frametable_count(t, x, gfn - x->base_gfn);
     return 0;
 }
 
 void frametable_unpin(struct frametable *t, struct frame_extent *extent, uint32_t gfn)
 {
-    assert(extent_holds(extent, gfn) && extent->pins[gfn - extent->base_gfn] > 0);
-    extent->pins[gfn - extent->base_gfn]--;
-    extent->pinned--;
-    t->pinned--;
-    if (extent->pinned == 0 && extent->revoked)
+    if (frametable_uncount(t, extent, gfn))
         table_release(t, extent);
+}
+
+void frametable_unpinned(struct frametable *t, struct frame_extent *extent)
+{
+    table_release(t, extent);
 }
 
 void frametable_revoke(struct frametable *t, uint32_t extent_id, uint32_t instance)

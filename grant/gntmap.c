@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/span.h"
+#include "grant/frametable_inner.h"
 #include "grant/gntmap_active.h"
 
 #define ACTIVE_BYTES (GREFS_MAX * sizeof(struct active_entry))
@@ -112,7 +113,7 @@ static uint32_t access_marks(bool write)
 }
 
 /* Checks a snapshot and exchanges exactly that snapshot for itself with the access marked. */
-static int entry_mark(struct grant_entry_v1 *entry, uint16_t self, bool write)
+static inline int entry_mark(struct grant_entry_v1 *entry, uint16_t self, bool write)
 {
     uint32_t seen = grant_word_load(entry);
     for (int i = 0; i < GNTMAP_TRIES; i++) {
@@ -125,11 +126,9 @@ static int entry_mark(struct grant_entry_v1 *entry, uint16_t self, bool write)
     return GRANT_E_UNSTABLE;
 }
 
-/* Marks an entry for this map: `marks` are new to it. */
-static int marks_set(struct gntmap *m, struct grant_frame *f, uint32_t slot, uint32_t marks, bool write)
+static __attribute__((noinline)) int marks_set_shared(struct gntmap *m, struct grant_frame *f, uint32_t slot,
+                                                      uint32_t marks, bool write)
 {
-    if (!f->marks)
-        return entry_mark(&f->entries[slot], m->self, write);
     pthread_mutex_lock(&f->marks->lock);
     int r = entry_mark(&f->entries[slot], m->self, write);
     if (!r)
@@ -138,18 +137,28 @@ static int marks_set(struct gntmap *m, struct grant_frame *f, uint32_t slot, uin
     return r;
 }
 
-/* This map needs these no more. */
-static void marks_clear(struct grant_frame *f, uint32_t slot, uint32_t marks)
+static __attribute__((noinline)) void marks_clear_shared(struct grant_frame *f, uint32_t slot, uint32_t marks)
 {
-    if (!f->marks) {
-        grant_word_clear(&f->entries[slot], marks);
-        return;
-    }
     pthread_mutex_lock(&f->marks->lock);
     marks = gntmarks_drop(f->marks, slot, marks);
     if (marks)
         grant_word_clear(&f->entries[slot], marks);
     pthread_mutex_unlock(&f->marks->lock);
+}
+
+/* Marks an entry for this map: `marks` are new to it. */
+static inline int marks_set(struct gntmap *m, struct grant_frame *f, uint32_t slot, uint32_t marks, bool write)
+{
+    return f->marks ? marks_set_shared(m, f, slot, marks, write) : entry_mark(&f->entries[slot], m->self, write);
+}
+
+/* This map needs these no more. */
+static inline void marks_clear(struct grant_frame *f, uint32_t slot, uint32_t marks)
+{
+    if (f->marks)
+        marks_clear_shared(f, slot, marks);
+    else
+        grant_word_clear(&f->entries[slot], marks);
 }
 
 /* What frametable_pin() said, as whose wrong it is. */
@@ -175,7 +184,7 @@ static int active_begin(struct gntmap *m, struct active_entry *a, struct grant_f
         __atomic_load_n(&f->entries[slot].frame, __ATOMIC_RELAXED); /* once, and only now that the entry is marked */
     struct frame_extent *extent;
     unsigned char *address;
-    r = frametable_pin(m->frames, gfn, write, &extent, &address);
+    r = frametable_pin_short(m->frames, gfn, write, &extent, &address);
     if (r < 0) {
         marks_clear(f, slot, access_marks(write));
         return pin_error(m, r);
@@ -249,7 +258,7 @@ void gntmap_settle(struct gntmap *m, uint32_t gref, bool write)
     a->open &= (uint8_t)~ACTIVE_WRITES;
     if (!a->maps[0]) {
         unused |= GTF_reading;
-        frametable_unpin(m->frames, a->extent, active_gfn(a));
+        frametable_unpin_short(m->frames, a->extent, active_gfn(a));
         *a = (struct active_entry){0};
         f->used--;
     }
