@@ -210,10 +210,10 @@ _Static_assert(offsetof(struct blkif_response, id) == 0 &&
                    offsetof(struct blkif_response, status) == AT_RESPONSE_TAIL + 2,
                "blkif.h: response");
 
-int blkreq_decode(const struct blk_protocol *p, const void *copy, const struct blkreq_limits *limits,
+int blkreq_decode(const struct blk_protocol *p, const void *slot_copy, const struct blkreq_limits *limits,
                   struct blkreq *out)
 {
-    const unsigned char *slot = copy;
+    const unsigned char *slot = slot_copy;
     struct wire wire = {.operation = slot[AT_OPERATION], .segment_count = slot[AT_FLAG]};
     memcpy(&wire.id, slot + p->id, sizeof(wire.id));
     memcpy(&wire.sector, slot + p->sector, sizeof(wire.sector));
@@ -229,9 +229,9 @@ int blkreq_decode(const struct blk_protocol *p, const void *copy, const struct b
     return request_check(&wire, limits, out);
 }
 
-void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, void *to)
+void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, void *to_slot)
 {
-    unsigned char *slot = to;
+    unsigned char *slot = to_slot;
     const bool own_segments = !request->indirect_pages && !blkreq_is_span(request->operation);
     memset(slot, 0, own_segments ? BLKREQ_HEAD_BYTES : p->request_bytes);
     slot[AT_OPERATION] = request->operation;
@@ -254,9 +254,9 @@ void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, v
 }
 
 /* Byte by byte: an assignment to a struct may write anything into its padding. */
-void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t operation, int16_t status, void *to)
+void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t operation, int16_t status, void *to_slot)
 {
-    unsigned char *slot = to;
+    unsigned char *slot = to_slot;
     const unsigned char tail[] = {operation, 0, (unsigned char)status, (unsigned char)((uint16_t)status >> 8)};
     memcpy(slot, &id, sizeof(id));
     memcpy(slot + AT_RESPONSE_TAIL, tail, sizeof(tail));
@@ -264,9 +264,9 @@ void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t o
         memset(slot + AT_RESPONSE_TAIL + sizeof(tail), 0, p->response_bytes - AT_RESPONSE_TAIL - sizeof(tail));
 }
 
-void blkreq_decode_response(const void *copy, uint64_t *id, uint8_t *operation, int16_t *status)
+void blkreq_decode_response(const void *slot_copy, uint64_t *id, uint8_t *operation, int16_t *status)
 {
-    const unsigned char *slot = copy;
+    const unsigned char *slot = slot_copy;
     memcpy(id, slot, sizeof(*id));
     *operation = slot[AT_RESPONSE_TAIL];
     memcpy(status, slot + AT_RESPONSE_TAIL + 2, sizeof(*status));

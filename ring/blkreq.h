@@ -112,16 +112,17 @@ extern const struct blk_protocol blk_protocol_x86_32; /* "x86_32-abi" */
 /* The row of that `protocol` key; NULL name: native; NULL result: unknown. */
 const struct blk_protocol *blk_protocol_find(const char *name);
 
-/* `slot` is a private copy, of request_bytes of which blk_protocol_used_bytes() are looked at. 0 or BLKREQ_E_*; out->id
+/* `slot_copy` is private, of request_bytes of which blk_protocol_used_bytes() are looked at. 0 or BLKREQ_E_*; out->id
  * and out->operation_raw are set in any case. Of the arrays in `out` only what the counts say is. */
-int blkreq_decode(const struct blk_protocol *p, const void *slot, const struct blkreq_limits *limits,
+int blkreq_decode(const struct blk_protocol *p, const void *slot_copy, const struct blkreq_limits *limits,
                   struct blkreq *out);
 /* Writes blk_protocol_used_bytes() of the slot, at least BLKREQ_HEAD_BYTES. */
-void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, void *slot);
+void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, void *to_slot);
 /* All bytes of the response are written, padding with zeroes (XSA-216). */
-void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t operation, int16_t status, void *slot);
+void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t operation, int16_t status,
+                            void *to_slot);
 /* The same in every row. */
-void blkreq_decode_response(const void *slot, uint64_t *id, uint8_t *operation, int16_t *status);
+void blkreq_decode_response(const void *slot_copy, uint64_t *id, uint8_t *operation, int16_t *status);
 
 /* The other half of the check of an indirect request: `copy` is a private copy of its segment_count segments (laid out
  * the same in every row), `segment` takes them checked. 0 or BLKREQ_E_*. */

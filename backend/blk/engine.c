@@ -228,7 +228,7 @@ static bool engine_spin(struct engine *g)
     if (!window_ns)
         return false;
     counter_bump(&g->spins);
-    uint64_t now_ns = g->reactor.now_ns, end_ns = 0;
+    uint64_t now_ns, end_ns = 0;
     bool hit;
     do {
         for (unsigned i = 0; i < ENGINE_SPIN_LOOKS && !(hit = anything_waiting(g)); i++)
