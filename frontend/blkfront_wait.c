@@ -66,8 +66,6 @@ static inline void take(struct dz_queue *q)
 /* An event of the channel was taken; true where there were so many without cause that the next sleep is a blind one. */
 static void channel_event(struct dz_queue *q)
 {
-    if (!evtchn_consume(&q->channel))
-        return;
     vbd_count(&q->stats.notifications_received, 1);
     q->spurious++; /* until queue_take_responses() finds one */
 }
