@@ -225,6 +225,8 @@ static void spin(struct dz_queue *q, uint64_t mark, uint64_t deadline_ns)
         look_for(q, mark, UINT64_MAX, deadline_ns);
         return;
     }
+    if (q->writes_in_flight) /* most need a thread of the backend's kernel, which would find this processor taken */
+        return;
     uint64_t window_ns = spin_window_ns(&q->spin);
     if (!window_ns)
         return;
