@@ -37,7 +37,7 @@ static bool scene_small(struct scene *s, const char *bytes)
     char options[32];
     *s = (struct scene){0};
     snprintf(options, sizeof(options), "size=%s", bytes);
-    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
+    if (unshare(CLONE_NEWNS) || mount("none", "/", "", MS_REC | MS_PRIVATE, NULL)) {
         print_message("skipped: no mount namespace may be made here (%s)\n", strerror(errno));
         return false;
     }
