@@ -326,7 +326,7 @@ static void test_lesson_155_a_slot_rewritten_after_take_changes_nothing(void **s
     fresh(&f, &b, 0);
     struct blkreq in = {.id = 42, .operation = BLKIF_OP_READ, .segment_count = 1, .sector = 10};
     in.segment[0] = (struct blkreq_segment){.gref = 9, .first_sector = 0, .last_sector = 7};
-    unsigned char slot[SLOT], before[SLOT];
+    unsigned char slot[SLOT] = {0}, before[SLOT]; /* of which encode writes what is used */
     blkreq_encode(&blk_protocol_native, &in, slot);
     ring_front_put(&f, slot, SLOT);
     ring_front_push(&f);

@@ -146,9 +146,9 @@ int uring_submit(struct uring *u, bool wait)
 static inline void uring_prefetch_next(const struct uring *u, unsigned head)
 {
     const struct io_uring_cq *cq = &u->ring.cq;
-    const unsigned char *op = (const unsigned char *)(uintptr_t)cq->cqes[(head + 1) & cq->ring_mask].user_data;
+    const uint64_t op = cq->cqes[(head + 1) & cq->ring_mask].user_data; /* a number: of nothing no pointer is made */
     for (unsigned back = 0; back <= URING_FETCH_BYTES; back += 64)
-        __builtin_prefetch(op - back, 1);
+        __builtin_prefetch((const void *)(uintptr_t)(op - back), 1);
 }
 
 unsigned uring_reap(struct uring *u)
