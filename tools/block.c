@@ -64,9 +64,12 @@ const struct verb verb_block_attach = {
     .help =
         "DISK as in a cfg file: TARGET,FORMAT,VDEV,ACCESS or format=...,vdev=...,access=...,target=... in one or more\n"
         "arguments. A target that does not begin with / is looked for in the current directory.\n"
-        "Options: offset, size, direct-io, dma, max-queues, image, sector-size, physical-sector-size and "
-        "host-alignment,\n"
-        "under DISK OPTIONS in domzero(1).\n",
+        "Options, each explained under DISK OPTIONS in domzero(1):\n"
+        "  where it lies       offset, size, image, direct-io, host-alignment\n"
+        "  what a guest sees   sector-size, physical-sector-size, max-queues\n"
+        "  when storage fails  on-error, report-after\n"
+        "  how it is served    dma, persistent, poll\n"
+        "  how fast at most    iops, iops-burst, bytes, bytes-burst\n",
     .run = attach_run,
 };
 

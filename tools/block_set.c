@@ -119,9 +119,10 @@ const struct verb verb_block_set = {
     .arguments = "DOMAIN VDEV [iops=N] [iops-burst=N] [bytes=BYTES] [bytes-burst=BYTES] [readonly=0|1] [dma=NAME] "
                  "[poll=MODE]",
     .summary = "change a disk that runs",
-    .help = "iops, bytes: limits a second, 0 for none; bytes with K, M, G or T. The bursts are what may come at once\n"
-            "(0: a tenth of a second's worth). poll: interrupt, adaptive, poll, or default for the role's. Requests\n"
-            "under way end first; none is lost. What is refused leaves the disk as it was.\n",
+    .help =
+        "iops, bytes: limits a second, 0 for none; bytes with K, M, G or T. The bursts are what may begin at once\n"
+        "(0: a tenth of a second's worth). poll: interrupt, adaptive, poll, or default for the role's. The guest's\n"
+        "requests wait meanwhile and none is lost. What is refused leaves the disk as it was.\n",
     .run = set_run,
 };
 
