@@ -63,23 +63,6 @@ static int parse_setting(struct keys_blk_set *set, const char *text, struct err 
                    text);
 }
 
-static int disk_find(struct tool *t, const char *name, const char *vdev, struct xb_device *d, struct err *e)
-{
-    struct platform_domain domain;
-    uint32_t devid;
-    if (keys_blk_devid(vdev, &devid))
-        return err_set(e, -EINVAL, "\"%.40s\" is no virtual device: give one of block-list's, such as xvda", vdev);
-    int r = tool_open(t, e);
-    r = r ? r : tool_domain_find(t, name, &domain, e);
-    if (r)
-        return r;
-    vbd_init(d, t->store, domain.domid, devid);
-    if (xb_device_load(d, NULL) == -ENOENT)
-        return err_set(e, -ENOENT, "domain %s has no disk %s; `domzero block-list %s` shows those there are",
-                       domain.name, vdev, domain.name);
-    return 0;
-}
-
 /* The backend judges again; here the sentence comes before anything was written. */
 static int rates_check(const struct xb_device *d, const struct keys_blk_set *set, struct err *e)
 {
@@ -92,8 +75,9 @@ static int rates_check(const struct xb_device *d, const struct keys_blk_set *set
 
 static int change(struct tool *t, const char *name, const char *vdev, struct keys_blk_set *set, struct err *e)
 {
+    struct platform_domain domain;
     struct xb_device d;
-    int r = disk_find(t, name, vdev, &d, e);
+    int r = vbd_find(t, name, vdev, &domain, &d, e);
     if (r)
         return r;
     r = rates_check(&d, set, e);
