@@ -234,11 +234,19 @@ static inline void ring_back_prefetch(const struct ring_back *b, uint32_t ahead)
     __builtin_prefetch(ring_slot(&b->ring, b->req_cons + ahead), 1);
 }
 
-/* Writes one response; each request that was taken gets one at most. */
+/* The slot of the next response, to be written by the caller and not read; each request that was taken gets one at
+ * most. */
+static inline void *ring_back_slot(struct ring_back *b)
+{
+    assert(b->rsp_prod_pvt != b->req_cons);
+    return ring_slot(&b->ring, b->rsp_prod_pvt++);
+}
+
+/* Writes one response. */
 static inline void ring_back_put(struct ring_back *b, const void *response, size_t bytes)
 {
-    assert(b->rsp_prod_pvt != b->req_cons && bytes <= b->ring.slot_bytes);
-    memcpy(ring_slot(&b->ring, b->rsp_prod_pvt++), response, bytes);
+    assert(bytes <= b->ring.slot_bytes);
+    memcpy(ring_back_slot(b), response, bytes);
 }
 
 /* How many responses were put and not published. */

@@ -139,9 +139,7 @@ void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int
         blkcounter_add(&q->stats.errors, 1);
     if (q->broken)
         return;
-    unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
-    blkreq_encode_response(q->config.protocol, id, operation_raw, status, slot);
-    ring_back_put(&q->ring, slot, q->config.protocol->response_bytes);
+    blkreq_encode_response(q->config.protocol, id, operation_raw, status, ring_back_slot(&q->ring));
     if (list_empty(&q->dirty_link))
         list_append(&q->reactor->dirty, &q->dirty_link);
 }
@@ -265,6 +263,13 @@ static uint32_t take_throttled(struct blkqueue *q, uint32_t budget, uint32_t *n)
     return 0;
 }
 
+/* The first slots, to be read and then written: asked for as what they are to be used for, they come once. */
+static inline void slots_fetch(const struct blkqueue *q, uint32_t waiting)
+{
+    for (uint32_t ahead = 0; ahead < BLKQUEUE_AHEAD && ahead < waiting; ahead++)
+        ring_back_prefetch(&q->ring, ahead);
+}
+
 unsigned blkqueue_take(struct blkqueue *q)
 {
     uint32_t waiting, n = 0;
@@ -280,10 +285,12 @@ unsigned blkqueue_take(struct blkqueue *q)
     uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
     if (q->throttled)
         budget = take_throttled(q, budget, &n);
+    slots_fetch(q, waiting);
     const uint64_t sectors_max = (q->peer_polls ? BLKQUEUE_BYTES_POLLED : BLKQUEUE_BYTES) / SECTOR_BYTES;
     for (uint64_t sectors = 0; n < budget && sectors < sectors_max && !q->parked && !q->barrier; n++) {
         if (n + BLKQUEUE_AHEAD < waiting)
             ring_back_prefetch(&q->ring, BLKQUEUE_AHEAD);
+        blkpool_prefetch(&q->small);
         sectors += request_take(q);
     }
     if (n) {

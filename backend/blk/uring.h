@@ -40,6 +40,10 @@ struct uring_op {
     uring_op_fn *fn;
 };
 
+/* What of an operation's owner is fetched into the cache before its completion is handled: its line, and so many bytes
+ * in front of it (blkrequest.h). */
+#define URING_FETCH_BYTES 128
+
 struct uring {
     struct io_uring ring;
     struct idalloc files, buffers;
