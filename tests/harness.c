@@ -37,11 +37,8 @@ const char *world_path(const struct world *w, const char *name)
     return p;
 }
 
-void world_start(struct world *w, const char *option)
+void world_daemon_start(struct world *w, const char *option)
 {
-    snprintf(w->dir, sizeof(w->dir), "/tmp/dzXXXXXX");
-    assert_non_null(mkdtemp(w->dir));
-    snprintf(w->run, sizeof(w->run), "%s/run", w->dir);
     w->daemon = fork();
     assert_true(w->daemon >= 0);
     if (w->daemon == 0) {
@@ -49,6 +46,19 @@ void world_start(struct world *w, const char *option)
         execl(world_program("domzerod"), "domzerod", "--foreground", "--run-dir", w->run, option, (char *)NULL);
         _exit(127);
     }
+}
+
+bool world_serves(void *world)
+{
+    return world_domzero(world, NULL, 0, "list") == 0;
+}
+
+void world_start(struct world *w, const char *option)
+{
+    snprintf(w->dir, sizeof(w->dir), "/tmp/dzXXXXXX");
+    assert_non_null(mkdtemp(w->dir));
+    snprintf(w->run, sizeof(w->run), "%s/run", w->dir);
+    world_daemon_start(w, option);
     char blk_pid[128];
     snprintf(blk_pid, sizeof(blk_pid), "%s/blk.pid", w->run);
     uint64_t deadline = clock_now_ns() + WORLD_PATIENCE_MS * CLOCK_NS_PER_MS;

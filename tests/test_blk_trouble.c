@@ -116,18 +116,6 @@ static void test_a_full_file_system_fails_the_writes_that_find_no_room_and_nothi
 
 /* ---- a device that fails ---- */
 
-static bool shell(const char *format, const char *arg, char *out, size_t size)
-{
-    char command[512];
-    snprintf(command, sizeof(command), format, arg);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    if (!fgets(out, (int)size, f))
-        out[0] = 0;
-    out[strcspn(out, "\n")] = 0;
-    return pclose(f) == 0;
-}
-
 /* A loop device over a sparse file on a file system that is too small: what the page cache took cannot be written, and
  * the fdatasync() that finds out is the kernel's own. */
 static void test_a_flush_that_lost_data_is_followed_by_none_that_succeeds_until_the_disk_is_closed(void **state)
@@ -141,7 +129,7 @@ static void test_a_flush_that_lost_data_is_followed_by_none_that_succeeds_until_
     int fd = open(file, O_CREAT | O_RDWR, 0600);
     assert_int_equal(ftruncate(fd, 8 << 20), 0);
     close(fd);
-    if (geteuid() || !shell("losetup --show -f '%s' 2>/dev/null", file, loop, sizeof(loop))) {
+    if (geteuid() || !blkworld_shell(loop, sizeof(loop), "losetup --show -f '%s' 2>/dev/null", file)) {
         print_message("skipped: no loop device can be made here\n");
         umount2(s.small, MNT_DETACH);
         blkworld_stop(&s.world);
@@ -168,7 +156,7 @@ static void test_a_flush_that_lost_data_is_followed_by_none_that_succeeds_until_
         assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_WRITE, i * 88, 0, 11, 0, 7), BLKIF_RSP_OKAY);
     assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0), BLKIF_RSP_OKAY);
     scene_leave(&s);
-    assert_true(shell("losetup -d '%s'", loop, line, sizeof(line)));
+    assert_true(blkworld_shell(line, sizeof(line), "losetup -d '%s'", loop));
     umount2(s.small, MNT_DETACH);
     blkworld_stop(&s.world);
 }
@@ -208,8 +196,8 @@ static void test_errors_of_a_device_reach_the_requests_they_belong_to(void **sta
     (void)state;
     blkworld_start(&s.world, NULL);
     blkworld_image(&s.world, "disk.img", 1 << 20, SEED, file, sizeof(file));
-    if (geteuid() ||
-        !shell("losetup --direct-io=on --show -f '%s' 2>/dev/null", file, s.config.path, sizeof(s.config.path))) {
+    if (geteuid() || !blkworld_shell(s.config.path, sizeof(s.config.path),
+                                     "losetup --direct-io=on --show -f '%s' 2>/dev/null", file)) {
         print_message("skipped: no loop device can be made here\n");
         blkworld_stop(&s.world);
         skip();
@@ -232,7 +220,7 @@ static void test_errors_of_a_device_reach_the_requests_they_belong_to(void **sta
     assert_true(bad == 8);
     blkguest_check_served(&s.guest, SEED);
     scene_leave(&s);
-    assert_true(shell("losetup -d '%s'", s.config.path, line, sizeof(line)));
+    assert_true(blkworld_shell(line, sizeof(line), "losetup -d '%s'", s.config.path));
     blkworld_stop(&s.world);
 }
 

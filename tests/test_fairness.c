@@ -63,9 +63,7 @@ static void crowd_start(struct crowd *c, const unsigned segments[DEEP])
 {
     memset(c, 0, sizeof(*c));
     blkworld_servers(&c->world);
-    setenv("BLKWORLD_REACTORS", "1", 1);
-    blkworld_role_start(&c->world, "interrupt");
-    unsetenv("BLKWORLD_REACTORS");
+    blkworld_role_start_with(&c->world, "interrupt", 1);
     for (unsigned i = 0; i <= DEEP; i++)
         disk_start(c, i, i < DEEP ? segments[i] : 1);
 }

@@ -57,7 +57,7 @@
 #define BLKQUEUE_BUDGET         64 /* requests a queue may start in one pass of all queues: unmeasured */
 /* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores
  * with 32 and 128 in flight: 16, 24 and 32 serve the same; where the guest sleeps they serve less. */
-#define BLKQUEUE_BUDGET_POLLED  16
+#define BLKQUEUE_BUDGET_POLLED 16
 /* … and no more once it has started so much: what the page cache has is copied in the submission, and nobody is
  * answered before that ends: 8 reads of 128 KiB take 100 us, after which the guest would be asleep. */
 #define BLKQUEUE_BYTES          (512u << 10)

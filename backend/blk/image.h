@@ -96,8 +96,6 @@ struct image_format {
 
 extern const struct image_format *const image_formats[];
 extern const unsigned image_format_count;
-/* The row of that name; NULL where there is none. */
-const struct image_format *image_format_find(const char *name);
 
 /* A description of the file of its own, for one queue's syncs: the kernel reports each loss of written data once to
  * each description, so what one queue was told is no secret from another, nor a durable write's error from the flush
