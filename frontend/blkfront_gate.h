@@ -68,7 +68,7 @@ static inline void *gate_thread(void)
     return __builtin_thread_pointer();
 }
 
-static inline bool gate_is_shared(struct vbd_gate *g)
+static inline bool gate_is_shared(const struct vbd_gate *g)
 {
     return atomic_load_explicit(&g->lease, memory_order_relaxed) == &gate_shared;
 }

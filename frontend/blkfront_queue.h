@@ -119,6 +119,7 @@ struct dz_queue {
     uint64_t epoch_end_ns;                    /* not before: it ends when somebody looks */
     const char *wrong;                        /* what the backend did; the disk is about to fail */
     bool armed;                               /* the caller may have slept on the descriptor */
+    bool refused;                             /* its last request got -EAGAIN */
     bool sleeping;                            /* a thread does, outside the gate … */
     const struct vbd_sync *sleeper;           /* … for that; NULL: whatever comes back */
     struct list waiting;                      /* struct vbd_waiter */

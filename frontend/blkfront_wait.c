@@ -58,10 +58,16 @@ static void waiter_wake(struct vbd_waiter *w)
     pthread_cond_signal(&w->woken);
 }
 
+/* The queue's own thread may sleep on the descriptor, and has something to do. */
+static bool has_to_rise(const struct dz_queue *q)
+{
+    return q->armed && (q->done || q->refused);
+}
+
 void queue_wake_served(struct dz_queue *q)
 {
     struct vbd_waiter *w, *tmp;
-    if ((q->sleeping && is_served(q->sleeper)) || (q->armed && q->done))
+    if ((q->sleeping && is_served(q->sleeper)) || has_to_rise(q))
         bell_ring(q);
     list_foreach_safe (w, tmp, &q->waiting, link)
         if (is_served(w->sync))
@@ -81,7 +87,7 @@ void queue_hand_over(struct dz_queue *q)
         return;
     if (!list_empty(&q->waiting))
         waiter_wake(list_entry(q->waiting.next, struct vbd_waiter, link));
-    else if (q->done || ring_front_arm(&q->ring))
+    else if (has_to_rise(q) || ring_front_arm(&q->ring))
         bell_ring(q);
 }
 
@@ -182,7 +188,7 @@ static void sleep_behind(struct dz_queue *q, const struct vbd_sync *sync, int ti
 /* Events were taken that somebody else may sleep for, too. */
 static void pass_on(struct dz_queue *q)
 {
-    if (q->sleeping || (q->armed && q->done))
+    if (q->sleeping || has_to_rise(q))
         bell_ring(q);
 }
 
@@ -376,13 +382,32 @@ int dz_queue_reap(struct dz_queue *q, struct dz_io **done, unsigned max)
     return (int)n;
 }
 
+/* Is anything in flight that was submitted to the queue, and not by a synchronous call of another thread? */
+static bool owes_any(const struct dz_queue *q)
+{
+    bool any = false;
+    if (!queue_in_flight(q) || !gate_is_shared(&q->gate))
+        return queue_in_flight(q);
+    for (uint32_t slot = 0; slot < q->slots && !any; slot++) {
+        const struct vbd_shadow *s = &q->shadow[slot];
+        const struct dz_io *io = s->shape == VBD_ORPHAN ? NULL : s->io;
+        for (; io && !any; io = s->shape == VBD_MERGED ? io_next(io) : NULL)
+            any = !io_sync(io);
+    }
+    for (const struct vbd_split *split = q->backlog; split && !any; split = split->next)
+        any = !io_sync(split->io);
+    return any;
+}
+
 int dz_queue_wait(struct dz_queue *q, struct dz_io **done, unsigned max, int timeout_ms)
 {
     uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : vbd_deadline_ns(timeout_ms);
     gate_enter(&q->gate);
     queue_kick(q);
     q->armed = false;
-    while (max && !q->done && queue_in_flight(q) && queue_progress(q, NULL, deadline))
+    if (max && !q->done && q->refused && !owes_any(q)) /* calls of others hold what it needs */
+        queue_progress(q, NULL, deadline);
+    while (max && !q->done && owes_any(q) && queue_progress(q, NULL, deadline))
         ;
     queue_hand_over(q);
     unsigned n = queue_done_take(q, done, max);
@@ -394,6 +419,8 @@ int dz_queue_submit(struct dz_queue *q, struct dz_io *io)
 {
     gate_enter(&q->gate);
     int r = queue_submit(q, io, NULL);
+    if (unlikely(r || q->refused))
+        q->refused = r == -EAGAIN;
     gate_leave(&q->gate);
     return r;
 }
