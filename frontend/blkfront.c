@@ -145,11 +145,12 @@ static void drain(struct dz_queue *q, uint64_t deadline_ns)
     gate_enter(&q->gate);
     queue_kick(q);
     while (queue_in_flight(q)) {
-        if (queue_progress(q, MIN(deadline_ns, vbd_deadline_ns(VBD_LOOK_MS))))
+        if (queue_progress(q, NULL, MIN(deadline_ns, vbd_deadline_ns(VBD_LOOK_MS))))
             continue;
         if (vbd_ms_until(deadline_ns) == 0 || vbd_backend_gone(q->disk))
             break;
     }
+    assert(!q->gate.away); /* the caller's bug: a thread is in a call */
     gate_leave(&q->gate);
 }
 

@@ -2,6 +2,7 @@
 #include "frontend/blkfront_gate.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -16,7 +17,11 @@ struct gate_lease gate_closed, gate_shared;
 
 static int membarrier(int command)
 {
-    return (int)syscall(__NR_membarrier, command, 0, 0);
+    int r;
+    do
+        r = (int)syscall(__NR_membarrier, command, 0, 0);
+    while (r < 0 && errno == ENOMEM); /* of a moment */
+    return r;
 }
 
 bool gate_may_be_biased(void)
@@ -73,7 +78,7 @@ void gates_close(struct vbd_gate *const *gates, unsigned count)
     }
     if (fence) {
         int r = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-        assert(r == 0); /* it was registered */
+        assert(r == 0); /* it was registered; whoever filters system calls lets it through */
     }
     for (unsigned i = 0; i < count; i++)
         close_end(gates[i]);
@@ -98,7 +103,7 @@ static void lease_take(struct vbd_gate *g, bool share)
 {
     struct gate_lease *next = &gate_shared;
     gates_close(&g, 1);
-    if (!share && g->used < GATE_LEASES) {
+    if (!share && !g->away && g->used < GATE_LEASES) {
         next = &g->leases[g->used++];
         atomic_store_explicit(&next->thread, gate_thread(), memory_order_relaxed);
     }

@@ -17,7 +17,9 @@
  * the lease over in the control path's way. A lease is never used again, so a thread that wakes up between its two
  * looks writes to one that nobody watches. After GATE_LEASES such changes, and at once where a synchronous call meets
  * another thread's lease (both may be inside at a time), the gate is `shared`: a plain mutex from then on. It is that
- * from the beginning where the kernel has no membarrier().
+ * from the beginning where the kernel has no membarrier(). A thread that leaves in the middle of a call, to sleep or
+ * for the control path, is `away`: whoever comes meanwhile makes the gate shared, too, as what wakes sleepers is the
+ * mutex's business.
  *
  * `control` is the disk's mutex. Whoever is inside a gate does not take it: leave first.
  */
@@ -42,6 +44,7 @@ struct vbd_gate {
     pthread_mutex_t lock;     /* once shared */
     struct gate_lease *saved; /* while closed */
     unsigned used;            /* of the leases */
+    unsigned away;            /* threads that left in the middle of a call */
     struct gate_lease leases[GATE_LEASES];
 };
 
@@ -65,7 +68,7 @@ static inline void *gate_thread(void)
     return __builtin_thread_pointer();
 }
 
-static inline bool gate_is_shared(struct vbd_gate *g)
+static inline bool gate_is_shared(const struct vbd_gate *g)
 {
     return atomic_load_explicit(&g->lease, memory_order_relaxed) == &gate_shared;
 }
@@ -92,6 +95,19 @@ static inline void gate_leave(struct vbd_gate *g)
         atomic_store_explicit(&mine->busy, 0, memory_order_release);
     else
         pthread_mutex_unlock(&g->lock);
+}
+
+/* In the middle of a call. */
+static inline void gate_leave_for_now(struct vbd_gate *g)
+{
+    g->away++;
+    gate_leave(g);
+}
+
+static inline void gate_return(struct vbd_gate *g)
+{
+    gate_enter(g);
+    g->away--;
 }
 
 #endif

@@ -274,9 +274,12 @@ void queue_replay(struct dz_queue *q)
     uint16_t order[VBD_SLOTS_MAX];
     unsigned count = 0;
     q->open = NULL;
-    for (uint32_t slot = 0; slot < q->slots; slot++) /* nobody waits for them, and who had them is gone */
-        if (q->shadow[slot].io && q->shadow[slot].late)
-            shadow_finish(q, slot, -ETIMEDOUT);
+    for (uint32_t slot = 0; slot < q->slots; slot++) { /* of late ones, who had them is gone */
+        struct vbd_shadow *s = &q->shadow[slot];
+        int r = !s->io ? 0 : s->late ? -ETIMEDOUT : queue_replay_fit(q, s);
+        if (r < 0)
+            shadow_finish(q, slot, r);
+    }
     for (uint32_t slot = 0; slot < q->slots; slot++) { /* insertion sort by submission */
         if (!q->shadow[slot].io)
             continue;
@@ -291,4 +294,6 @@ void queue_replay(struct dz_queue *q)
         put_request(q, s);
     }
     q->published = 0; /* of none the new backend has been told */
+    if (q->backlog)
+        backlog_move_on(q);
 }

@@ -52,9 +52,7 @@ void late_look(struct dz_queue *q, uint64_t now_ns)
         if (s->io && !s->late && (uint16_t)(q->epoch - s->epoch) > VBD_EPOCHS)
             shadow_late(q, s);
     }
-    if (q->backlog && !queue_in_flight(q)) /* all slots are nobody's */
-        backlog_abort(q, -ETIMEDOUT);
-    else if (q->backlog)
+    if (q->backlog)
         backlog_move_on(q);
 }
 

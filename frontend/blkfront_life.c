@@ -50,7 +50,7 @@ static void exclusive_end(struct dz_vbd *v)
 {
     struct vbd_gate *gates[KEYS_BLK_QUEUES_MAX];
     for (uint32_t i = 0; i < v->queue_count; i++)
-        queue_wake_others(v->queue[i]);
+        queue_wake_sleeper(v->queue[i]);
     gates_open(gates, gates_of(v, gates));
 }
 

@@ -45,7 +45,6 @@ static int sources_open(struct dz_queue *q)
 
 int queue_new(struct dz_vbd *v, uint32_t index, struct dz_queue **out)
 {
-    pthread_condattr_t monotonic;
     struct dz_queue *q = aligned_alloc(_Alignof(struct dz_queue), sizeof(*q));
     if (!q)
         return -ENOMEM;
@@ -56,10 +55,7 @@ int queue_new(struct dz_vbd *v, uint32_t index, struct dz_queue **out)
     q->epoll_fd = q->bell_fd = q->timer_fd = -1;
     spin_init(&q->spin, v->spin_us * CLOCK_NS_PER_US);
     gate_init(&q->gate, &v->control, v->biased);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&q->woken, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    list_init(&q->waiting);
     int r = sources_open(q);
     if (r < 0) {
         queue_free(q);
@@ -97,7 +93,6 @@ void queue_free(struct dz_queue *q)
     fd_closep(&q->epoll_fd);
     fd_closep(&q->bell_fd);
     fd_closep(&q->timer_fd);
-    pthread_cond_destroy(&q->woken);
     gate_deinit(&q->gate);
     pool_area_deinit(&q->bounce_area);
     free(q->shadow);

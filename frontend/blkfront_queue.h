@@ -81,8 +81,16 @@ struct vbd_split {
 
 struct vbd_sync {
     unsigned in_flight;
+    unsigned until;     /* waits until no more are */
     int result;         /* 0 or the first error */
     struct dz_io *free; /* linked through private_[0] */
+};
+
+/* A thread that waits while another sleeps on the descriptor. */
+struct vbd_waiter {
+    struct list link;
+    const struct vbd_sync *sync; /* what it waits for; NULL: whatever comes back */
+    pthread_cond_t woken;
 };
 
 /* As struct dz_vbd_stats, which sums them up. */
@@ -111,8 +119,10 @@ struct dz_queue {
     uint64_t epoch_end_ns;                    /* not before: it ends when somebody looks */
     const char *wrong;                        /* what the backend did; the disk is about to fail */
     bool armed;                               /* the caller may have slept on the descriptor */
-    bool sleeping;                            /* a thread does, outside the gate */
-    unsigned waiters;                         /* threads that wait for that one, on `woken` */
+    bool refused;                             /* its last request got -EAGAIN */
+    bool sleeping;                            /* a thread does, outside the gate … */
+    const struct vbd_sync *sleeper;           /* … for that; NULL: whatever comes back */
+    struct list waiting;                      /* struct vbd_waiter */
     unsigned spurious;                        /* events without a response, in a row */
     unsigned idle_looks;                      /* reaps that found nothing, since the clock was looked at */
     struct spin spin;
@@ -122,10 +132,9 @@ struct dz_queue {
 
     uint32_t index;
     struct evtchn channel;
-    int epoll_fd; /* channel, store, platform, bell */
-    int bell_fd;  /* rung where another thread finished what a sleeper waits for */
-    int timer_fd; /* where requests time out: when to look, for who sleeps on the descriptor */
-    pthread_cond_t woken;
+    int epoll_fd;                 /* channel, store, platform, bell */
+    int bell_fd;                  /* rung where another thread finished what a sleeper waits for */
+    int timer_fd;                 /* where requests time out: when to look, for who sleeps on the descriptor */
     struct pool_area bounce_area; /* the pool's pages for what is bounced here */
     uint64_t *segments;           /* what the shadows' pointers point into */
     uint16_t *bounces;
@@ -240,6 +249,8 @@ void bounce_copy_all(const struct dz_queue *q, const struct vbd_shadow *s); /* t
 int queue_submit_unusual(struct dz_queue *q, struct dz_io *io, struct vbd_sync *sync);
 /* A shadow that is not VBD_PLAIN, and free already. */
 void queue_finish_unusual(struct dz_queue *q, struct vbd_shadow *s, struct dz_io *io, int result);
+/* 0, or why the backend that is there now is not given the request, which may become another operation. */
+int queue_replay_fit(const struct dz_queue *q, struct vbd_shadow *s);
 void backlog_move_on(struct dz_queue *q);
 void backlog_abort(struct dz_queue *q, int code); /* no shadow is in use any more */
 
@@ -255,10 +266,14 @@ void late_arm(struct dz_queue *q);
 
 /* ---- blkfront_wait.c ---- */
 /* Inside the gate, which it leaves while it sleeps: until a request is finished or none is in flight; false: the
- * deadline passed. */
-bool queue_progress(struct dz_queue *q, uint64_t deadline_ns);
-/* Inside the gate: wakes whoever sleeps for what was finished here. */
-void queue_wake_others(struct dz_queue *q);
+ * deadline passed. Where others wait, too, it is woken when `sync` has what it waits for; NULL: for any. */
+bool queue_progress(struct dz_queue *q, const struct vbd_sync *sync, uint64_t deadline_ns);
+/* Inside the gate: wakes whoever sleeps for what was finished here … */
+void queue_wake_served(struct dz_queue *q);
+/* … and who sleeps on the descriptor in any case. */
+void queue_wake_sleeper(struct dz_queue *q);
+/* Inside the gate, at the end of a call that waited: who sleeps, or slept, on the descriptor from here on? */
+void queue_hand_over(struct dz_queue *q);
 /* Sleeps on the queue's sources, for the control path when nobody else uses the queue; true: the store or the platform
  * has news. */
 bool queue_await_alone(struct dz_queue *q, int timeout_ms);

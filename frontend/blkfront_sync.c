@@ -27,13 +27,14 @@ static struct dz_queue *sync_enter(struct dz_vbd *v)
     return q;
 }
 
-/* Waits until one of the call's requests came back. */
-static void sync_wait(struct dz_queue *q, const struct vbd_sync *sync)
+/* Waits until no more than that of the call's requests are in flight. */
+static void sync_wait(struct dz_queue *q, struct vbd_sync *sync, unsigned until)
 {
-    unsigned before = sync->in_flight;
-    queue_kick(q);
-    while (sync->in_flight == before)
-        queue_progress(q, UINT64_MAX);
+    sync->until = until;
+    if (sync->in_flight > until)
+        queue_kick(q);
+    while (sync->in_flight > until)
+        queue_progress(q, sync, UINT64_MAX);
 }
 
 static struct dz_io *sync_io(struct vbd_sync *sync)
@@ -55,7 +56,7 @@ static int sync_submit(struct dz_queue *q, struct vbd_sync *sync, const struct d
 {
     struct dz_io *io;
     while (!(io = sync_io(sync)))
-        sync_wait(q, sync);
+        sync_wait(q, sync, sync->in_flight - 1);
     for (;;) {
         *io = *piece;
         int r = queue_submit(q, io, sync);
@@ -65,7 +66,7 @@ static int sync_submit(struct dz_queue *q, struct vbd_sync *sync, const struct d
         uint32_t free_count = q->free_count;
         if (r == -EAGAIN) {
             queue_kick(q);
-            queue_progress(q, UINT64_MAX);
+            queue_progress(q, NULL, UINT64_MAX);
         }
         if (r != -EAGAIN || (!hope && q->free_count == free_count)) {
             sync_io_put(sync, io);
@@ -90,13 +91,13 @@ static void sync_call_init(struct sync_call *c)
 static int sync_end(struct dz_queue *q, struct vbd_sync *sync, int submit_result)
 {
     const struct dz_vbd *v = q->disk;
-    while (sync->in_flight)
-        sync_wait(q, sync);
+    sync_wait(q, sync, 0);
     int r = sync->result;
     if (submit_result < 0 && !r)
         r = submit_result; /* its sentence is set */
     else if (r)
         r = v->life == VBD_FAILED ? front_fail_err(r, &v->why) : front_fail(r, "the backend could not do the request");
+    queue_hand_over(q);
     gate_leave(&q->gate);
     return r;
 }
@@ -156,6 +157,10 @@ int dz_vbd_write_durable(struct dz_vbd *v, const void *buffer, size_t length_byt
     dz_vbd_info(v, &info);
     enum dz_op op = info.fua ? (enum dz_op)(DZ_WRITE | DZ_FUA) : DZ_WRITE;
     int r = sync_transfer(v, op, (unsigned char *)(uintptr_t)buffer, length_bytes, offset_bytes);
+    if (r == -EOPNOTSUPP && info.fua) { /* it came back without */
+        info.fua = false;
+        r = sync_transfer(v, DZ_WRITE, (unsigned char *)(uintptr_t)buffer, length_bytes, offset_bytes);
+    }
     return r || info.fua ? r : dz_vbd_flush(v);
 }
 

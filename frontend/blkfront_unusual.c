@@ -6,6 +6,9 @@
  * waits in the backlog, and each time responses were taken its parts go first. It comes back once, when its last part
  * has; the first error ends it, and what had been submitted is waited for.
  *
+ * A write that has to be durable is given to each backend as durable as that one needs it: a successor without such
+ * writes, and with a cache, is not given it, nor the rest of a long one.
+ *
  * A vector whose pieces all are the pool's and whole sectors goes without a copy, else all of it is bounced.
  */
 #include "base/span.h"
@@ -72,12 +75,35 @@ static struct vbd_split *io_split(const struct dz_io *io)
     return (struct vbd_split *)(uintptr_t)io->private_[0];
 }
 
+/* A write that has to be durable, and a backend with a cache that has no such writes (any more). */
+static bool durable_lost(const struct dz_queue *q, const struct dz_io *io)
+{
+    return io->op & DZ_FUA && q->disk->info.flush && !q->disk->offer.fua;
+}
+
+/* Where both ends have them, or else a plain one is as durable, without a cache. */
+static uint8_t write_operation(const struct dz_queue *q, const struct dz_io *io)
+{
+    return io->op & DZ_FUA && q->disk->offer.fua ? BLKREQ_OP_WRITE_FUA : BLKIF_OP_WRITE;
+}
+
+int queue_replay_fit(const struct dz_queue *q, struct vbd_shadow *s)
+{
+    uint64_t zeroes_bytes_max = (uint64_t)q->disk->offer.max_write_zeroes_sectors * SECTOR_BYTES;
+    switch (s->operation) {
+    case BLKREQ_OP_WRITE_ZEROES: return s->length_bytes > zeroes_bytes_max ? -EOPNOTSUPP : 0;
+    case BLKIF_OP_WRITE:
+    case BLKREQ_OP_WRITE_FUA: s->operation = write_operation(q, s->io); return durable_lost(q, s->io) ? -EOPNOTSUPP : 0;
+    default: return 0;
+    }
+}
+
 static uint8_t wire_operation(const struct dz_queue *q, const struct dz_io *io)
 {
     unsigned op = (unsigned)io->op & ~(unsigned)DZ_FUA;
     if (op == DZ_READ || op == DZ_READV)
         return BLKIF_OP_READ;
-    return io->op & DZ_FUA && q->disk->info.fua ? BLKREQ_OP_WRITE_FUA : BLKIF_OP_WRITE;
+    return write_operation(q, io);
 }
 
 static bool part_direct(const struct dz_queue *q, struct vbd_shadow *s, const struct dz_io *io)
@@ -128,6 +154,8 @@ static int split_move_on(struct dz_queue *q, struct vbd_split *split)
 {
     struct dz_io *io = split->io;
     int r = 0;
+    if (durable_lost(q, io)) /* the backend is another one than when it began */
+        split->result = split->result ? split->result : -EOPNOTSUPP;
     while (r == 0 && !split_whole(split)) {
         uint32_t bytes = MIN(io->length_bytes - split->submitted_bytes, q->disk->info.request_bytes_max);
         r = part_submit(q, io, split->submitted_bytes, bytes, VBD_PART);
@@ -164,6 +192,16 @@ static void backlog_add(struct dz_queue *q, struct vbd_split *split)
     q->backlog_last = split;
 }
 
+void backlog_abort(struct dz_queue *q, int code)
+{
+    while (q->backlog) {
+        struct vbd_split *split = q->backlog;
+        q->backlog = split->next;
+        split->result = split->result ? split->result : code;
+        split_end(q, split);
+    }
+}
+
 void backlog_move_on(struct dz_queue *q)
 {
     while (q->backlog) {
@@ -174,18 +212,10 @@ void backlog_move_on(struct dz_queue *q)
         if (!split->parts) /* the last part of one that failed came back meanwhile */
             split_end(q, split);
     }
+    if (q->backlog && !queue_in_flight(q)) /* nobody's requests hold all there is */
+        backlog_abort(q, -ETIMEDOUT);
     if (q->disk->life == VBD_CONNECTED)
         queue_kick(q);
-}
-
-void backlog_abort(struct dz_queue *q, int code)
-{
-    while (q->backlog) {
-        struct vbd_split *split = q->backlog;
-        q->backlog = split->next;
-        split->result = split->result ? split->result : code;
-        split_end(q, split);
-    }
 }
 
 static bool in_backlog(const struct dz_queue *q, const struct vbd_split *split)
@@ -231,7 +261,7 @@ static int submit_transfer(struct dz_queue *q, struct dz_io *io, struct vbd_sync
     bool write = op == DZ_WRITE || op == DZ_WRITEV;
     if (io->op & DZ_FUA && !write)
         return front_fail(-EINVAL, "DZ_FUA is for writes");
-    if (io->op & DZ_FUA && !disk->fua && disk->flush)
+    if (durable_lost(q, io))
         return front_fail(-EOPNOTSUPP, "the backend has no durable writes: flush after the write");
     int r = transfer_check(disk, io, write);
     if (r < 0)

@@ -12,10 +12,14 @@
  * without responses costs a wake-up each; after VBD_SPURIOUS in a row the channel is slept on blindly, a millisecond
  * at a time, until a response comes.
  *
- * Several threads that wait on one queue: one sleeps on the descriptor, the others for it, on a condition. Whoever
- * takes responses while somebody sleeps wakes them all: their requests may be finished, and what they asked an event
- * for has been taken, so that somebody has to ask again. So does the control path, whatever it did.
+ * Several threads that wait on one queue: one sleeps on the descriptor, the others behind it, each on a condition of
+ * its own. Whoever takes responses wakes those whose requests they finished, and nobody else. The event that the
+ * sleeper asked for still comes when another thread took the response that it was for; where another took the event
+ * itself, it rings the bell, so that the sleeper asks again. Who leaves a queue in which threads wait and none sleeps
+ * on the descriptor wakes one to do it, or sees to it that the caller's own sleep on the descriptor (`armed`) ends. The
+ * control path wakes the sleeper, whatever it did, and all whose requests it ended.
  */
+#include <assert.h>
 #include <limits.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -36,13 +40,55 @@ static inline void cpu_relax(void)
 #endif
 }
 
-void queue_wake_others(struct dz_queue *q)
+static void bell_ring(struct dz_queue *q)
 {
     static const uint64_t one = 1;
-    if ((q->sleeping || q->armed) && write(q->bell_fd, &one, sizeof(one)) < 0)
+    if (write(q->bell_fd, &one, sizeof(one)) < 0)
         return; /* it is ringing */
-    if (q->waiters)
-        pthread_cond_broadcast(&q->woken);
+}
+
+static bool is_served(const struct vbd_sync *sync)
+{
+    return !sync || sync->in_flight <= sync->until;
+}
+
+static void waiter_wake(struct vbd_waiter *w)
+{
+    list_remove(&w->link);
+    pthread_cond_signal(&w->woken);
+}
+
+/* The queue's own thread may sleep on the descriptor, and has something to do. */
+static bool has_to_rise(const struct dz_queue *q)
+{
+    return q->armed && (q->done || q->refused);
+}
+
+void queue_wake_served(struct dz_queue *q)
+{
+    struct vbd_waiter *w, *tmp;
+    if ((q->sleeping && is_served(q->sleeper)) || has_to_rise(q))
+        bell_ring(q);
+    list_foreach_safe (w, tmp, &q->waiting, link)
+        if (is_served(w->sync))
+            waiter_wake(w);
+}
+
+void queue_wake_sleeper(struct dz_queue *q)
+{
+    if (q->sleeping || q->armed)
+        bell_ring(q);
+    queue_wake_served(q);
+}
+
+void queue_hand_over(struct dz_queue *q)
+{
+    if (likely(list_empty(&q->waiting) && !q->armed) || q->sleeping)
+        return;
+    if (!list_empty(&q->waiting))
+        waiter_wake(list_entry(q->waiting.next, struct vbd_waiter, link));
+    else if (has_to_rise(q) || ring_front_arm(&q->ring))
+        bell_ring(q);
 }
 
 /* Takes responses, and what follows from them for others. May leave the gate for a moment. */
@@ -53,11 +99,11 @@ static inline void take(struct dz_queue *q)
         return;
     queue_take_responses(q);
     if (unlikely(q->wrong)) {
-        gate_leave(&q->gate);
+        gate_leave_for_now(&q->gate);
         vbd_fail_queue(q);
-        gate_enter(&q->gate);
+        gate_return(&q->gate);
     } else if (q->finished != mark && gate_is_shared(&q->gate)) {
-        queue_wake_others(q);
+        queue_wake_served(q);
     }
 }
 
@@ -113,71 +159,93 @@ bool queue_await_alone(struct dz_queue *q, int timeout_ms)
 }
 
 /* Another thread sleeps on the descriptor; only a shared queue has such. */
-static void sleep_behind(struct dz_queue *q, int timeout_ms)
+static void sleep_behind(struct dz_queue *q, const struct vbd_sync *sync, int timeout_ms)
 {
-    q->waiters++;
+    struct vbd_waiter w = {.sync = sync};
+    pthread_condattr_t monotonic;
+    assert(gate_is_shared(&q->gate));
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&w.woken, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    list_append(&q->waiting, &w.link);
+    q->gate.away++;
     if (timeout_ms < 0) {
-        pthread_cond_wait(&q->woken, &q->gate.lock);
+        pthread_cond_wait(&w.woken, &q->gate.lock);
     } else {
         uint64_t until = clock_now_ns() + (uint64_t)timeout_ms * CLOCK_NS_PER_MS;
         struct timespec t = {(time_t)(until / CLOCK_NS_PER_S), (long)(until % CLOCK_NS_PER_S)};
-        pthread_cond_timedwait(&q->woken, &q->gate.lock, &t);
+        pthread_cond_timedwait(&w.woken, &q->gate.lock, &t);
     }
     q->gate.inside = NULL;
-    q->waiters--;
+    q->gate.away--;
+    list_remove(&w.link);
+    pthread_cond_destroy(&w.woken);
+}
+
+/* Events were taken that somebody else may sleep for, too. */
+static void pass_on(struct dz_queue *q)
+{
+    if (q->sleeping || has_to_rise(q))
+        bell_ring(q);
 }
 
 /* Outside the gate as long as it sleeps. */
-static void sleep_and_handle(struct dz_queue *q, int timeout_ms)
+static void sleep_and_handle(struct dz_queue *q, const struct vbd_sync *sync, int timeout_ms)
 {
     struct epoll_event event[VBD_SOURCES];
     if (q->sleeping) {
-        sleep_behind(q, timeout_ms);
+        sleep_behind(q, sync, timeout_ms);
         return;
     }
     bool blindly = q->spurious > VBD_SPURIOUS;
     q->sleeping = true;
-    gate_leave(&q->gate);
+    q->sleeper = sync;
+    gate_leave_for_now(&q->gate);
     int n = sleep_on_sources(q, blindly, event, timeout_ms);
-    gate_enter(&q->gate);
+    gate_return(&q->gate);
     q->sleeping = false;
     bool control = events_take(q, event, n);
-    if (q->waiters) /* one of them sleeps next */
-        pthread_cond_broadcast(&q->woken);
+    pass_on(q);
     if (!control)
         return;
-    gate_leave(&q->gate);
+    gate_leave_for_now(&q->gate);
     vbd_control(q->disk, true);
-    gate_enter(&q->gate);
+    gate_return(&q->gate);
 }
 
 /* Looks at the sources, and leaves the control path to a thread that is there already. */
 static void look_and_handle(struct dz_queue *q)
 {
-    if (!queue_await_alone(q, 0))
+    struct epoll_event event[VBD_SOURCES];
+    int n = sleep_on_sources(q, false, event, 0);
+    bool control = events_take(q, event, n);
+    if (n > 0)
+        pass_on(q);
+    if (!control)
         return;
-    gate_leave(&q->gate);
+    gate_leave_for_now(&q->gate);
     vbd_control(q->disk, false);
-    gate_enter(&q->gate);
+    gate_return(&q->gate);
+}
+
+static void look_for_late(struct dz_queue *q, uint64_t now_ns)
+{
+    uint64_t mark = q->finished;
+    late_look(q, now_ns);
+    if (q->finished != mark && gate_is_shared(&q->gate))
+        queue_wake_served(q);
 }
 
 /* What a poller that found nothing does now and then. */
 static void control_due(struct dz_queue *q, uint64_t now_ns)
 {
     if (q->disk->epoch_ns)
-        late_look(q, now_ns);
+        look_for_late(q, now_ns);
     if (now_ns < q->control_at_ns)
         return;
     look_and_handle(q);
     q->control_at_ns = clock_now_ns() + VBD_CONTROL_MS * CLOCK_NS_PER_MS;
-}
-
-static void look_for_late(struct dz_queue *q)
-{
-    uint64_t mark = q->finished;
-    late_look(q, clock_now_ns());
-    if (q->finished != mark && gate_is_shared(&q->gate))
-        queue_wake_others(q);
 }
 
 /* ---- waiting ---- */
@@ -257,7 +325,7 @@ static int sleep_ms(const struct dz_queue *q, uint64_t deadline_ns)
     return timeout_ms;
 }
 
-bool queue_progress(struct dz_queue *q, uint64_t deadline_ns)
+bool queue_progress(struct dz_queue *q, const struct vbd_sync *sync, uint64_t deadline_ns)
 {
     uint64_t mark = q->finished;
     take(q);
@@ -267,10 +335,10 @@ bool queue_progress(struct dz_queue *q, uint64_t deadline_ns)
         if (vbd_ms_until(deadline_ns) == 0)
             return false;
         if (!ring_front_arm(&q->ring))
-            sleep_and_handle(q, sleep_ms(q, deadline_ns));
+            sleep_and_handle(q, sync, sleep_ms(q, deadline_ns));
         take(q);
         if (q->disk->epoch_ns)
-            look_for_late(q);
+            look_for_late(q, clock_now_ns());
     }
     return true;
 }
@@ -302,7 +370,7 @@ int dz_queue_reap(struct dz_queue *q, struct dz_io **done, unsigned max)
         q->armed = false;
         look_and_handle(q);
         if (q->disk->epoch_ns)
-            look_for_late(q);
+            look_for_late(q, clock_now_ns());
     }
     take(q);
     if (!q->done && max && ++q->idle_looks >= IDLE_LOOKS) {
@@ -314,13 +382,34 @@ int dz_queue_reap(struct dz_queue *q, struct dz_io **done, unsigned max)
     return (int)n;
 }
 
+/* Is anything in flight that was submitted to the queue, and not by a synchronous call of another thread? */
+static bool owes_any(const struct dz_queue *q)
+{
+    bool any = false;
+    if (!queue_in_flight(q) || !gate_is_shared(&q->gate))
+        return queue_in_flight(q);
+    for (uint32_t slot = 0; slot < q->slots && !any; slot++) {
+        const struct vbd_shadow *s = &q->shadow[slot];
+        const struct dz_io *io = s->shape == VBD_ORPHAN ? NULL : s->io;
+        for (; io && !any; io = s->shape == VBD_MERGED ? io_next(io) : NULL)
+            any = !io_sync(io);
+    }
+    for (const struct vbd_split *split = q->backlog; split && !any; split = split->next)
+        any = !io_sync(split->io);
+    return any;
+}
+
 int dz_queue_wait(struct dz_queue *q, struct dz_io **done, unsigned max, int timeout_ms)
 {
     uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : vbd_deadline_ns(timeout_ms);
     gate_enter(&q->gate);
     queue_kick(q);
-    while (max && !q->done && queue_in_flight(q) && queue_progress(q, deadline))
+    q->armed = false;
+    if (max && !q->done && q->refused && !owes_any(q)) /* calls of others hold what it needs */
+        queue_progress(q, NULL, deadline);
+    while (max && !q->done && owes_any(q) && queue_progress(q, NULL, deadline))
         ;
+    queue_hand_over(q);
     unsigned n = queue_done_take(q, done, max);
     gate_leave(&q->gate);
     return (int)n;
@@ -330,6 +419,8 @@ int dz_queue_submit(struct dz_queue *q, struct dz_io *io)
 {
     gate_enter(&q->gate);
     int r = queue_submit(q, io, NULL);
+    if (unlikely(r || q->refused))
+        q->refused = r == -EAGAIN;
     gate_leave(&q->gate);
     return r;
 }

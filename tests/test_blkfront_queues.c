@@ -374,6 +374,122 @@ static void test_a_queue_changes_its_thread(void **state)
     guest_close(w, &g);
 }
 
+struct side_by_side {
+    struct front_world *world;
+    struct dz_queue *queue;
+    struct dz_vbd *disk;
+    int result;
+};
+
+static void *second_comes_and_both_are_answered(void *arg)
+{
+    struct side_by_side *t = arg;
+    unsigned char data[512];
+    struct dz_io io = {DZ_READ, data, 512, 0, NULL, 1, {0}}, *done = NULL;
+    front_world_until(&t->world->back->held, 1);
+    t->result = dz_queue_submit(t->queue, &io);
+    dz_queue_kick(t->queue);
+    front_world_until(&t->world->back->held, 2);
+    dz_queue_wait(t->queue, &done, 1, 20); /* both sleep */
+    front_world_mode(t->world, BACK_GOOD, 0);
+    t->result = dz_queue_wait(t->queue, &done, 1, -1) == 1 && done == &io ? io.result : -EPROTO;
+    return NULL;
+}
+
+/* One thread is in a synchronous call, which the other, the queue's own, has to make way for and wake. */
+static void test_a_synchronous_call_and_the_queues_thread_sleep_side_by_side(void **state)
+{
+    struct front_world *w = *state;
+    for (unsigned spin_us = 0; spin_us < 40; spin_us += 20) {
+        struct guest g;
+        unsigned char data[512];
+        front_world_backend_start(w, BACK_HOLD, 0);
+        guest_open_with(w, &g, &(struct dz_vbd_options){.spin_us = spin_us}); /* the queue is this thread's */
+        struct side_by_side s = {w, dz_vbd_queue(g.disk, 0), g.disk, -1};
+        pthread_t release;
+        assert_int_equal(pthread_create(&release, NULL, second_comes_and_both_are_answered, &s), 0);
+        assert_int_equal(dz_vbd_read(g.disk, data, 512, 0), 0);
+        pthread_join(release, NULL);
+        assert_int_equal(s.result, 0);
+        guest_close(w, &g);
+        front_world_backend_kill(w);
+    }
+}
+
+static void *fill_by_a_call(void *arg)
+{
+    struct side_by_side *t = arg;
+    static unsigned char data[DEPTH * 44 * 1024];
+    t->result = dz_vbd_read(t->disk, data, sizeof(data), 0);
+    return NULL;
+}
+
+/* What a synchronous call has in flight is not the queue's thread's: it does not wait for that, but where it was
+ * refused because of it. */
+static void test_a_queues_thread_and_a_call_that_fills_the_queue(void **state)
+{
+    struct front_world *w = *state;
+    for (unsigned by_descriptor = 0; by_descriptor < 2; by_descriptor++) {
+        struct guest g;
+        unsigned char data[512];
+        struct dz_io io = {DZ_READ, data, 512, 0, NULL, 1, {0}}, *done = NULL;
+        pthread_t thread;
+        front_world_backend_start(w, BACK_HOLD, 0);
+        guest_open(w, &g);
+        struct side_by_side s = {w, dz_vbd_queue(g.disk, 0), g.disk, -1};
+        struct pollfd p = {dz_vbd_fd(g.disk), POLLIN, 0};
+        assert_int_equal(pthread_create(&thread, NULL, fill_by_a_call, &s), 0);
+        front_world_until(&w->back->held, DEPTH);
+        assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), 0);
+        assert_int_equal(dz_vbd_submit(g.disk, &io), -EAGAIN);
+        front_world_mode(w, BACK_GOOD, 0);
+        while (dz_vbd_submit(g.disk, &io) == -EAGAIN) {
+            if (!by_descriptor)
+                assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), 0);
+            else if (!dz_vbd_arm(g.disk))
+                assert_int_equal(poll(&p, 1, -1), 1);
+            if (by_descriptor)
+                assert_int_equal(dz_vbd_reap(g.disk, &done, 1), 0);
+        }
+        assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), 1);
+        assert_true(done == &io && io.result == 0);
+        pthread_join(thread, NULL);
+        assert_int_equal(s.result, 0);
+        guest_close(w, &g);
+        front_world_backend_kill(w);
+    }
+}
+
+/* Between dz_vbd_arm() and the sleep on the descriptor a synchronous call takes what that was to wait for. */
+static void test_a_descriptor_is_readable_though_a_synchronous_call_took_the_event(void **state)
+{
+    struct front_world *w = *state;
+    struct guest g;
+    unsigned char data[2][512];
+    struct dz_io io = {DZ_READ, data[0], 512, 0, NULL, 1, {0}}, *done;
+    front_world_backend_start(w, BACK_HOLD, 0);
+    guest_open(w, &g);
+    struct pollfd p = {dz_vbd_fd(g.disk), POLLIN, 0};
+    for (unsigned i = 0; i < 50; i++) {
+        front_world_mode(w, BACK_HOLD, 0);
+        done = NULL;
+        submit(&g, &io);
+        dz_vbd_kick(g.disk);
+        front_world_until(&w->back->held, 1);
+        while (dz_vbd_arm(g.disk))
+            assert_int_equal(dz_vbd_reap(g.disk, &done, 1), 0);
+        front_world_mode(w, BACK_GOOD, 0); /* both at a time */
+        assert_int_equal(dz_vbd_read(g.disk, data[1], 512, 0), 0);
+        do
+            assert_int_equal(poll(&p, 1, -1), 1);
+        while (dz_vbd_reap(g.disk, &done, 1) == 0 && !dz_vbd_arm(g.disk));
+        while (!done)
+            dz_vbd_reap(g.disk, &done, 1);
+        assert_true(done == &io && io.result == 0);
+    }
+    guest_close(w, &g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +503,9 @@ int main(void)
         FRONT_TEST(test_a_thread_a_queue_while_the_backend_keeps_dying),
         FRONT_TEST(test_threads_of_both_kinds_while_the_backend_keeps_dying),
         FRONT_TEST(test_a_queue_changes_its_thread),
+        FRONT_TEST(test_a_synchronous_call_and_the_queues_thread_sleep_side_by_side),
+        FRONT_TEST(test_a_queues_thread_and_a_call_that_fills_the_queue),
+        FRONT_TEST(test_a_descriptor_is_readable_though_a_synchronous_call_took_the_event),
     };
     return cmocka_run_group_tests_name("blkfront_queues", tests, NULL, NULL);
 }

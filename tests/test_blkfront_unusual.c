@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <poll.h>
+#include <pthread.h>
 
 #include "tests/front_guest.h"
 
@@ -337,6 +338,111 @@ static void test_durable_writes_and_zeroes_where_both_ends_have_them(void **stat
     }
 }
 
+/* A long durable write and others are on their way when a backend comes that offers neither them nor zeroes: it is
+ * given none of them. Nobody may hear that it is durable what sits in a cache; where there is none, a write is. */
+static void test_a_successor_is_given_durable_writes_as_it_needs_them(void **state)
+{
+    enum { BYTES = 3 * MIB };
+    struct front_world *w = *state;
+    static unsigned char data[BYTES], zeroes[4096];
+    for (unsigned cache = 0; cache < 2; cache++) {
+        struct guest g;
+        struct dz_io *done;
+        struct dz_io io[] = {{(enum dz_op)(DZ_WRITE | DZ_FUA), data, BYTES, 0, NULL, 1, {0}},
+                             {(enum dz_op)(DZ_WRITE | DZ_FUA), data, 4096, 2 * BYTES, NULL, 1, {0}},
+                             {DZ_WRITE_ZEROES, NULL, 4096, 0, NULL, 1, {0}},
+                             {DZ_WRITE, data, 4096, 2 * BYTES + 4096, NULL, 1, {0}}};
+        offer(w, 0);
+        w->back->features.fua = true;
+        w->back->features.max_write_zeroes_sectors = 16;
+        w->back->disk.flush_cache = true;
+        w->back->durable = 0;
+        fill(data, BYTES, cache + 1);
+        memset(w->back->data, 0xee, BACK_DISK_BYTES);
+        front_world_backend_start(w, BACK_HOLD, 0);
+        guest_open(w, &g);
+        for (unsigned i = ARRAY_SIZE(io); i-- > 0;)
+            submit(&g, &io[i]);
+        dz_vbd_kick(g.disk);
+        front_world_until(&w->back->held, DEPTH);
+        assert_int_equal(w->back->durable, DEPTH - 2);
+        front_world_backend_kill(w);
+        w->back->durable = 0;
+        w->back->features.fua = false;
+        w->back->features.max_write_zeroes_sectors = 0;
+        w->back->disk.flush_cache = cache;
+        front_world_backend_start(w, BACK_GOOD, 0);
+        for (unsigned i = 0; i < ARRAY_SIZE(io); i++)
+            assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), 1);
+        assert_int_equal(io[0].result, cache ? -EOPNOTSUPP : 0);
+        assert_int_equal(io[1].result, cache ? -EOPNOTSUPP : 0);
+        assert_int_equal(io[2].result, -EOPNOTSUPP);
+        assert_int_equal(io[3].result, 0);
+        assert_int_equal(w->back->durable, 0);
+        assert_int_equal(!memcmp(w->back->data, data, BYTES), !cache);
+        assert_memory_not_equal(w->back->data, zeroes, 4096);
+        assert_int_equal(dz_vbd_wait(g.disk, &done, 1, 0), 0);
+        guest_close(w, &g);
+        front_world_backend_kill(w);
+    }
+    w->back->disk.flush_cache = true;
+}
+
+/* The other way round: what was as good as durable is asked for as such from a backend with a cache. */
+static void test_a_durable_write_stays_one_where_the_successor_has_a_cache(void **state)
+{
+    struct front_world *w = *state;
+    struct guest g;
+    struct dz_io *done;
+    static unsigned char data[4096];
+    struct dz_io io = {(enum dz_op)(DZ_WRITE | DZ_FUA), data, 4096, 0, NULL, 1, {0}};
+    offer(w, 0);
+    w->back->disk.flush_cache = false;
+    front_world_backend_start(w, BACK_HOLD, 0);
+    guest_open(w, &g);
+    submit(&g, &io);
+    dz_vbd_kick(g.disk);
+    front_world_until(&w->back->held, 1);
+    assert_int_equal(w->back->durable, 0);
+    front_world_backend_kill(w);
+    w->back->disk.flush_cache = w->back->features.fua = true;
+    front_world_backend_start(w, BACK_GOOD, 0);
+    assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), 1);
+    assert_int_equal(io.result, 0);
+    assert_int_equal(w->back->durable, 1);
+    guest_close(w, &g);
+}
+
+static void *write_durable_run(void *arg)
+{
+    struct guest *g = arg;
+    static unsigned char data[4096];
+    return (void *)(intptr_t)dz_vbd_write_durable(g->disk, data, sizeof(data), 0);
+}
+
+static void test_a_durable_call_becomes_a_write_and_a_flush_where_the_successor_wants_it(void **state)
+{
+    struct front_world *w = *state;
+    struct guest g;
+    pthread_t thread;
+    void *result;
+    offer(w, 0);
+    w->back->features.fua = true;
+    front_world_backend_start(w, BACK_HOLD, 0);
+    guest_open(w, &g);
+    assert_int_equal(pthread_create(&thread, NULL, write_durable_run, &g), 0);
+    front_world_until(&w->back->held, 1);
+    front_world_backend_kill(w);
+    w->back->features.fua = false;
+    w->back->taken = w->back->durable = 0;
+    front_world_backend_start(w, BACK_GOOD, 0);
+    pthread_join(thread, &result);
+    assert_int_equal((intptr_t)result, 0);
+    assert_int_equal(w->back->taken, 2);
+    assert_int_equal(w->back->durable, 0);
+    guest_close(w, &g);
+}
+
 /* ---- late ones ---- */
 
 static void test_a_late_request_comes_back_and_its_answer_touches_nothing(void **state)
@@ -444,6 +550,36 @@ static void test_a_ring_full_of_late_requests_says_so(void **state)
     guest_close(w, &g);
 }
 
+/* Its first part is the pool's and is served; for the second there is no bounce page, and nothing in flight that would
+ * give any back. */
+static void test_a_long_request_ends_where_late_ones_hold_all_bounce_pages(void **state)
+{
+    enum { BYTES = 64 * 4096 }; /* of a request */
+    struct front_world *w = *state;
+    struct guest g;
+    static unsigned char data[BYTES];
+    struct dz_io late = {DZ_READ, data, BYTES, 0, NULL, 1, {0}}, *done;
+    offer(w, 64);
+    front_world_backend_start(w, BACK_HOLD, 0);
+    guest_open_with(w, &g, &(struct dz_vbd_options){.request_timeout_ms = 20, .pool_bytes = BYTES});
+    unsigned char *pool = dz_buffer_alloc(g.disk, BYTES);
+    struct iovec iov[] = {{pool, BYTES}, {data, BYTES}};
+    assert_non_null(pool);
+    submit(&g, &late);
+    assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), 1);
+    assert_int_equal(late.result, -ETIMEDOUT);
+    front_world_until(&w->back->held, 1);
+    front_world_mode(w, BACK_HOLD, 1); /* the next is served */
+    assert_int_equal(dz_vbd_readv(g.disk, iov, 2, 0), -ETIMEDOUT);
+    front_world_mode(w, BACK_HOLD, 1);
+    late = (struct dz_io){DZ_READV, iov, 2 * BYTES, 0, NULL, 1, {0}};
+    submit(&g, &late);
+    assert_int_equal(dz_vbd_wait(g.disk, &done, 1, -1), 1);
+    assert_true(done == &late && late.result == -ETIMEDOUT);
+    front_world_mode(w, BACK_GOOD, 0);
+    guest_close(w, &g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -457,10 +593,14 @@ int main(void)
         FRONT_TEST(test_what_does_not_continue_stays_apart),
         FRONT_TEST(test_joined_requests_fail_together_and_are_replayed_together),
         FRONT_TEST(test_durable_writes_and_zeroes_where_both_ends_have_them),
+        FRONT_TEST(test_a_successor_is_given_durable_writes_as_it_needs_them),
+        FRONT_TEST(test_a_durable_write_stays_one_where_the_successor_has_a_cache),
+        FRONT_TEST(test_a_durable_call_becomes_a_write_and_a_flush_where_the_successor_wants_it),
         FRONT_TEST(test_a_late_request_comes_back_and_its_answer_touches_nothing),
         FRONT_TEST(test_a_late_request_from_the_pool_keeps_its_memory_until_it_is_answered),
         FRONT_TEST(test_what_is_late_is_not_given_to_a_successor),
         FRONT_TEST(test_a_ring_full_of_late_requests_says_so),
+        FRONT_TEST(test_a_long_request_ends_where_late_ones_hold_all_bounce_pages),
     };
     return cmocka_run_group_tests_name("blkfront_unusual", tests, NULL, NULL);
 }

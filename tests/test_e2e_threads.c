@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* End to end with the real programs: many threads of one guest on one disk, some with a queue of their own and some
- * that call synchronously, while the blk role is killed; what they wrote is judged by themselves and in the image. */
+/* End to end with the real programs: many threads of one guest on one disk, some with a queue of their own, joined or
+ * long and durable requests on it, and some that call synchronously, while the blk role is killed; what they wrote is
+ * judged by themselves and in the image. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,10 +12,12 @@
 #include <cmocka.h>
 
 #include <domzero/domzero.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "base/util.h"
 #include "tests/harness.h"
@@ -35,7 +38,7 @@ struct thread {
     unsigned index;
     _Atomic bool *stop;
     _Atomic unsigned *rounds;
-    bool failed;
+    bool unusual, failed;
 };
 
 #define CHECK(condition)                                                                                 \
@@ -60,6 +63,28 @@ static bool round_sync(struct thread *t, uint64_t seed)
     CHECK(dz_vbd_flush(t->disk) == 0);
     CHECK(dz_vbd_read(t->disk, in, sizeof(in), region(t)) == 0);
     CHECK(!memcmp(in, out, sizeof(in)));
+    return true;
+}
+
+/* The region as two requests: durable, longer than the backend takes, in pieces of memory that are not all the pool's
+ * nor whole sectors. */
+static bool round_unusual(struct thread *t, enum dz_op op, unsigned char *pool, unsigned char *heap)
+{
+    const uint32_t half = REGION_BYTES / 2;
+    struct iovec iov[] = {{pool, half - 4096 - 1001}, {heap, 1001}, {pool + half - 4096, 4096}};
+    struct iovec pooled[] = {{pool + half, 4096}, {pool + half + 4096, half - 4096}};
+    struct dz_io io[] = {{.op = op, .buffer = iov, .length_bytes = half, .offset_bytes = region(t)},
+                         {.op = op, .buffer = pooled, .length_bytes = half, .offset_bytes = region(t) + half}};
+    struct dz_io *done[2];
+    for (int submitted = 0, finished = 0; finished < 2;) {
+        int r = submitted < 2 ? dz_queue_submit(t->queue, &io[submitted]) : -EAGAIN;
+        CHECK(r == 0 || r == -EAGAIN); /* calls of other threads have all bounce pages */
+        submitted += r == 0;
+        int n = r == 0 ? 0 : dz_queue_wait(t->queue, done, 2, -1);
+        CHECK(n >= 0);
+        finished += n;
+    }
+    CHECK(io[0].result == 0 && io[1].result == 0);
     return true;
 }
 
@@ -97,9 +122,21 @@ static bool round_queue(struct thread *t, uint64_t seed)
                                .offset_bytes = region(t) + (uint64_t)i * PIECE_BYTES};
     world_pattern(should, sizeof(should), region(t), seed);
     memcpy(buffer, should, sizeof(should));
-    CHECK(pieces(t, DZ_WRITE, io));
-    memset(buffer, 0, sizeof(should));
-    CHECK(pieces(t, DZ_READ, io));
+    if (t->unusual) {
+        static _Thread_local unsigned char odd[1001];
+        const size_t at = REGION_BYTES / 2 - 4096 - sizeof(odd);
+        memcpy(odd, should + at, sizeof(odd));
+        memset(buffer + at, 0, sizeof(odd));
+        CHECK(round_unusual(t, (enum dz_op)(DZ_WRITEV | DZ_FUA), buffer, odd));
+        memset(odd, 0, sizeof(odd));
+        memset(buffer, 0, sizeof(should));
+        CHECK(round_unusual(t, DZ_READV, buffer, odd));
+        memcpy(buffer + at, odd, sizeof(odd));
+    } else {
+        CHECK(pieces(t, DZ_WRITE, io));
+        memset(buffer, 0, sizeof(should));
+        CHECK(pieces(t, DZ_READ, io));
+    }
     CHECK(!memcmp(buffer, should, sizeof(should)));
     return true;
 }
@@ -124,7 +161,7 @@ struct job {
 static int guest(const char *domain_dir, void *arg)
 {
     const struct job *job = arg;
-    struct dz_vbd_options options = {.queues = QUEUES, .pool_bytes = 8 * MIB, .spin_us = 20};
+    struct dz_vbd_options options = {.queues = QUEUES, .pool_bytes = 8 * MIB, .spin_us = 20, .merge = true};
     struct dz_domain *dom;
     struct dz_vbd *disk;
     struct thread t[THREADS];
@@ -140,6 +177,7 @@ static int guest(const char *domain_dir, void *arg)
     for (unsigned i = 0; i < THREADS; i++) {
         t[i] = (struct thread){.disk = disk, .index = i, .stop = &stop, .rounds = &rounds};
         t[i].queue = i < QUEUES ? dz_vbd_queue(disk, i) : NULL;
+        t[i].unusual = i == 0;
         failed |= (i < QUEUES && !t[i].queue) || pthread_create(&t[i].thread, NULL, thread_run, &t[i]);
     }
     for (unsigned kills = 0; kills <= KILLS && !failed; kills++) { /* a go for each: they are at work */
@@ -154,6 +192,10 @@ static int guest(const char *domain_dir, void *arg)
     }
     struct dz_vbd_stats stats;
     dz_vbd_stats(disk, &stats);
+    if (!stats.merged || !stats.split) {
+        fprintf(stderr, "guest: nothing was merged, or nothing split\n");
+        failed = true;
+    }
     if (stats.errors || stats.reconnects < 1 || stats.reconnects > KILLS) {
         fprintf(stderr, "guest: %llu errors, %llu reconnects\n", (unsigned long long)stats.errors,
                 (unsigned long long)stats.reconnects);
@@ -205,10 +247,34 @@ static void test_threads_of_both_kinds_over_the_death_of_the_role(void **state)
     world_stop(&w);
 }
 
+static void test_the_example_with_threads_reads_all_of_the_disk(void **state)
+{
+    (void)state;
+    static unsigned char image[3 * MIB + 4096];
+    struct world w;
+    char out[1024], crc[16];
+    world_start(&w, NULL);
+    world_image(&w, "disk.img", sizeof(image), 1);
+    world_guest(&w, "vm", "disk.img", "max-queues=3");
+    _cleanup_close_ int fd = open(world_path(&w, "disk.img"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, image, sizeof(image), 0), sizeof(image));
+    snprintf(crc, sizeof(crc), "%08lx", crc32(0, image, sizeof(image)));
+    for (unsigned threads = 1; threads <= 5; threads += 2) { /* as many as there are queues */
+        if (world_domzero(&w, out, sizeof(out), "exec vm -- %s --threads %u xvda", world_program("examples/06-threads"),
+                          threads) != 0)
+            fail_msg("%s", out);
+        assert_memory_equal(out, crc, 8);
+        assert_non_null(strstr(out, threads == 1 ? "by 1 thr" : "by 3 thr"));
+    }
+    assert_int_equal(world_domzero(&w, out, sizeof(out), "destroy vm"), 0);
+    world_stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_of_both_kinds_over_the_death_of_the_role),
+        cmocka_unit_test(test_the_example_with_threads_reads_all_of_the_disk),
     };
     return cmocka_run_group_tests_name("e2e_threads", tests, NULL, NULL);
 }

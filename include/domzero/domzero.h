@@ -7,11 +7,18 @@
  *   dz_vbd_read(disk, buffer, 4096, 0);
  *
  * Functions return 0 (or a count) or a negative errno; dz_error() then gives a sentence for a person, of this thread,
- * valid until the thread's next call. Offsets and lengths are bytes and must be multiples of the disk's sector size.
+ * valid until the thread's next call. Where they fail, *out is as it was and nothing is held. Offsets and lengths are
+ * bytes and must be multiples of the disk's sector size. Strings and options are copied.
  *
- * Threads: what says "any thread" below is called from any, at any time between open and close. A queue (submit, kick,
- * reap, wait, arm) is used by one thread at a time, different queues by different threads without a lock between them.
- * Closing is the last thing that is done with a disk, or a domain.
+ * Errors of a disk as a whole, from any call that does I/O, for what is in flight and from then on: -ENODEV (detached),
+ * -EIO (its backend misbehaved; dom0 ended), -EPROTO (its backend came back as less than it was). It can only be
+ * closed then.
+ *
+ * Threads: all is for any thread at any time between open and close, but a queue (submit, kick, reap, wait, arm), which
+ * is used by one thread at a time; different queues by different threads, without a lock between them. Closing is the
+ * last thing that is done with a disk, or a domain: no thread is in a call on it then, which is asserted where it is
+ * seen. Nothing here is for signal handlers; a thread is not cancelled while it is in a call. After a fork() the disk
+ * is the parent's: the child may exec, or _exit(), and calls nothing of this, not even a close.
  *
  * Memory: any pointer can be read into and written from (its data is bounced through the disk's pool); memory from
  * dz_buffer_alloc() is granted to the backend and goes without a copy. Grants, rings and event channels are Xen's;
@@ -44,7 +51,8 @@ struct dz_queue;
 DZ_API const char *dz_error(void);
 
 /* Becomes the domain whose directory is `domain_dir` (`<run>/dom/<domid>`); NULL: $DOMZERO_DOMAIN_DIR, which `domzero
- * exec` sets. -ENOENT, -EACCES (another user's domain), -ECONNREFUSED (no dom0 runs there). */
+ * exec` sets. -ENOENT, -EACCES (another user's domain), -ECONNREFUSED (no dom0 runs there). Give it to
+ * dz_domain_close(). A process may have several. */
 DZ_API int dz_domain_open(const char *domain_dir, struct dz_domain **out);
 /* Its disks must be closed. NULL is fine. */
 DZ_API void dz_domain_close(struct dz_domain *dom);
@@ -83,26 +91,32 @@ struct dz_vbd_info {
     bool fua;                        /* DZ_FUA is served */
 };
 
-/* Opens disk `vdev` ("xvda", or its number) and waits until it is connected. `options` NULL: defaults.
- * -ENODEV (no such disk), -EBUSY (another process of this domain has it), -ETIMEDOUT, or the backend's reason. */
+/* Opens disk `vdev` ("xvda", or its number) and waits until it is connected. `options` NULL: defaults. Give it to
+ * dz_vbd_close(), before its domain is closed. -ENODEV (no such disk), -EBUSY (it is open, in this process or another
+ * of this domain), -ETIMEDOUT, -ENOMEM, -EINVAL (no name of a disk), or the backend's reason. */
 DZ_API int dz_vbd_open(struct dz_domain *dom, const char *vdev, const struct dz_vbd_options *options,
                        struct dz_vbd **out);
 /* Waits for what is in flight, at most timeout_ms, and a second where the backend is gone; what is not answered then
- * gets -ECANCELED (as its dz_io.result: there is no reap any more). Closes as the protocol asks and gives all back:
- * memory that the backend still has mapped is kept until it lets go. NULL is fine. */
+ * gets -ECANCELED (as its dz_io.result: there is no reap any more). Closes as the protocol asks and gives all back,
+ * its queues, descriptors and buffers, too; memory that the backend still has mapped is kept until it lets go. NULL is
+ * fine. */
 DZ_API void dz_vbd_close(struct dz_vbd *disk);
-/* Any thread. A disk can change while it is open: dom0 resizes it, or makes it read-only. dz_vbd_fd() becomes readable
+/* A disk can change while it is open: dom0 resizes it, or makes it read-only. dz_vbd_fd() becomes readable
  * then, and the next call that reaps or waits takes note: `changes` tells. Requests that the new disk has no room for,
  * or may not write, come back -EIO where they were on their way, and are refused from then on. */
 DZ_API void dz_vbd_info(const struct dz_vbd *disk, struct dz_vbd_info *out);
 
-/* ---- one at a time: any length, any pointer, any thread; several threads go on at the same time ---- */
+/* ---- one at a time: any length (0 does nothing), any pointer, any thread; several go on at the same time. They return
+ * when all of it is done: 0, or the first error, and then how much was done is not known. -EINVAL, -ERANGE, -EROFS: a
+ * bad one; -EIO: the backend said no; -ETIMEDOUT ---- */
 DZ_API int dz_vbd_read(struct dz_vbd *disk, void *buffer, size_t length_bytes, uint64_t offset_bytes);
 DZ_API int dz_vbd_write(struct dz_vbd *disk, const void *buffer, size_t length_bytes, uint64_t offset_bytes);
+/* `count` pieces of any length, together whole sectors and less than 4 GiB. */
 DZ_API int dz_vbd_readv(struct dz_vbd *disk, const struct iovec *iov, int count, uint64_t offset_bytes);
 DZ_API int dz_vbd_writev(struct dz_vbd *disk, const struct iovec *iov, int count, uint64_t offset_bytes);
 /* A write that is durable when it returns 0: FUA where the backend has it, else followed by a flush. */
 DZ_API int dz_vbd_write_durable(struct dz_vbd *disk, const void *buffer, size_t length_bytes, uint64_t offset_bytes);
+/* What came back before, from whichever queue or call, is durable when it returns 0. */
 DZ_API int dz_vbd_flush(struct dz_vbd *disk);
 /* Gives the storage of that range back. What is read there afterwards is not defined by the protocol; domzero's own
  * backend reads zeroes. -EOPNOTSUPP where the disk does not discard. */
@@ -111,9 +125,12 @@ DZ_API int dz_vbd_discard(struct dz_vbd *disk, uint64_t length_bytes, uint64_t o
  */
 DZ_API int dz_vbd_write_zeroes(struct dz_vbd *disk, uint64_t length_bytes, uint64_t offset_bytes, bool may_unmap);
 
-/* ---- buffers of the pool: page aligned, granted, no copy, for any queue, any thread; NULL where the pool is full ----
- */
+/* ---- buffers of the pool: page aligned, granted, no copy, for any queue, any thread ---- */
+/* NULL: the pool has no such run of free pages. One page may be in several requests at a time; a backend of others that
+ * keeps pages mapped may refuse that: no_persistent is for such. */
 DZ_API void *dz_buffer_alloc(struct dz_vbd *disk, size_t bytes);
+/* With the bytes that it was asked for, and in no request any more. What is not freed goes with the disk. NULL is fine.
+ */
 DZ_API void dz_buffer_free(struct dz_vbd *disk, void *buffer, size_t bytes);
 
 /* ---- many at a time ---- */
@@ -138,22 +155,28 @@ struct dz_io {
                               where there is no room for all */
     uint64_t offset_bytes;
     void *user;           /* the caller's */
-    int result;           /* set when it comes back: 0 or -errno (-EIO: the backend said no; -EOPNOTSUPP) */
+    int result;           /* set when it comes back: 0 or -errno (-EIO: the backend said no; -ETIMEDOUT; -EOPNOTSUPP: it
+                             cannot, or its successor, which the request would have been given again, cannot) */
     uint64_t private_[2]; /* the library's */
 };
 
 /* Takes the request, without telling the backend yet. -EAGAIN: queue_depth are in flight, or no bounce buffer is free:
- * reap first. -EINVAL, -EROFS, -ERANGE: a bad request, not taken. */
+ * reap first. -EINVAL, -EROFS, -ERANGE, -EOPNOTSUPP: a bad request. Where it fails the request was not taken, and does
+ * not come back. */
 DZ_API int dz_vbd_submit(struct dz_vbd *disk, struct dz_io *io);
-/* Publishes what was submitted; notifies the backend if it asked for it. dz_vbd_reap() and _wait() do it too. */
+/* Publishes what was submitted; notifies the backend if it asked for it. dz_vbd_reap(), _wait() and _arm() do it too.
+ * An error is the disk's: what was submitted comes back with it. */
 DZ_API int dz_vbd_kick(struct dz_vbd *disk);
-/* Takes up to `max` finished requests, without waiting: their number. */
+/* Takes up to `max` finished requests, without waiting, in the order in which they finished: their number. */
 DZ_API int dz_vbd_reap(struct dz_vbd *disk, struct dz_io **done, unsigned max);
-/* As reap, but waits until there is at least one (timeout_ms < 0: for ever). 0: none in that time, or none in flight.
+/* As reap, but waits until there is at least one (timeout_ms < 0: for ever). 0: none in that time, or none in flight;
+ * where synchronous calls of other threads use the queue, too, and a submit just gave -EAGAIN, also when they made
+ * room.
  */
 DZ_API int dz_vbd_wait(struct dz_vbd *disk, struct dz_io **done, unsigned max, int timeout_ms);
-/* A descriptor that is readable when dz_vbd_reap() should be called; valid as long as the disk. Before sleeping on it
- * call dz_vbd_arm(): true means that something is there already. */
+/* A descriptor that is readable when dz_vbd_reap() should be called; the disk's, for poll() and epoll alone. Before
+ * sleeping on it call dz_vbd_arm(): true means that something is there already. It may be readable with nothing there.
+ */
 DZ_API int dz_vbd_fd(struct dz_vbd *disk);
 DZ_API bool dz_vbd_arm(struct dz_vbd *disk);
 
@@ -168,6 +191,7 @@ DZ_API int dz_queue_wait(struct dz_queue *queue, struct dz_io **done, unsigned m
 DZ_API int dz_queue_fd(struct dz_queue *queue);
 DZ_API bool dz_queue_arm(struct dz_queue *queue);
 
+/* Since the disk was opened. */
 struct dz_vbd_stats {
     uint64_t requests, bytes_read, bytes_written, errors;
     uint64_t notifications_sent, notifications_received;

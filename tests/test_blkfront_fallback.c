@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* The guest library where the kernel has no membarrier(), or a filter forbids it: gates are mutexes from the beginning.
+ * The tests of threads, reconnects and unusual requests run again, each in a process that gets ENOSYS for it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "frontend/blkfront_gate.h"
+#include "tests/harness.h"
+
+/* For this process and what it starts. */
+static bool membarrier_forbid(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {ARRAY_SIZE(code), code};
+    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) &&
+           !gate_may_be_biased();
+}
+
+static void runs_without_membarrier(const char *test)
+{
+    const char *program = world_program(test);
+    int status = 0;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        dup2(open("/dev/null", O_WRONLY), 1); /* what passes there is not counted here; failures are on stderr */
+        if (membarrier_forbid())
+            execl(program, program, (char *)NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void test_threads_and_queues(void **state)
+{
+    (void)state;
+    runs_without_membarrier("tests/test_blkfront_queues");
+}
+
+static void test_reconnects(void **state)
+{
+    (void)state;
+    runs_without_membarrier("tests/test_blkfront_reconnect");
+}
+
+static void test_unusual_requests(void **state)
+{
+    (void)state;
+    runs_without_membarrier("tests/test_blkfront_unusual");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads_and_queues),
+        cmocka_unit_test(test_reconnects),
+        cmocka_unit_test(test_unusual_requests),
+    };
+    return cmocka_run_group_tests_name("blkfront_fallback", tests, NULL, NULL);
+}
