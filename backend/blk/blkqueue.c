@@ -18,6 +18,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     if (!q)
         return err_set(e, -ENOMEM, "out of memory");
     q->config = *config;
+    q->sync_fd = -1;
     q->poll = (uint8_t)config->poll;
     q->request_count = config_entries(config);
     assert(q->request_count > 0);
@@ -38,7 +39,9 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         blkqueue_free(q);
         return err_set(e, -ENOMEM, "out of memory for what the storage cannot do directly");
     }
-    q->sync_fd = -1;
+    q->sync_fd = image_sync_open(config->image);
+    q->sqe_flags = config->image->punts ? IOSQE_ASYNC : 0;
+    q->threaded = config->image->punts || !config->image->direct_io;
     q->recorded = config->image->format->record;
     q->channel = EVTCHN_NONE;
     q->file_index = -1;
@@ -60,6 +63,7 @@ void blkqueue_free(struct blkqueue *q)
     blkpool_deinit(&q->small);
     blkpool_deinit(&q->large);
     journal_release(q->config.journal, &q->journal);
+    image_sync_close(q->config.image, q->sync_fd);
     free(q);
 }
 

@@ -159,11 +159,13 @@ struct blkqueue {
     struct blkpool small, large;
     struct journal_queue journal;
     struct blkstop stop;
-    bool parked;    /* taken from the ring, and has to wait: `waiting` */
-    bool barrier;   /* one is under way: nothing else is */
-    uint8_t paused; /* enum blkqueue_pause */
-    bool throttled; /* there is a limit */
-    bool recorded;  /* the image writes down what is done to it */
+    bool parked;       /* taken from the ring, and has to wait: `waiting` */
+    bool barrier;      /* one is under way: nothing else is */
+    uint8_t paused;    /* enum blkqueue_pause */
+    bool throttled;    /* there is a limit */
+    bool threaded;     /* other threads do its transfers, or may have to */
+    uint8_t sqe_flags; /* of its transfers */
+    bool recorded;     /* the image writes down what is done to it */
     struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
@@ -175,7 +177,7 @@ struct blkqueue {
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
 
-    int sync_fd;        /* image_sync_open(); -1: not attached */
+    int sync_fd;        /* image_sync_open(): the control thread's, as opening and closing may wait for the storage */
     bool sync_borrowed; /* while held: it is the image's own, which may get another */
 
     /* Discards and write-zeroes (blkspan.h). */
