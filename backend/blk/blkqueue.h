@@ -212,7 +212,7 @@ struct blkqueue {
     struct uring_op rate_op;
     struct __kernel_timespec rate_wait;
     bool rate_posted;         /* the timer is with the kernel */
-    uint64_t sectors_charged; /* of sectors_read and sectors_written, so many are paid for */
+    uint64_t sectors_charged; /* of those read, written and zeroed, so many are paid for */
 
     struct letter to_reactor, to_control;
     int result; /* of the attach or the resume */
