@@ -204,6 +204,43 @@ static void test_a_guest_killed_on_storage_that_does_not_answer_is_given_back_wh
     blkworld_stop(&s.world);
 }
 
+/* With on-error=stop what fails is held for the operator, but not where he has asked for the disk's end already. */
+static void test_what_fails_after_its_disk_is_to_be_closed_is_answered(void **state)
+{
+    static struct scene s;
+    struct keys_blk_config other = {.readonly = true};
+    char file[300], path[128];
+    uint64_t id;
+    (void)state;
+    if (!scene_start(&s))
+        skip();
+    blkworld_remove(&s.world, s.hung.domid, BLKWORLD_DEVID);
+    s.hung.config.stop_on_error = true;
+    blkworld_attach(&s.world, s.hung.domid, BLKWORLD_DEVID + 16, &s.hung.config);
+    blkguest_open(&s.hung.guest, s.hung.dir, BLKWORLD_DEVID + 16);
+    blkguest_connect(&s.hung.guest, NULL);
+    assert_int_equal(kill(s.fuse, SIGSTOP), 0);
+    for (unsigned i = 0; i < 4; i++)
+        blkguest_put(&s.hung.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0);
+    for (unsigned i = 0; i < 4; i++)
+        blkguest_put(&s.hung.guest, BLKIF_OP_READ, 4096 + i * 512, i, 1, 0, 7);
+    blkguest_kick(&s.hung.guest);
+    blkworld_stat(&s.world, s.hung.domid, BLKWORLD_DEVID + 16, "requests", 8);
+    snprintf(path, sizeof(path), "/local/domain/0/backend/vbd/%u/%u", s.hung.domid, BLKWORLD_DEVID + 16);
+    blkworld_store_ok(store_printf(s.world.store, STORE_NO_TX, path, "state", "%d", (int)XenbusStateClosing));
+    /* The backend hears of this one after that. */
+    blkworld_image(&s.world, "other.img", DISK_BYTES, SEED, file, sizeof(file));
+    snprintf(other.path, sizeof(other.path), "%s", file);
+    blkworld_attach(&s.world, s.neighbour.domid, BLKWORLD_DEVID + 16, &other);
+    blkworld_wait_back(&s.world, s.neighbour.domid, BLKWORLD_DEVID + 16, XenbusStateInitWait);
+    fuse_kill(&s);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(blkguest_take(&s.hung.guest, &id), BLKIF_RSP_ERROR);
+    guest_leave(&s, &s.hung.guest, s.hung.domid);
+    guest_leave(&s, &s.neighbour.guest, s.neighbour.domid);
+    blkworld_stop(&s.world);
+}
+
 int main(int argc, char **argv)
 {
     blkworld_child(argc, argv);
@@ -211,6 +248,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_storage_that_does_not_answer_holds_up_nobody_elses_disk),
         cmocka_unit_test(test_flushes_of_many_queues_that_do_not_end_hold_up_nobody_elses),
         cmocka_unit_test(test_a_guest_killed_on_storage_that_does_not_answer_is_given_back_when_that_ends),
+        cmocka_unit_test(test_what_fails_after_its_disk_is_to_be_closed_is_answered),
     };
     return cmocka_run_group_tests_name("blk_hung", tests, NULL, NULL);
 }
