@@ -10,6 +10,16 @@ static uint32_t config_entries(const struct blkqueue_config *c)
     return ring_entries((size_t)c->ring_pages * PAGE_BYTES, c->protocol->slot_bytes);
 }
 
+/* A guest gets no more of a reactor by asking for more queues. */
+static void budget_init(struct blkqueue *q)
+{
+    const uint32_t share = MAX(q->config.share, 1u);
+    q->budget[false] = MAX(BLKQUEUE_BUDGET / share, BLKQUEUE_BUDGET_MIN);
+    q->budget[true] = MAX(BLKQUEUE_BUDGET_POLLED / share, BLKQUEUE_BUDGET_MIN);
+    q->sectors_max[false] = BLKQUEUE_BYTES / SECTOR_BYTES / share;
+    q->sectors_max[true] = BLKQUEUE_BYTES_POLLED / SECTOR_BYTES / share;
+}
+
 int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, struct err *e)
 {
     assert(config->ring_pages > 0 && config->ring_pages <= BLKQUEUE_RING_PAGES_MAX);
@@ -20,6 +30,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     q->config = *config;
     q->sync_fd = -1;
     q->poll = (uint8_t)config->poll;
+    budget_init(q);
     q->request_count = config_entries(config);
     assert(q->request_count > 0);
     uint32_t large = config->limits.indirect_segments_max > DMA_SEGMENTS_SMALL ? BLKQUEUE_LARGE_MAX : 0;
@@ -281,10 +292,10 @@ unsigned blkqueue_take(struct blkqueue *q)
         blkqueue_break(q, BLKQUEUE_F_OVERRUN);
         return 0;
     }
-    uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
+    uint32_t budget = MIN(waiting, q->budget[q->peer_polls]);
     if (q->throttled)
         budget = take_throttled(q, budget, &n);
-    const uint64_t sectors_max = (q->peer_polls ? BLKQUEUE_BYTES_POLLED : BLKQUEUE_BYTES) / SECTOR_BYTES;
+    const uint64_t sectors_max = q->sectors_max[q->peer_polls];
     for (uint64_t sectors = 0; n < budget && sectors < sectors_max && !q->parked && !q->barrier; n++) {
         if (n + BLKQUEUE_AHEAD < waiting)
             ring_back_prefetch(&q->ring, BLKQUEUE_AHEAD);
