@@ -425,7 +425,7 @@ static void test_lesson_175_keys_of_queues_that_lie_close_the_device_with_a_sent
     scene_stop(&s);
 }
 
-static void test_no_more_queues_than_were_offered(void **state)
+static void test_lesson_270_no_more_queues_than_were_offered(void **state)
 {
     struct scene s;
     struct keys_blk_features offer;
@@ -485,7 +485,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_rings_that_lie_all_at_once_are_one_close),
         cmocka_unit_test(test_a_ring_that_lies_during_the_attach_closes_the_device),
         cmocka_unit_test(test_lesson_175_keys_of_queues_that_lie_close_the_device_with_a_sentence),
-        cmocka_unit_test(test_no_more_queues_than_were_offered),
+        cmocka_unit_test(test_lesson_270_no_more_queues_than_were_offered),
         cmocka_unit_test(test_a_role_of_several_reactors_ends_when_the_world_does),
     };
     return cmocka_run_group_tests_name("blk_queues", tests, NULL, NULL);

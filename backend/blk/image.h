@@ -67,6 +67,8 @@ struct image {
                                            left as they are, or zeroed */
     uint32_t span_align_bytes;          /* what holes and ranges of zeroes begin and end at */
     bool direct_io;                     /* no page cache: completions need no other thread */
+    bool punts;                         /* the file system cannot say that a transfer would wait (FUSE, NFS): a thread
+                                           has to begin it, or who submits it is who waits */
     int fd;                             /* the file; the format's own state sits behind this struct */
     char *path;                         /* owned; for sentences, and to open it anew */
     uint64_t base_bytes;

@@ -66,6 +66,8 @@ static int ring_setup(struct uring *u, struct err *e)
                        "kernel.io_uring_disabled, seccomp, RLIMIT_MEMLOCK)",
                        strerror(-r));
     (void)io_uring_register_ring_fd(&u->ring);
+    unsigned workers[2] = {URING_WORKERS_MAX, 0}; /* 0: as it is; RLIMIT_NPROC bounds both */
+    (void)io_uring_register_iowq_max_workers(&u->ring, workers);
     return 0;
 }
 
