@@ -67,14 +67,14 @@ static void test_registering_has_its_share_of_time_and_no_more(void **state)
     for (unsigned i = 0; index >= 0; i++) {
         assert_in_range(i, 0, 1000000);
         void *fresh = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        index = u.host.buffer_register(u.host.ctx, fresh, length);
+        index = u.host.buffer_register(u.host.ctx, 1, fresh, length);
         if (index >= 0)
             u.host.buffer_unregister(u.host.ctx, index);
         munmap(fresh, length);
     }
     assert_int_equal(index, -EBUSY);
     static unsigned char page[PAGE_BYTES];
-    for (unsigned i = 0; (index = u.host.buffer_register(u.host.ctx, page, sizeof(page))) == -EBUSY; i++) {
+    for (unsigned i = 0; (index = u.host.buffer_register(u.host.ctx, 1, page, sizeof(page))) == -EBUSY; i++) {
         assert_in_range(i, 0, BLKWORLD_PATIENCE_MS);
         usleep(1000);
     }
@@ -83,11 +83,60 @@ static void test_registering_has_its_share_of_time_and_no_more(void **state)
     uring_deinit(&u);
 }
 
+static unsigned buffers_take(struct uring *u, uint16_t domid, unsigned wanted, int32_t *index)
+{
+    static unsigned char page[PAGE_BYTES];
+    unsigned n = 0;
+    while (n < wanted) {
+        index[n] = u->host.buffer_register(u->host.ctx, domid, page, sizeof(page));
+        if (index[n] == -EDQUOT)
+            break;
+        if (index[n] >= 0)
+            n++;
+        else
+            assert_int_equal(index[n], -EBUSY); /* its time is used up: it goes on later */
+    }
+    return n;
+}
+
+/* However many guests take all the buffers that they can get, whoever comes later has some; what they give back is
+ * theirs again. */
+static void test_guests_that_take_all_buffers_leave_some_for_the_next(void **state)
+{
+    enum { HOGS = 40, EXTENTS_MAX = 256 };
+    static int32_t index[HOGS][URING_BUFFERS_MAX];
+    unsigned had[HOGS], sum = 0;
+    struct uring u;
+    (void)state;
+    assert_int_equal(uring_init(&u, NULL), 0);
+    for (unsigned i = 0; i < HOGS; i++) {
+        had[i] = buffers_take(&u, (uint16_t)(i + 1), URING_BUFFERS_MAX, index[i]);
+        sum += had[i];
+        assert_true(i >= 4 || had[i] >= EXTENTS_MAX); /* four with all their extents: each has them registered */
+        assert_true(had[i] >= 4);
+    }
+    assert_int_equal(sum, u.buffers.used);
+    for (unsigned k = 0; k < had[0]; k++)
+        u.host.buffer_unregister(u.host.ctx, index[0][k]);
+    unsigned again = buffers_take(&u, HOGS + 1, URING_BUFFERS_MAX, index[0]);
+    assert_true(again > had[HOGS - 1]); /* there is more for all */
+    for (unsigned k = 0; k < again; k++)
+        u.host.buffer_unregister(u.host.ctx, index[0][k]);
+    for (unsigned i = 1; i < HOGS; i++)
+        for (unsigned k = 0; k < had[i]; k++)
+            u.host.buffer_unregister(u.host.ctx, index[i][k]);
+    assert_true(buffers_take(&u, 1, EXTENTS_MAX, index[0]) == EXTENTS_MAX);
+    for (unsigned k = 0; k < EXTENTS_MAX; k++)
+        u.host.buffer_unregister(u.host.ctx, index[0][k]);
+    uring_deinit(&u);
+}
+
 int main(int argc, char **argv)
 {
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_given_back_in_one_go_is_let_go_of),
+        cmocka_unit_test(test_guests_that_take_all_buffers_leave_some_for_the_next),
         cmocka_unit_test(test_registering_has_its_share_of_time_and_no_more),
     };
     return cmocka_run_group_tests_name("blk_stall", tests, NULL, NULL);

@@ -144,6 +144,7 @@ enum blkqueue_word {
     BLKQUEUE_RETRY = 1 << 11,   /* to the reactor: do again what the storage failed */
     BLKQUEUE_GIVE_UP = 1 << 12, /* … answer it with its errors, and what fails from now on */
     BLKQUEUE_STOPPED = 1 << 13, /* to control: stats.held has changed, to or from 0, or was tried in vain */
+    BLKQUEUE_REST = 1 << 14,    /* to the reactor: give back the memory that an idle queue does not need */
 };
 
 enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };
@@ -238,6 +239,8 @@ void blkqueue_release(struct blkqueue *q);
 /* The guest broke the protocol or is gone. */
 void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault);
 void blkqueue_refresh(struct blkqueue *q);
+/* Gives the memory of its requests and of its DMA back to the kernel, where none is under way. */
+void blkqueue_rest(struct blkqueue *q);
 
 /* ---- reactor: live changes (blkqueue_live.c) ---- */
 /* Nothing more is taken; when all that was taken has ended, BLKQUEUE_HELD is posted. Not where the queue is on its way
