@@ -9,9 +9,11 @@
 
 #include <cmocka.h>
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 
+#include "backend/blk/blktell.h"
 #include "backend/blk/uring.h"
 #include "tests/blk_scene.h"
 
@@ -83,6 +85,62 @@ static void test_registering_has_its_share_of_time_and_no_more(void **state)
     uring_deinit(&u);
 }
 
+/* Polls of the guest's end of its channel: all are woken by each notification, on the notifier's time. */
+static void waiters_add(struct io_uring *ring, int fd, unsigned count)
+{
+    struct io_uring_params p = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
+    assert_int_equal(io_uring_queue_init_params(4096, ring, &p), 0);
+    for (unsigned i = 0; i < count; i++) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+        if (!sqe) {
+            assert_true(io_uring_submit(ring) > 0);
+            sqe = io_uring_get_sqe(ring);
+        }
+        io_uring_prep_poll_multishot(sqe, fd, POLLIN);
+    }
+    assert_true(io_uring_submit(ring) >= 0);
+}
+
+static bool guest_closed(struct scene *s)
+{
+    return blkworld_back_is(&s->world, s->domid, BLKWORLD_DEVID, XenbusStateClosed);
+}
+
+static void test_a_channel_with_very_many_waiters_is_closed_and_no_other(void **state)
+{
+    enum { WAITERS = 300000 };
+    struct scene s;
+    struct io_uring ring;
+    struct stats_blk_reply stats;
+    char text[256];
+    uint32_t waiting = 0;
+    (void)state;
+    scene_start(&s, "pin");
+    struct blkguest *g = &s.guest;
+    waiters_add(&ring, g->channel.wait_fd, WAITERS);
+    for (uint64_t end = blkworld_patience_end(); !guest_closed(&s);) {
+        blkguest_put(g, BLKIF_OP_READ, 0, 0, 1, 0, 7);
+        ring_front_arm(&g->ring);
+        blkguest_kick(g);
+        while (!guest_closed(&s) && !waiting) {
+            assert_int_equal(ring_front_pending(&g->ring, &waiting), 0);
+            blkworld_nap(end, "the device of a guest with very many waiters was not closed");
+        }
+        for (unsigned char slot[sizeof(union blkif_sring_entry)]; waiting; waiting--)
+            ring_front_take(&g->ring, slot, g->protocol->response_bytes);
+    }
+    io_uring_queue_exit(&ring);
+    blkworld_error(&s.world, s.domid, BLKWORLD_DEVID, text, sizeof(text));
+    assert_non_null(strstr(text, "waiters"));
+    assert_true(blkworld_stats(s.world.dir, s.domid, BLKWORLD_DEVID, &stats));
+    assert_int_equal(blkworld_number(&stats, "slow_channel"), 1);
+    assert_true(blkworld_number(&stats, "notifications_slow") >= BLKTELL_SLOW_MAX);
+    assert_true(blkworld_stats(s.world.dir, s.neighbour_domid, BLKWORLD_DEVID, &stats));
+    assert_int_equal(blkworld_number(&stats, "slow_channel"), 0);
+    guest_start_over(&s);
+    scene_stop(&s);
+}
+
 static unsigned buffers_take(struct uring *u, uint16_t domid, unsigned wanted, int32_t *index)
 {
     static unsigned char page[PAGE_BYTES];
@@ -136,6 +194,7 @@ int main(int argc, char **argv)
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_given_back_in_one_go_is_let_go_of),
+        cmocka_unit_test(test_a_channel_with_very_many_waiters_is_closed_and_no_other),
         cmocka_unit_test(test_guests_that_take_all_buffers_leave_some_for_the_next),
         cmocka_unit_test(test_registering_has_its_share_of_time_and_no_more),
     };

@@ -18,9 +18,10 @@
  *
  * What the guest can do: a request that is wrong gets its error response, and is counted. A ring index that lies, or
  * more than BLKQUEUE_MISSES_MAX references that the hypervisor does not know (each costs dom0 a round trip), is a
- * fault: the queue never touches the ring again, lets its I/O end and tells the control thread. Events without cause
- * cost one look at the ring each; a guest that keeps sending them is listened to once a BLKQUEUE_PAUSE. Its process may
- * vanish at any moment: memory that is mapped stays mapped until the detach.
+ * fault, as is a channel that takes long to notify (blktell.h): the queue never touches the ring again, lets its I/O
+ * end and tells the control thread. Events without cause cost one look at the ring each; a guest that keeps sending
+ * them is listened to once a BLKQUEUE_PAUSE. Its process may vanish at any moment: memory that is mapped stays mapped
+ * until the detach.
  *
  * Live changes. What a queue works by (limits, image, DMA strategy) changes only while it is held: it takes no more
  * from its ring, lets what it took end under the old rules, and tells the control thread, which changes image and
@@ -43,6 +44,7 @@
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/blkstop.h"
+#include "backend/blk/blktell.h"
 #include "backend/blk/image.h"
 #include "backend/blk/journal.h"
 #include "backend/blk/mailbox.h"
@@ -74,6 +76,7 @@
 
 struct blkdev;
 struct blkqueue;
+struct ticker;
 struct blk_request;
 
 /* What all queues of one reactor share. */
@@ -88,6 +91,7 @@ struct reactor {
     uint32_t in_flight_threaded; /* of these: those that another thread may have to do, io-wq's */
     unsigned draining;           /* queues on their way out */
     uint64_t now_ns;             /* the clock, as of this pass (engine.h) */
+    struct ticker *ticker;       /* the engine's */
     /* An indirect request between its guest's pages and its start, within one call: the copy, and what was checked. */
     struct blkif_request_segment indirect[BLKREQ_INDIRECT_SEGMENTS_MAX];
     struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
@@ -202,6 +206,7 @@ struct blkqueue {
     uint32_t instance;          /* the guest's process that the ring belongs to */
 
     struct evtchn channel;
+    struct blktell tell;
     struct uring_op event_op, pause_op;
     bool event_posted; /* the poll of the channel or a pause is with the kernel */
     unsigned spurious; /* events since the last request */

@@ -357,6 +357,7 @@ static void engine_fields_init(struct engine *g, const struct engine_options *op
     g->options = *options;
     g->reactor.to_control = &g->to_control;
     g->reactor.marks = options->marks;
+    g->reactor.ticker = &g->ticker;
     list_init(&g->reactor.active);
     list_init(&g->reactor.dirty);
     list_init(&g->queues);
