@@ -142,6 +142,7 @@ check-torture:
 	@$(MAKE) --no-print-directory tests
 	@BUILD=$(BUILD) scripts/torture.sh fio
 	@BUILD=$(BUILD) scripts/torture.sh ext4
+	@BUILD=$(BUILD) scripts/torture.sh cuts
 check-asan:
 	@scripts/deps.sh check
 	@$(MAKE) --no-print-directory BUILD=build/asan OPT="-O1 -g -fno-omit-frame-pointer" SANFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined" tests

@@ -48,9 +48,9 @@ static void grant_frame_put(void *ctx, uint16_t domid, uint32_t index, void *pag
     (void)ctx, (void)domid, (void)index, (void)page;
 }
 
-static int32_t buffer_register(void *ctx, void *address, size_t length_bytes)
+static int32_t buffer_register(void *ctx, uint16_t domid, void *address, size_t length_bytes)
 {
-    (void)ctx, (void)address, (void)length_bytes;
+    (void)ctx, (void)domid, (void)address, (void)length_bytes;
     return 0;
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# many.sh: GUESTS (256) guests with a disk each on one blk role; SECONDS_EACH (10) of load by all. What is printed:
+# many.sh: GUESTS (256) guests with a disk each on one blk role; SECONDS_EACH (10) of load by all; DMA=copy for that
+# strategy. What is printed:
 # bench/many_disks.c. The images are sparse files in TMPDIR (/tmp), so what is measured is the daemon.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -17,5 +18,8 @@ for ((i = 0; i <= guests; i++)); do
     truncate -s 4M "$dir/disk$i.img"
     printf 'name = "vm%d"\ndisk = [ "format=raw,vdev=xvda,access=rw,target=%s" ]\n' "$i" "$dir/disk$i.img" > "$dir/vm.cfg"
     "$build/domzero" --run-dir "$run" create "$dir/vm.cfg" > "$dir/create.log" 2>&1 || { cat "$dir/create.log"; exit 1; }
+    if [[ ${DMA:-} ]]; then
+        "$build/domzero" --run-dir "$run" block-set "vm$i" xvda "dma=$DMA" > /dev/null || exit 1
+    fi
 done
 "$build/bench/many_disks" "$run" "$guests" "${SECONDS_EACH:-10}" || { tail -5 "$dir/log"; exit 1; }

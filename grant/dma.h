@@ -68,9 +68,9 @@ void dma_io_init(struct dma_io *io, void *arrays, unsigned segments_max);
  * buffers of its extents, so all devices over one frame table name one and the same dma_host, which outlives them. */
 struct dma_host {
     void *ctx;
-    /* Registers memory with the ring: its buffer index, or -errno (then plain vectors are used); -EBUSY: not now, ask
-     * again at the next use. */
-    int32_t (*buffer_register)(void *ctx, void *address, size_t length_bytes);
+    /* Registers memory with the ring, on account of that guest: its buffer index, or -errno (then plain vectors are
+     * used); -EBUSY: not now, -EDQUOT: the guest has its share: ask again at the next use. */
+    int32_t (*buffer_register)(void *ctx, uint16_t domid, void *address, size_t length_bytes);
     void (*buffer_unregister)(void *ctx, int32_t index);
 };
 
@@ -88,6 +88,7 @@ struct dma; /* one device's instance of a strategy */
 struct dma_stats {
     uint64_t bytes_copied, maps; /* maps: pages mapped, for a copy too */
     uint64_t registered_bytes;   /* now; pin: of the domain's extents, whichever of its devices had them registered */
+    uint64_t over_share;         /* uses of memory that was not registered since the guest had its share */
     bool fixed_buffers;          /* false: the kernel refused a registration and plain vectors serve there */
 };
 
@@ -104,6 +105,9 @@ struct dma_strategy {
     int (*put)(struct dma *d, struct dma_io *io, bool ok);
     void (*teardown)(struct dma *d); /* nothing is outstanding */
     void (*describe)(const struct dma *d, struct dma_stats *out);
+    /* Nothing is outstanding, and was not for long: gives memory back that the next request brings again. May be NULL.
+     */
+    void (*rest)(struct dma *d);
 };
 
 #define DMA_STRATEGY(name) extern const struct dma_strategy dma_##name;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* grant/dma_copy.c: data goes through a bounce buffer that the guest cannot reach.
  *
- * A device has two arenas of slots, allocated in setup: requests_max slots of DMA_SEGMENTS_SMALL pages, registered with
- * the ring as one buffer (plain vectors where the kernel refuses), and large_max slots of DMA_SEGMENTS_MAX pages. The
- * second is address space that the kernel puts memory behind when a slot is first used, and is not registered, which
- * would put memory behind all of it at once: a device that never sees a large request does not pay for them, and beside
- * the copy of a megabyte the kernel's walk over its pages is small. A request takes a slot and its segments lie in it
- * one behind the other, so its vector is always one run. What is written out is copied in get, what was read is copied
- * in put; both go through the grant at that moment and hold nothing in between, so a grant that vanished meanwhile
- * fails the request.
+ * A device has three arenas of slots, which are address space and nothing more until they are used: requests_max slots
+ * of one page, which most requests take, requests_max of DMA_SEGMENTS_SMALL pages, and large_max of DMA_SEGMENTS_MAX. A
+ * request takes a slot and its segments lie in it one behind the other, so its vector is always one run. What is
+ * written out is copied in get, what was read is copied in put; both go through the grant at that moment and hold
+ * nothing in between, so a grant that vanished meanwhile fails the request.
+ *
+ * The slot used last is used next, so those in use are the first ones. Registering puts memory behind all that is
+ * registered, so the first two arenas are registered by pieces, each when a slot of it is first used: a small one, and
+ * then so much that a device pays for at most eight times what it had in flight at once, PIECE_BYTES_MAX at a time.
+ * Where the kernel refuses, plain vectors serve from then on. The third is not registered: beside the copy of a
+ * megabyte the kernel's walk over its pages is small.
  *
  * An arena serves one device of one guest: what an earlier request left in a slot is that guest's own data.
  */
@@ -19,24 +22,35 @@
 #include "grant/dma.h"
 #include "grant/gntmap_active.h"
 
+#define PIECE_BYTES_FIRST (16u << 10) /* or one slot */
+#define PIECE_BYTES_MAX   (2u << 20)  /* at the 1 us a page that registering takes (uring.h): half a millisecond */
+#define PIECE_GROWTH      8
+
 struct arena {
     unsigned char *address;
     size_t bytes, slot_bytes;
     uint32_t slots, free_count;
-    uint32_t *free; /* a stack: the slot that was used last is still in the cache */
+    uint32_t *free;  /* a stack: the slot that was used last is still in the cache */
+    int32_t *buffer; /* by slot: the registered buffer that it lies in, or FRAME_DMA_* */
 };
 
 struct dma {
     struct gntmap *map;
     struct gntkeep *keep;
     const struct dma_host *host;
-    struct arena small, large;
-    int32_t buffer_index; /* of the small one; or FRAME_DMA_* */
-    uint64_t bytes_copied, maps;
+    struct arena page, small, large;
+    bool refused; /* the kernel said no: it is not asked again */
+    uint64_t bytes_copied, maps, registered_bytes, over_share;
 };
 
-/* 0 or -ENOMEM; slots 0: no arena. */
-static int arena_init(struct arena *a, unsigned slots, unsigned segments)
+static void arena_reset(struct arena *a)
+{
+    for (a->free_count = 0; a->free_count < a->slots; a->free_count++)
+        a->free[a->free_count] = a->slots - 1 - a->free_count;
+}
+
+/* 0 or -ENOMEM; slots 0: no arena. `buffer`: FRAME_DMA_REFUSED for one that is not to be registered. */
+static int arena_init(struct arena *a, unsigned slots, unsigned segments, int32_t buffer)
 {
     a->slot_bytes = (size_t)segments * PAGE_BYTES;
     a->bytes = slots * a->slot_bytes;
@@ -46,14 +60,15 @@ static int arena_init(struct arena *a, unsigned slots, unsigned segments)
     if (p == MAP_FAILED)
         return -ENOMEM;
     a->address = p;
+    madvise(p, a->bytes, MADV_NOHUGEPAGE); /* one touched byte would bring 2 MiB of it in */
     a->free = malloc(slots * sizeof(*a->free));
-    if (!a->free)
+    a->buffer = malloc(slots * sizeof(*a->buffer));
+    if (!a->free || !a->buffer)
         return -ENOMEM;
-    while (a->slots < slots) {
-        a->free[slots - 1 - a->slots] = a->slots;
-        a->slots++;
-    }
-    a->free_count = slots;
+    a->slots = slots;
+    arena_reset(a);
+    for (unsigned i = 0; i < slots; i++)
+        a->buffer[i] = buffer;
     return 0;
 }
 
@@ -63,27 +78,64 @@ static void arena_deinit(struct arena *a)
     if (a->address)
         munmap(a->address, a->bytes);
     free(a->free);
+    free(a->buffer);
+}
+
+/* Where the piece ends that begins with slot `begin`. */
+static uint32_t piece_end(const struct arena *a, uint32_t begin)
+{
+    uint32_t first = MAX(PIECE_BYTES_FIRST / (uint32_t)a->slot_bytes, 1u);
+    uint32_t most = PIECE_BYTES_MAX / (uint32_t)a->slot_bytes;
+    return MIN(begin ? begin + MIN(begin * (PIECE_GROWTH - 1), most) : first, a->slots);
+}
+
+static void arena_unregister(struct dma *d, struct arena *a)
+{
+    for (uint32_t begin = 0; begin < a->slots; begin = piece_end(a, begin)) {
+        if (a->buffer[begin] < 0)
+            continue;
+        d->host->buffer_unregister(d->host->ctx, a->buffer[begin]);
+        for (uint32_t i = begin; i < piece_end(a, begin); i++)
+            a->buffer[i] = FRAME_DMA_NONE;
+    }
 }
 
 static void copy_teardown(struct dma *d)
 {
     if (!d)
         return;
-    if (d->buffer_index >= 0)
-        d->host->buffer_unregister(d->host->ctx, d->buffer_index);
+    arena_unregister(d, &d->page);
+    arena_unregister(d, &d->small);
+    arena_deinit(&d->page);
     arena_deinit(&d->small);
     arena_deinit(&d->large);
     free(d);
 }
 
-/* The small arena's registered buffer, -1 where it has none. */
-static int32_t arena_buffer(struct dma *d)
+/* Of a slot that lies in no registered buffer: asks for one, for its piece. -1: plain vectors. */
+static __attribute__((noinline)) int32_t slot_register(struct dma *d, struct arena *a, uint32_t slot)
 {
-    if (d->buffer_index == FRAME_DMA_NONE) {
-        int32_t index = d->host->buffer_register(d->host->ctx, d->small.address, d->small.bytes);
-        d->buffer_index = index == -EBUSY ? FRAME_DMA_NONE : index < 0 ? FRAME_DMA_REFUSED : index;
+    uint32_t begin = 0, end = piece_end(a, 0);
+    if (d->refused || a->buffer[slot] == FRAME_DMA_REFUSED)
+        return -1;
+    for (; slot >= end; end = piece_end(a, begin))
+        begin = end;
+    size_t bytes = (end - begin) * a->slot_bytes;
+    int32_t index = d->host->buffer_register(d->host->ctx, d->map->granter, a->address + begin * a->slot_bytes, bytes);
+    if (index < 0) {
+        d->over_share += index == -EDQUOT;
+        d->refused = index != -EBUSY && index != -EDQUOT;
+        return -1;
     }
-    return MAX(d->buffer_index, -1);
+    for (uint32_t i = begin; i < end; i++)
+        a->buffer[i] = index;
+    d->registered_bytes += bytes;
+    return index;
+}
+
+static inline int32_t slot_buffer(struct dma *d, struct arena *a, uint32_t slot)
+{
+    return a->buffer[slot] >= 0 ? a->buffer[slot] : slot_register(d, a, slot);
 }
 
 static int copy_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
@@ -94,21 +146,22 @@ static int copy_setup(const struct dma_setup *setup, struct dma **out, struct er
     d->map = setup->map;
     d->keep = setup->keep;
     d->host = setup->host;
-    d->buffer_index = FRAME_DMA_NONE;
-    if (arena_init(&d->small, setup->requests_max, DMA_SEGMENTS_SMALL) < 0 ||
-        arena_init(&d->large, setup->large_max, DMA_SEGMENTS_MAX) < 0) {
-        size_t wanted_bytes = d->small.bytes + d->large.bytes;
+    if (arena_init(&d->page, setup->requests_max, 1, FRAME_DMA_NONE) < 0 ||
+        arena_init(&d->small, setup->requests_max, DMA_SEGMENTS_SMALL, FRAME_DMA_NONE) < 0 ||
+        arena_init(&d->large, setup->large_max, DMA_SEGMENTS_MAX, FRAME_DMA_REFUSED) < 0) {
+        size_t wanted_bytes = d->page.bytes + d->small.bytes + d->large.bytes;
         copy_teardown(d);
         return err_set(e, -ENOMEM, "no memory for a bounce buffer of %zu KiB for %u requests; use a smaller ring",
                        wanted_bytes / 1024, setup->requests_max);
     }
-    (void)arena_buffer(d);
     *out = d;
     return 0;
 }
 
-static struct arena *io_arena(struct dma *d, const struct dma_io *io)
+static inline struct arena *io_arena(struct dma *d, const struct dma_io *io)
 {
+    if (io->segment_count == 1)
+        return &d->page;
     return io->segment_count > DMA_SEGMENTS_SMALL ? &d->large : &d->small;
 }
 
@@ -164,7 +217,7 @@ static int copy_get(struct dma *d, const struct dma_segment *segments, unsigned 
     io->vec_count = 1;
     io->vec[0] = (struct dma_vec){.address = slot_address(arena, io->slot),
                                   .length_bytes = bytes,
-                                  .buffer_index = arena == &d->small ? arena_buffer(d) : -1};
+                                  .buffer_index = slot_buffer(d, arena, io->slot)};
     int r = to_guest ? 0 : io_copy(d, io);
     if (r)
         slot_put(d, io);
@@ -179,13 +232,32 @@ static int copy_put(struct dma *d, struct dma_io *io, bool ok)
     return r;
 }
 
+static void arena_rest(struct dma *d, struct arena *a)
+{
+    assert(a->free_count == a->slots);
+    arena_unregister(d, a);
+    if (!a->slots)
+        return;
+    madvise(a->address, a->bytes, MADV_DONTNEED);
+    arena_reset(a);
+}
+
+static void copy_rest(struct dma *d)
+{
+    arena_rest(d, &d->page);
+    arena_rest(d, &d->small);
+    arena_rest(d, &d->large);
+    d->registered_bytes = 0;
+}
+
 static void copy_describe(const struct dma *d, struct dma_stats *out)
 {
     *out = (struct dma_stats){
         .bytes_copied = d->bytes_copied,
         .maps = d->maps,
-        .registered_bytes = d->buffer_index >= 0 ? d->small.bytes : 0,
-        .fixed_buffers = d->buffer_index >= 0,
+        .registered_bytes = d->registered_bytes,
+        .over_share = d->over_share,
+        .fixed_buffers = !d->refused,
     };
 }
 
@@ -197,4 +269,5 @@ const struct dma_strategy dma_copy = {
     .put = copy_put,
     .teardown = copy_teardown,
     .describe = copy_describe,
+    .rest = copy_rest,
 };

@@ -21,7 +21,7 @@ struct dma {
     struct gntkeep *keep;
     struct frametable *frames;
     const struct dma_host *host;
-    uint64_t maps;
+    uint64_t maps, over_share;
 };
 
 static size_t extent_bytes(const struct frame_extent *x)
@@ -39,17 +39,18 @@ static void extent_unregister(void *ctx, struct frame_extent *x)
 }
 
 /* Where it has no registered buffer: asks for one. */
-static __attribute__((noinline)) int32_t extent_register(const struct dma *d, struct frame_extent *x)
+static __attribute__((noinline)) int32_t extent_register(struct dma *d, struct frame_extent *x)
 {
     if (x->dma_index == FRAME_DMA_NONE) {
-        int32_t index = d->host->buffer_register(d->host->ctx, x->address, extent_bytes(x));
-        x->dma_index = index == -EBUSY ? FRAME_DMA_NONE : index < 0 ? FRAME_DMA_REFUSED : index;
+        int32_t index = d->host->buffer_register(d->host->ctx, x->owner, x->address, extent_bytes(x));
+        d->over_share += index == -EDQUOT;
+        x->dma_index = index == -EBUSY || index == -EDQUOT ? FRAME_DMA_NONE : index < 0 ? FRAME_DMA_REFUSED : index;
     }
     return x->dma_index < 0 ? -1 : x->dma_index;
 }
 
 /* Its registered buffer, -1 where it has none. */
-static inline int32_t extent_buffer(const struct dma *d, struct frame_extent *x)
+static inline int32_t extent_buffer(struct dma *d, struct frame_extent *x)
 {
     return x->dma_index >= 0 ? x->dma_index : extent_register(d, x);
 }
@@ -123,7 +124,7 @@ static void pin_teardown(struct dma *d)
 
 static void pin_describe(const struct dma *d, struct dma_stats *out)
 {
-    *out = (struct dma_stats){.maps = d->maps, .fixed_buffers = true};
+    *out = (struct dma_stats){.maps = d->maps, .over_share = d->over_share, .fixed_buffers = true};
     for (uint32_t i = 0; i < frametable_extents(d->frames); i++) {
         const struct frame_extent *x = frametable_extent(d->frames, i);
         if (x->dma_index >= 0)

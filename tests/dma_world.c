@@ -9,9 +9,10 @@
 
 #include "tests/dma_world.h"
 
-static int32_t buffer_register(void *ctx, void *address, size_t length_bytes)
+static int32_t buffer_register(void *ctx, uint16_t domid, void *address, size_t length_bytes)
 {
     struct dma_world *f = ctx;
+    assert_int_equal(domid, WORLD_GUEST);
     f->registrations++;
     if (f->refuse)
         return f->refuse;

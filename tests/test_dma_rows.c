@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <cmocka.h>
 
+#include <sys/mman.h>
+
 #include "grant/dma.h"
 #include "tests/dma_world.h"
 
@@ -209,25 +211,107 @@ static void test_copy_of_a_failed_read_does_not_reach_the_guest(void **state)
     dma_world_free(f);
 }
 
-static void test_copy_registers_one_arena_and_gives_one_run(void **state)
+static void test_copy_gives_one_run_in_what_is_registered(void **state)
 {
     (void)state;
     struct dma_world *f = dma_world_new(&dma_copy, 0);
-    assert_int_equal(f->registrations, 1);
-    assert_int_equal((uintptr_t)f->buffer[0].address % PAGE_BYTES, 0);
     struct dma_segment s[DMA_SEGMENTS_SMALL];
     for (unsigned i = 0; i < DMA_SEGMENTS_SMALL; i++)
         s[i] = (struct dma_segment){gworld_grant(&f->world, GFN + (i * 5) % 16, false), 512, 1536};
     DMA_IOS(io, REQUESTS_MAX);
     for (unsigned i = 0; i < REQUESTS_MAX; i++) {
-        assert_int_equal(dma_copy.get(f->dma, s, DMA_SEGMENTS_SMALL, false, &io[i]), 0);
+        unsigned count = i % 2 ? 1 : DMA_SEGMENTS_SMALL;
+        assert_int_equal(dma_copy.get(f->dma, s, count, false, &io[i]), 0);
         assert_int_equal(io[i].vec_count, 1);
-        dma_device_checks(f, &io[i], DMA_SEGMENTS_SMALL * 1536);
+        assert_true(io[i].vec[0].buffer_index >= 0);
+        dma_device_checks(f, &io[i], count * 1536);
     }
-    assert_int_equal(f->registrations, 1);
     for (unsigned i = 0; i < REQUESTS_MAX; i++)
         assert_int_equal(dma_copy.put(f->dma, &io[i], true), 0);
     dma_world_free(f);
+}
+
+static struct dma *copy_device(struct dma_world *f, unsigned requests_max)
+{
+    const struct dma_setup setup = {
+        .map = f->world.map, .frames = f->world.frames, .host = &f->host, .requests_max = requests_max};
+    struct dma *d = NULL;
+    assert_int_equal(dma_copy.setup(&setup, &d, NULL), 0);
+    return d;
+}
+
+static uint64_t copy_registered_bytes(const struct dma *d)
+{
+    struct dma_stats s;
+    dma_copy.describe(d, &s);
+    return s.registered_bytes;
+}
+
+/* What is registered is memory: none for a disk that does nothing, 16 and 44 KiB for one that has one request at a
+ * time, everything for one that has its ring full of large ones; in few buffers, none too long for the ring. */
+static void test_copy_registers_what_is_in_flight_and_gives_it_back(void **state)
+{
+    enum { REQUESTS = 512 };
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_copy, 0);
+    struct dma *d = copy_device(f, REQUESTS);
+    struct dma_segment s[2] = {{gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES},
+                               {gworld_grant(&f->world, GFN + 1, false), 0, PAGE_BYTES}};
+    static _Alignas(16) unsigned char arrays[REQUESTS][DMA_IO_BYTES(DMA_SEGMENTS_SMALL)];
+    static struct dma_io io[REQUESTS];
+    for (unsigned round = 0; round < 3; round++) {
+        assert_int_equal(copy_registered_bytes(d), 0);
+        for (unsigned i = 0; i < REQUESTS; i++) {
+            dma_io_init(&io[i], arrays[i], DMA_SEGMENTS_SMALL);
+            for (unsigned count = 1; i == 0 && count <= 2; count++) {
+                assert_int_equal(dma_copy.get(d, s, count, true, &io[0]), 0);
+                assert_int_equal(dma_copy.put(d, &io[0], true), 0);
+                assert_true(copy_registered_bytes(d) <= (count == 1 ? 16u << 10 : 60u << 10));
+            }
+            assert_int_equal(dma_copy.get(d, s, 2, true, &io[i]), 0);
+            assert_true(io[i].vec[0].buffer_index >= 0);
+            dma_device_checks(f, &io[i], 2 * PAGE_BYTES);
+            assert_true(copy_registered_bytes(d) <= 8 * (i + 1) * DMA_SEGMENTS_SMALL * PAGE_BYTES + (16u << 10));
+        }
+        assert_true(copy_registered_bytes(d) >= REQUESTS * DMA_SEGMENTS_SMALL * PAGE_BYTES);
+        assert_in_range(f->in_force, 2, 20);
+        for (unsigned i = 0; i < BUFFERS_MAX; i++)
+            assert_in_range(f->buffer[i].length_bytes, 0, 2u << 20);
+        for (unsigned i = 0; i < REQUESTS; i++)
+            assert_int_equal(dma_copy.put(d, &io[i], false), 0);
+        unsigned char *slot = io[REQUESTS - 1].vec[0].address;
+        unsigned char resident;
+        *slot = 1;
+        assert_true(mincore(slot, PAGE_BYTES, &resident) == 0 && resident & 1);
+        dma_copy.rest(d);
+        assert_true(mincore(slot, PAGE_BYTES, &resident) == 0 && !(resident & 1));
+        assert_int_equal(f->in_force, 0);
+    }
+    dma_copy.teardown(d);
+    dma_world_free(f);
+}
+
+/* Whoever has his share goes by plain vectors, is counted, and gets more when there is more. */
+static void test_rows_ask_again_where_the_guest_had_its_share(void **state)
+{
+    (void)state;
+    for (unsigned r = 0; r < dma_strategy_count; r++) {
+        const struct dma_strategy *row = dma_strategies[r];
+        struct dma_world *f = dma_world_new(row, -EDQUOT);
+        struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+        struct dma_stats stats;
+        for (unsigned i = 0; i < 3; i++)
+            assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+        row->describe(f->dma, &stats);
+        assert_int_equal(stats.over_share, 3);
+        assert_true(stats.fixed_buffers && stats.registered_bytes == 0);
+        f->refuse = 0;
+        assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+        row->describe(f->dma, &stats);
+        assert_int_equal(stats.over_share, 3);
+        assert_true(stats.registered_bytes > 0);
+        dma_world_free(f);
+    }
 }
 
 int main(void)
@@ -243,7 +327,9 @@ int main(void)
         cmocka_unit_test(test_lesson_155_copy_does_not_see_what_the_guest_writes_later),
         cmocka_unit_test(test_copy_holds_nothing_and_fails_a_read_whose_grant_vanished),
         cmocka_unit_test(test_copy_of_a_failed_read_does_not_reach_the_guest),
-        cmocka_unit_test(test_copy_registers_one_arena_and_gives_one_run),
+        cmocka_unit_test(test_copy_gives_one_run_in_what_is_registered),
+        cmocka_unit_test(test_copy_registers_what_is_in_flight_and_gives_it_back),
+        cmocka_unit_test(test_rows_ask_again_where_the_guest_had_its_share),
     };
     return cmocka_run_group_tests_name("dma_rows", tests, NULL, NULL);
 }

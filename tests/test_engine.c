@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "tests/engine_bench.h"
@@ -255,6 +256,65 @@ static void test_a_full_ring_never_stalls_and_is_told_at_most_once_a_batch(void 
     }
 }
 
+static unsigned pool_resident_pages(const struct blkpool *p)
+{
+    unsigned char resident[512];
+    unsigned pages = (unsigned)((p->bytes + PAGE_BYTES - 1) / PAGE_BYTES), n = 0;
+    assert_true(pages <= sizeof(resident) && !mincore(p->requests, p->bytes, resident));
+    for (unsigned i = 0; i < pages; i++)
+        n += resident[i] & 1;
+    return n;
+}
+
+/* By way of a hold, which is answered: what was asked of the reactor before it is done by then. */
+static void rest_and_wait(struct bench *b)
+{
+    engine_rest(b->engine, b->queue);
+    engine_hold(b->engine, b->queue);
+    assert_int_equal(next_event(b), BLKQUEUE_HELD);
+}
+
+static void test_an_idle_queue_gives_its_memory_back_and_works_on(void **state)
+{
+    struct bench b;
+    (void)state;
+    for (unsigned d = 0; d < dma_strategy_count; d++) {
+        bench_start(&b, "interrupt");
+        connect_default(&b, dma_strategies[d]->name);
+        for (unsigned round = 0; round < 3; round++) {
+            churn(&b, 100);
+            assert_int_equal(blkguest_do_indirect(&b.guest, BLKIF_OP_READ, 0, 0, 100, 0, 7), BLKIF_RSP_OKAY);
+            assert_true(pool_resident_pages(&b.queue->small) > 8 && pool_resident_pages(&b.queue->large) > 0);
+            rest_and_wait(&b);
+            assert_int_equal(pool_resident_pages(&b.queue->small) + pool_resident_pages(&b.queue->large), 0);
+            assert_true(!strcmp(dma_strategies[d]->name, "pin") || !blkcounter_get(&b.queue->stats.pinned_bytes));
+            engine_resume(b.engine, b.queue);
+            assert_int_equal(next_event(&b), BLKQUEUE_RESUMED);
+        }
+        disconnect(&b);
+        bench_stop(&b);
+    }
+}
+
+/* What has requests under way is left as it is. */
+static void test_a_queue_with_requests_under_way_keeps_its_memory(void **state)
+{
+    struct bench b;
+    uint64_t id, asked;
+    (void)state;
+    bench_start(&b, "interrupt");
+    connect_default(&b, "copy");
+    for (unsigned i = 0; i < 200; i++) {
+        asked = blkguest_put(&b.guest, i % 2 ? BLKIF_OP_FLUSH_DISKCACHE : BLKIF_OP_READ, 0, 0, i % 2 ? 0 : 11, 0, 7);
+        blkguest_kick(&b.guest);
+        engine_rest(b.engine, b.queue);
+        assert_int_equal(blkguest_take(&b.guest, &id), BLKIF_RSP_OKAY);
+        assert_int_equal(id, asked);
+    }
+    disconnect(&b);
+    bench_stop(&b);
+}
+
 static void test_a_detach_answers_what_was_taken_and_gives_all_back(void **state)
 {
     struct bench b;
@@ -440,6 +500,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_flushes_with_and_without_data_are_done),
         cmocka_unit_test(test_a_flood_of_flushes_shares_its_syncs),
         cmocka_unit_test(test_a_full_ring_never_stalls_and_is_told_at_most_once_a_batch),
+        cmocka_unit_test(test_an_idle_queue_gives_its_memory_back_and_works_on),
+        cmocka_unit_test(test_a_queue_with_requests_under_way_keeps_its_memory),
         cmocka_unit_test(test_a_detach_answers_what_was_taken_and_gives_all_back),
         cmocka_unit_test(test_stopping_the_engine_ends_what_is_attached),
         cmocka_unit_test(test_lesson_361_a_failed_attach_holds_nothing),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The torture jobs of scripts/torture.sh in their short form: a disk under load, whose backend is killed every two
- * seconds, has every byte that was written. `make check-torture` is the long form. Skipped where the script says what
- * is missing. */
+ * seconds, has every byte that was written; an ext4 survives cuts of the power. `make check-torture` is the long form.
+ * Skipped where the script says what is missing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,11 +39,18 @@ static void test_an_ext4_on_the_disk_is_whole_while_the_backend_is_killed_again_
     torture("ext4");
 }
 
+static void test_an_ext4_is_whole_after_each_cut_of_the_power_with_all_files_that_were_synced(void **state)
+{
+    (void)state;
+    torture("cuts");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_fio_wrote_verifies_while_the_backend_is_killed_again_and_again),
         cmocka_unit_test(test_an_ext4_on_the_disk_is_whole_while_the_backend_is_killed_again_and_again),
+        cmocka_unit_test(test_an_ext4_is_whole_after_each_cut_of_the_power_with_all_files_that_were_synced),
     };
     return cmocka_run_group_tests_name("torture", tests, NULL, NULL);
 }

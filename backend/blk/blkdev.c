@@ -480,7 +480,10 @@ static void queue_tick(struct blkdev *d, unsigned queue)
     uint64_t failed;
     struct blkdev_queue *dq = &d->queue[queue];
     const struct blkstats *s = &dq->queue->stats;
-    uint64_t now = blkcounter_get(&s->requests) + blkcounter_get(&s->events);
+    uint64_t now = blkcounter_get(&s->requests) + blkcounter_get(&s->responses) + blkcounter_get(&s->events);
+    dq->still_ticks = now == dq->stats_looked_at ? dq->still_ticks + 1 : 0;
+    if (dq->still_ticks == BLKDEV_REST_TICKS)
+        engine_rest(blkdev_queue_engine(d, queue), dq->queue);
     if (now == dq->stats_looked_at && !blkcounter_get(&s->persistent_pages))
         return;
     dq->stats_looked_at = now;

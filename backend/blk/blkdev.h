@@ -36,7 +36,8 @@
 #include "xenbus/keys_blk_set.h"
 
 #define BLKDEV_LOCK_WAIT_NS (10 * CLOCK_NS_PER_S)
-#define BLKDEV_RING_ORDER   4 /* offered: 512 requests */
+#define BLKDEV_REST_TICKS   10 /* a queue that did nothing for so long gives memory back; unmeasured */
+#define BLKDEV_RING_ORDER   4  /* offered: 512 requests */
 /* Of one write-zeroes: 32 MiB, which a disk without a better way writes in a tenth of a second or two. */
 #define BLKDEV_ZEROES_SECTORS 65536
 #define BLKDEV_STEPS_MAX      16 /* state changes at a time; the longest way of the table is 4 → 5 → 6 → 2 */
@@ -59,7 +60,8 @@ struct blkdev_queue {
     struct blkqueue *queue; /* NULL: its attach failed, or it is detached */
     unsigned reactor;
     struct blkstats_seen seen;
-    uint64_t stats_looked_at; /* requests and events at the last tick */
+    uint64_t stats_looked_at; /* requests, responses and events at the last tick */
+    unsigned still_ticks;     /* since these changed last */
     uint64_t missing_seen;    /* of not_replayed */
 };
 

@@ -18,6 +18,13 @@ static size_t books_bytes(unsigned segments_max)
     return iov_bytes(segments_max) + DMA_IO_BYTES(segments_max);
 }
 
+/* All are free, and the first ones are used first. */
+static void pool_reset(struct blkpool *p)
+{
+    for (p->free_count = 0; p->free_count < p->count; p->free_count++)
+        p->free[p->free_count] = p->count - 1 - p->free_count;
+}
+
 int blkpool_init(struct blkpool *p, uint32_t count, unsigned segments_max)
 {
     *p = (struct blkpool){.count = count, .segments_max = segments_max};
@@ -36,8 +43,7 @@ int blkpool_init(struct blkpool *p, uint32_t count, unsigned segments_max)
     p->free = calloc(count, sizeof(*p->free));
     if (!p->free)
         return -ENOMEM;
-    for (uint32_t i = 0; i < count; i++)
-        p->free[p->free_count++] = count - 1 - i;
+    pool_reset(p);
     return 0;
 }
 
@@ -84,4 +90,13 @@ void blkpool_put(struct blkpool *p, struct blk_request *r)
 {
     assert(r->pool == p);
     p->free[p->free_count++] = (uint32_t)(r - p->requests);
+}
+
+void blkpool_rest(struct blkpool *p)
+{
+    assert(blkpool_idle(p));
+    if (p->count == 0 || !p->requests[p->free[p->count - 1]].pool) /* the one used last; none ever was */
+        return;
+    madvise(p->requests, p->bytes, MADV_DONTNEED); /* zeroes: each is bound anew */
+    pool_reset(p);
 }

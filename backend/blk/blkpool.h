@@ -7,7 +7,7 @@
  * and 1.2 MiB with one of sixteen. What was never used is not in memory yet: a pool is a mapping of its own (calloc()
  * writes zeroes into all of it once its heap has grown), which the kernel brings in as it is touched, and the free
  * requests used last are used next. So an idle disk's pools cost nothing, and a disk's that has few requests in flight
- * little.
+ * little. One that had many and is idle now for long gives back what they brought in (blkqueue_rest()).
  */
 #ifndef BLK_BLKPOOL_H
 #define BLK_BLKPOOL_H
@@ -34,6 +34,8 @@ void blkpool_deinit(struct blkpool *p);
 struct blk_request *blkpool_get(struct blkpool *p); /* asserts that there is one */
 void blkpool_prefetch(const struct blkpool *p);     /* the one behind the next, into the cache */
 void blkpool_put(struct blkpool *p, struct blk_request *r);
+/* Of an idle pool: what was touched of it goes back to the kernel. */
+void blkpool_rest(struct blkpool *p);
 
 static inline bool blkpool_idle(const struct blkpool *p)
 {

@@ -84,6 +84,7 @@ const char *blkqueue_fault_text(enum blkqueue_fault fault)
     case BLKQUEUE_F_OVERRUN: return "the frontend's ring index is further ahead than the ring has entries";
     case BLKQUEUE_F_MISSES: return "the frontend sent too many grant references that name nothing";
     case BLKQUEUE_F_GONE: return "the frontend's process is gone";
+    case BLKQUEUE_F_SLOW: return "the frontend's event channel has so many waiters that to notify it takes too long";
     case BLKQUEUE_F_NONE:
     case BLKQUEUE_F_COUNT_: break;
     }
@@ -337,7 +338,7 @@ void blkqueue_publish(struct blkqueue *q)
     blkcounter_add(q->peer_polls ? &q->stats.notifications_suppressed : &q->stats.notifications, 1);
     if (q->peer_polls)
         return;
-    (void)evtchn_notify(&q->channel); /* a peer that cannot be told is one that is gone */
+    blktell(q);
 }
 
 bool blkqueue_arm(struct blkqueue *q)

@@ -18,9 +18,10 @@
  *
  * What the guest can do: a request that is wrong gets its error response, and is counted. A ring index that lies, or
  * more than BLKQUEUE_MISSES_MAX references that the hypervisor does not know (each costs dom0 a round trip), is a
- * fault: the queue never touches the ring again, lets its I/O end and tells the control thread. Events without cause
- * cost one look at the ring each; a guest that keeps sending them is listened to once a BLKQUEUE_PAUSE. Its process may
- * vanish at any moment: memory that is mapped stays mapped until the detach.
+ * fault, as is a channel that takes long to notify (blktell.h): the queue never touches the ring again, lets its I/O
+ * end and tells the control thread. Events without cause cost one look at the ring each; a guest that keeps sending
+ * them is listened to once a BLKQUEUE_PAUSE. Its process may vanish at any moment: memory that is mapped stays mapped
+ * until the detach.
  *
  * Live changes. What a queue works by (limits, image, DMA strategy) changes only while it is held: it takes no more
  * from its ring, lets what it took end under the old rules, and tells the control thread, which changes image and
@@ -43,6 +44,7 @@
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/blkstop.h"
+#include "backend/blk/blktell.h"
 #include "backend/blk/image.h"
 #include "backend/blk/journal.h"
 #include "backend/blk/mailbox.h"
@@ -75,6 +77,7 @@
 
 struct blkdev;
 struct blkqueue;
+struct ticker;
 struct blk_request;
 
 /* What all queues of one reactor share. */
@@ -89,6 +92,7 @@ struct reactor {
     uint32_t in_flight_threaded; /* of these: those that another thread may have to do, io-wq's */
     unsigned draining;           /* queues on their way out */
     uint64_t now_ns;             /* the clock, as of this pass (engine.h) */
+    struct ticker *ticker;       /* the engine's */
     /* An indirect request between its guest's pages and its start, within one call: the copy, and what was checked. */
     struct blkif_request_segment indirect[BLKREQ_INDIRECT_SEGMENTS_MAX];
     struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
@@ -146,6 +150,7 @@ enum blkqueue_word {
     BLKQUEUE_RETRY = 1 << 11,   /* to the reactor: do again what the storage failed */
     BLKQUEUE_GIVE_UP = 1 << 12, /* … answer it with its errors, and what fails from now on */
     BLKQUEUE_STOPPED = 1 << 13, /* to control: stats.held has changed, to or from 0, or was tried in vain */
+    BLKQUEUE_REST = 1 << 14,    /* to the reactor: give back the memory that an idle queue does not need */
 };
 
 enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };
@@ -206,6 +211,7 @@ struct blkqueue {
     uint32_t instance;          /* the guest's process that the ring belongs to */
 
     struct evtchn channel;
+    struct blktell tell;
     struct uring_op event_op, pause_op;
     bool event_posted; /* the poll of the channel or a pause is with the kernel */
     unsigned spurious; /* events since the last request */
@@ -243,6 +249,8 @@ void blkqueue_release(struct blkqueue *q);
 /* The guest broke the protocol or is gone. */
 void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault);
 void blkqueue_refresh(struct blkqueue *q);
+/* Gives the memory of its requests and of its DMA back to the kernel, where none is under way. */
+void blkqueue_rest(struct blkqueue *q);
 
 /* ---- reactor: live changes (blkqueue_live.c) ---- */
 /* Nothing more is taken; when all that was taken has ended, BLKQUEUE_HELD is posted. Not where the queue is on its way

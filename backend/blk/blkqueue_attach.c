@@ -185,6 +185,18 @@ void blkqueue_refresh(struct blkqueue *q)
         return;
     q->config.dma->describe(q->dma, &s);
     blkcounter_set(&q->stats.dma_copied_bytes, s.bytes_copied);
+    blkcounter_set(&q->stats.dma_over_share, s.over_share);
     blkcounter_set(&q->stats.pinned_bytes, s.registered_bytes);
     blkcounter_set(&q->stats.dma_plain, !s.fixed_buffers);
+}
+
+void blkqueue_rest(struct blkqueue *q)
+{
+    if (q->state != BLKQUEUE_RUNNING || !queue_idle(q))
+        return;
+    blkpool_rest(&q->small);
+    blkpool_rest(&q->large);
+    if (q->config.dma->rest)
+        q->config.dma->rest(q->dma);
+    blkqueue_refresh(q);
 }

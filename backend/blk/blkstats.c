@@ -18,7 +18,8 @@ static void kinds_read(const struct blkstats *s, struct stats_blk *out)
 {
     static const char *const faults[] = {[BLKQUEUE_F_OVERRUN] = "ring_overrun",
                                          [BLKQUEUE_F_MISSES] = "unknown_grants",
-                                         [BLKQUEUE_F_GONE] = "process_gone"};
+                                         [BLKQUEUE_F_GONE] = "process_gone",
+                                         [BLKQUEUE_F_SLOW] = "slow_channel"};
     _Static_assert(ARRAY_SIZE(faults) == BLKQUEUE_F_COUNT_ && BLKQUEUE_F_COUNT_ <= STATS_BLK_FAULTS, "all have names");
     _Static_assert(BLKREQ_E_COUNT_ - 1 + GRANT_E_COUNT_ - 1 + 2 <= STATS_BLK_KINDS, "room for all kinds of errors");
     struct stats_blk_kind *kind = out->error;

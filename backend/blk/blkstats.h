@@ -24,6 +24,7 @@ enum blkqueue_fault {
     BLKQUEUE_F_OVERRUN, /* a ring index that cannot be */
     BLKQUEUE_F_MISSES,  /* too many unknown grant references */
     BLKQUEUE_F_GONE,    /* the guest's process is */
+    BLKQUEUE_F_SLOW,    /* notifying it takes too long (blktell.h) */
     BLKQUEUE_F_COUNT_
 };
 

@@ -110,6 +110,8 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
         blkstop_retry(q);
     if (bits & BLKQUEUE_GIVE_UP)
         blkstop_give_up(q);
+    if (bits & BLKQUEUE_REST)
+        blkqueue_rest(q);
     if (bits & BLKQUEUE_HOLD)
         blkqueue_hold(q);
     if (bits & BLKQUEUE_TUNE) {
@@ -355,6 +357,7 @@ static void engine_fields_init(struct engine *g, const struct engine_options *op
     g->options = *options;
     g->reactor.to_control = &g->to_control;
     g->reactor.marks = options->marks;
+    g->reactor.ticker = &g->ticker;
     list_init(&g->reactor.active);
     list_init(&g->reactor.dirty);
     list_init(&g->queues);
@@ -436,6 +439,11 @@ void engine_detach(struct engine *g, struct blkqueue *q)
 void engine_refresh(struct engine *g, struct blkqueue *q)
 {
     mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_REFRESH);
+}
+
+void engine_rest(struct engine *g, struct blkqueue *q)
+{
+    mailbox_post(&g->to_reactor, &q->to_reactor, BLKQUEUE_REST);
 }
 
 void engine_hold(struct engine *g, struct blkqueue *q)

@@ -65,6 +65,7 @@ void engine_free(struct engine *g);
 void engine_attach(struct engine *g, struct blkqueue *q);
 void engine_detach(struct engine *g, struct blkqueue *q);
 void engine_refresh(struct engine *g, struct blkqueue *q);
+void engine_rest(struct engine *g, struct blkqueue *q);
 /* Of an attached queue, answered by BLKQUEUE_HELD, or by what ends it. Then the control thread changes the image and
  * q->change (a copy of what is in force), and engine_resume() is answered by BLKQUEUE_RESUMED. */
 void engine_hold(struct engine *g, struct blkqueue *q);

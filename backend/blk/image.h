@@ -55,6 +55,7 @@ struct image {
     uint64_t size_bytes;
     uint32_t sector_bytes; /* logical, what guests must align to: 512 or 4096 */
     uint32_t physical_sector_bytes;
+    bool physical_asked; /* for that: a size that is no multiple of it is refused; else sector_bytes stands in */
     uint32_t align_bytes, memory_align_bytes; /* what offsets and lengths, and addresses, of I/O are multiples of */
     bool realigns;                            /* a request may not be */
     int edge_fd;                              /* for parts of blocks at the region's ends; -1: there are none */

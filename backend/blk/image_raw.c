@@ -255,6 +255,7 @@ static int raw_image(const struct raw_file *f, const struct image_config *c, con
         .size_bytes = r->size_bytes,
         .sector_bytes = r->sector_bytes,
         .physical_sector_bytes = r->physical_bytes,
+        .physical_asked = c->physical_sector_bytes != 0,
         .align_bytes = f->align_bytes,
         .memory_align_bytes = f->memory_align_bytes,
         .realigns = f->align_bytes > r->sector_bytes || f->memory_align_bytes > SECTOR_BYTES || raw_has_edges(r),
@@ -362,6 +363,10 @@ static int raw_change_check(const struct image *image, uint64_t size, struct err
             "%s: a disk that begins or ends within a block of its storage (%u bytes) does not change while it "
             "is attached",
             image->path, image->align_bytes);
+    if (image->physical_asked && size % image->physical_sector_bytes)
+        return err_set(e, -EINVAL,
+                       "%s: size %" PRIu64 " is not a multiple of %u, the physical sector size that was asked for",
+                       image->path, size, image->physical_sector_bytes);
     return 0;
 }
 
@@ -381,6 +386,8 @@ static int raw_resize(struct image *image, uint64_t size, struct err *e)
             return rc;
     }
     image->size_bytes = size;
+    if (size % image->physical_sector_bytes)
+        image->physical_sector_bytes = image->sector_bytes; /* as when it is opened with that size */
     return 0;
 }
 

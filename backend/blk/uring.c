@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 /* Whether it is time to register again; *now_ns is the time. */
@@ -16,12 +17,22 @@ static bool register_may(struct uring *u, uint64_t *now_ns)
     return u->register_credit_ns > 0;
 }
 
-static int32_t buffer_register(void *ctx, void *address, size_t length_bytes)
+#define BUFFERS_OF_BYTES ((UINT16_MAX + 1u) * sizeof(uint16_t))
+
+/* Whether the guest may have one more: whoever takes all that he can leaves some for who comes later. */
+static bool buffers_may(const struct uring *u, uint16_t domid)
+{
+    return (uint32_t)u->buffers_of[domid] * URING_BUFFERS_SHARE < u->buffers.limit - u->buffers.used;
+}
+
+static int32_t buffer_register(void *ctx, uint16_t domid, void *address, size_t length_bytes)
 {
     struct uring *u = ctx;
     uint64_t begin_ns;
     if (length_bytes > URING_BUFFER_BYTES_MAX)
         return -E2BIG;
+    if (!buffers_may(u, domid))
+        return -EDQUOT;
     if (!register_may(u, &begin_ns))
         return -EBUSY;
     int64_t index = idalloc_get(&u->buffers);
@@ -31,10 +42,13 @@ static int32_t buffer_register(void *ctx, void *address, size_t length_bytes)
     __u64 tag = 0;
     int r = io_uring_register_buffers_update_tag(&u->ring, (unsigned)index, &iov, &tag, 1);
     u->register_credit_ns -= (int64_t)(clock_now_ns() - begin_ns);
-    if (r == 1)
-        return (int32_t)index;
-    idalloc_put(&u->buffers, (uint32_t)index);
-    return r < 0 ? r : -EIO;
+    if (r != 1) {
+        idalloc_put(&u->buffers, (uint32_t)index);
+        return r < 0 ? r : -EIO;
+    }
+    u->buffer_owner[index] = domid;
+    u->buffers_of[domid]++;
+    return (int32_t)index;
 }
 
 static void buffer_unregister(void *ctx, int32_t index)
@@ -44,6 +58,7 @@ static void buffer_unregister(void *ctx, int32_t index)
     __u64 tag = 0;
     int r = io_uring_register_buffers_update_tag(&u->ring, (unsigned)index, &none, &tag, 1);
     assert(r == 1); /* an entry of ours, and emptying takes no resources */
+    u->buffers_of[u->buffer_owner[index]]--;
     idalloc_put(&u->buffers, (uint32_t)index);
 }
 
@@ -73,7 +88,9 @@ static int ring_setup(struct uring *u, struct err *e)
 
 static int tables_setup(struct uring *u, struct err *e)
 {
-    if (idalloc_init(&u->files, URING_FILES_MAX) || idalloc_init(&u->buffers, URING_BUFFERS_MAX))
+    void *m = mmap(NULL, BUFFERS_OF_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    u->buffers_of = m == MAP_FAILED ? NULL : m;
+    if (!u->buffers_of || idalloc_init(&u->files, URING_FILES_MAX) || idalloc_init(&u->buffers, URING_BUFFERS_MAX))
         return err_set(e, -ENOMEM, "out of memory");
     int r = io_uring_register_files_sparse(&u->ring, URING_FILES_MAX);
     if (!r)
@@ -100,6 +117,8 @@ void uring_deinit(struct uring *u)
 {
     assert(u->files.used == 0 && u->buffers.used == 0);
     io_uring_queue_exit(&u->ring);
+    if (u->buffers_of)
+        munmap(u->buffers_of, BUFFERS_OF_BYTES);
     idalloc_deinit(&u->files);
     idalloc_deinit(&u->buffers);
 }
