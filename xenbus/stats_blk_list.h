@@ -24,7 +24,8 @@ COUNTER(realigned, "transfers that the storage could not do as they were, done b
 COUNTER(errors, "requests answered with an error, of whatever kind")
 COUNTER(batches, "times that responses were published")
 COUNTER(notifications, "notifications sent to the guest")
-COUNTER(notifications_slow, "notifications that took a millisecond of processor time, as the guest has very many waiters")
+COUNTER(notifications_slow,
+        "notifications that took a millisecond of processor time, as the guest has very many waiters")
 COUNTER(notifications_suppressed, "times that responses were published and the guest had not asked to be told")
 COUNTER(events, "notifications from the guest")
 COUNTER(pauses, "times that a guest that notifies without cause was not listened to")
