@@ -42,7 +42,8 @@ LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomz
 .PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: deps programs
+all: deps
+	@$(MAKE) --no-print-directory programs
 programs: $(PROGRAMS) $(LIBDZ) $(EXAMPLES)
 tests: programs $(TESTS) $(PEERS) $(PLUGINS) $(BENCHES)
 plugin-files: programs $(PLUGINS)
@@ -124,7 +125,8 @@ plugins:
 	@scripts/fio-source.sh $(BUILD)/fio-src || true
 	@$(MAKE) --no-print-directory plugin-files
 
-demo: deps programs
+demo: deps
+	@$(MAKE) --no-print-directory programs
 	@BUILD=$(BUILD) scripts/demo.sh
 
 check:
@@ -177,7 +179,8 @@ tidy:
 format:
 	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.h')
 
-install: all $(wildcard $(BUILD)/nbdkit-domzero-plugin.so)
+install: deps
+	@$(MAKE) --no-print-directory programs $(wildcard $(BUILD)/nbdkit-domzero-plugin.so)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/domzero $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
 	install $(BUILD)/domzerod $(DESTDIR)$(PREFIX)/sbin/
 	install $(BUILD)/domzero $(DESTDIR)$(PREFIX)/bin/

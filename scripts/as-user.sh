@@ -9,4 +9,4 @@ dir=$(mktemp -d /tmp/dzuXXXXXX)
 trap 'rm -rf "$dir"' EXIT
 git clone -q . "$dir/domzero"
 chown -R "$user" "$dir"
-runuser -u "$user" -- env -i PATH="$PATH" HOME="$dir" XDG_RUNTIME_DIR="$dir" LC_ALL=C bash -c "cd '$dir/domzero' && make demo && make check"
+runuser -u "$user" -- env -i PATH="$PATH" HOME="$dir" XDG_RUNTIME_DIR="$dir" LC_ALL=C MAKEFLAGS="${MAKEFLAGS:-}" bash -c "cd '$dir/domzero' && make demo && make check"
