@@ -40,9 +40,9 @@ static inline void free_p(void *p)
     free(*(void **)p);
 }
 
-/* Asks for a line of the cache to be written to: one that another processor wrote last then comes once, and not a second
- * time to be taken from it. Compilers make a fetch for reading of the builtin unless told that all machines have more;
- * those that have not do nothing here. */
+/* Asks for a line of the cache to be written to: one that another processor wrote last then comes once, and not a
+ * second time to be taken from it. Compilers make a fetch for reading of the builtin unless told that all machines have
+ * more; those that have not do nothing here. */
 static inline void prefetch_write(const void *p)
 {
 #ifdef __x86_64__
