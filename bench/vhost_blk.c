@@ -19,7 +19,7 @@ struct driver {
 
 static uint16_t driver_peek(const struct driver *d)
 {
-    return __atomic_load_n(&d->vhost.ring.used->idx, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&d->vhost.ring.used->idx, __ATOMIC_SEQ_CST);
 }
 
 /* Publishes all that is free as one batch, and kicks if the server asked for one of them. */
@@ -35,10 +35,10 @@ static void driver_submit(struct driver *d, uint64_t now_ns)
         r->avail->ring[d->available++ & (r->num - 1)] = (uint16_t)(VHOST_CHAIN * slot);
         d->in_flight++;
     }
-    __atomic_store_n(&r->avail->idx, d->available, __ATOMIC_RELEASE);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    uint16_t wanted = __atomic_load_n(&vring_avail_event(r), __ATOMIC_RELAXED);
-    uint16_t flags = __atomic_load_n(&r->used->flags, __ATOMIC_RELAXED);
+    /* SEQ_CST, here and below: each side says what it did before it looks at what the other one wants. */
+    __atomic_store_n(&r->avail->idx, d->available, __ATOMIC_SEQ_CST);
+    uint16_t wanted = __atomic_load_n(&vring_avail_event(r), __ATOMIC_SEQ_CST);
+    uint16_t flags = __atomic_load_n(&r->used->flags, __ATOMIC_SEQ_CST);
     if (d->vhost.event_index ? vring_need_event(wanted, d->available, before) : !(flags & VRING_USED_F_NO_NOTIFY)) {
         d->kicks++;
         eventfd_write(d->vhost.kick_fd, 1);
@@ -53,8 +53,7 @@ static void driver_wait(struct driver *d)
             __builtin_ia32_pause();
             continue;
         }
-        __atomic_store_n(&vring_used_event(&d->vhost.ring), d->used, __ATOMIC_RELAXED);
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        __atomic_store_n(&vring_used_event(&d->vhost.ring), d->used, __ATOMIC_SEQ_CST);
         if (driver_peek(d) != d->used)
             return;
         struct pollfd called = {d->vhost.call_fd, POLLIN, 0}; /* the server may have made it non-blocking */

@@ -113,6 +113,7 @@ static inline void shadow_commit(struct dz_queue *q, struct vbd_shadow *s, struc
 {
     s->io = io;
     q->free_count--;
+    q->writes_in_flight += s->operation != BLKIF_OP_READ;
     q->sequence++;
     vbd_count(&q->stats.requests, 1);
     if (unlikely(q->disk->merge))
@@ -197,6 +198,7 @@ static inline void shadow_finish(struct dz_queue *q, uint32_t slot, int result)
         bounce_put(q, s, 0);
     }
     s->io = NULL;
+    q->writes_in_flight -= s->operation != BLKIF_OP_READ;
     q->free_slot[q->free_count++] = (uint16_t)slot;
     if (unlikely(s->shape))
         queue_finish_unusual(q, s, io, result);

@@ -126,7 +126,8 @@ struct dz_queue {
     unsigned spurious;                        /* events without a response, in a row */
     unsigned idle_looks;                      /* reaps that found nothing, since the clock was looked at */
     struct spin spin;
-    uint64_t control_at_ns; /* when a poller looks at the control path again */
+    uint32_t writes_in_flight; /* and whatever else is no read */
+    uint64_t control_at_ns;    /* when a poller looks at the control path again */
     struct vbd_counters stats;
 
     uint32_t index;

@@ -112,8 +112,6 @@ static inline void take(struct dz_queue *q)
 /* An event of the channel was taken; true where there were so many without cause that the next sleep is a blind one. */
 static void channel_event(struct dz_queue *q)
 {
-    if (!evtchn_consume(&q->channel))
-        return;
     vbd_count(&q->stats.notifications_received, 1);
     q->spurious++; /* until queue_take_responses() finds one */
 }
@@ -295,6 +293,8 @@ static void spin(struct dz_queue *q, uint64_t mark, uint64_t deadline_ns)
         look_for(q, mark, UINT64_MAX, deadline_ns);
         return;
     }
+    if (q->writes_in_flight) /* most need a thread of the backend's kernel, which would find this processor taken */
+        return;
     uint64_t window_ns = spin_window_ns(&q->spin);
     if (!window_ns)
         return;

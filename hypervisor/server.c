@@ -100,7 +100,8 @@ static void accepted(struct loop_source *s, uint32_t epoll_events)
     take_fd(&fd);
 }
 
-void hypervisor_reap(struct hypervisor *h)
+/* Frees the doomed. */
+static void reap(struct hypervisor *h)
 {
     while (!list_empty(&h->doomed))
         instance_free(list_entry(h->doomed.next, struct instance, doomed_link));
@@ -118,7 +119,7 @@ int hypervisor_step(struct hypervisor *h, unsigned budget)
     while (h->budget_left) {
         unsigned before = h->served;
         int r = loop_step(&h->loop, 0);
-        hypervisor_reap(h);
+        reap(h);
         if (r < 0)
             return r;
         if (r == 0 || h->served == before)

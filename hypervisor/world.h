@@ -10,7 +10,7 @@
  * connection ends; an extent when it was given back and nobody holds it; a port with its instance or by request.
  *
  * Nothing is freed under somebody's feet: a connection that has to go while another one is served is doomed
- * (instance_doom()) and freed by hypervisor_reap() between two messages.
+ * (instance_doom()) and freed by hypervisor_step() between two messages.
  */
 #ifndef HYPERVISOR_WORLD_H
 #define HYPERVISOR_WORLD_H
@@ -37,8 +37,5 @@ struct hypervisor {
     uint32_t descriptors_max;       /* RLIMIT_NOFILE less what the role itself needs */
     uint32_t descriptors_committed; /* sum over the domains of the greater of used and guaranteed */
 };
-
-/* Frees the doomed. */
-void hypervisor_reap(struct hypervisor *h);
 
 #endif

@@ -60,11 +60,6 @@ uint32_t platform_instance(const struct platform *p)
     return p->instance;
 }
 
-const char *platform_row(const struct platform *p)
-{
-    return p->ops->name;
-}
-
 int platform_store_open(struct platform *p, struct store_client **out, struct err *e)
 {
     return p->ops->store_open(p, out, e);

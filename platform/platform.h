@@ -70,7 +70,6 @@ int platform_fd(const struct platform *p);
 int platform_step(struct platform *p); /* handles waiting events: their number, or -errno (-EPIPE: the world ended) */
 uint16_t platform_domid(const struct platform *p);
 uint32_t platform_instance(const struct platform *p);
-const char *platform_row(const struct platform *p);
 /* A store connection for this domain. */
 int platform_store_open(struct platform *p, struct store_client **out, struct err *e);
 

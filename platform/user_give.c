@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* platform/user_give.c: the granting side: own extents, the grant table and its frames. */
 #include "platform/user.h"
 
 #include <fcntl.h>

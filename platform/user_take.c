@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* platform/user_take.c: the mapping side: a frame table and a grant map for each domain that is mapped. */
 #include "platform/user.h"
 
 #include <assert.h>

@@ -148,7 +148,7 @@ int blkreq_check_indirect(struct blkreq *req, const struct blkif_request_segment
     return code ? code : span_check(req->operation, limits, req);
 }
 
-void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, void *to)
+static void fill_segments(const struct blkreq_segment *from, unsigned count, void *to)
 {
     for (unsigned i = 0; i < count; i++) {
         struct blkif_request_segment s = {from[i].gref, from[i].first_sector, from[i].last_sector};
@@ -240,7 +240,7 @@ void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, v
     if (own_segments) {
         assert(request->segment_count <= BLKREQ_SEGMENTS_MAX);
         slot[AT_FLAG] = (uint8_t)request->segment_count;
-        blkreq_fill_segments(request->segment, request->segment_count, slot + p->segments);
+        fill_segments(request->segment, request->segment_count, slot + p->segments);
     } else if (request->indirect_pages) {
         slot[AT_OPERATION] = BLKIF_OP_INDIRECT;
         slot[AT_FLAG] = request->operation;

@@ -128,8 +128,6 @@ void blkreq_decode_response(const void *slot_copy, uint64_t *id, uint8_t *operat
  * the same in every row), `segment` takes them checked. 0 or BLKREQ_E_*. */
 int blkreq_check_indirect(struct blkreq *req, const struct blkif_request_segment *copy,
                           const struct blkreq_limits *limits, struct blkreq_segment *segment);
-/* What a guest writes into its indirect pages, or its slot. */
-void blkreq_fill_segments(const struct blkreq_segment *from, unsigned count, void *to);
 
 /* Does it name a span of sectors and no memory? Those are laid out as struct blkif_request_discard. */
 static inline bool blkreq_is_span(uint8_t operation)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "ring/evtchn.h"
 
-#include <assert.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -65,20 +64,8 @@ bool evtchn_pending(const struct evtchn *ch)
     return wait_readable(ch, 0) == 1;
 }
 
-void evtchn_mask(struct evtchn *ch)
-{
-    ch->masked = true;
-}
-
-bool evtchn_unmask(struct evtchn *ch)
-{
-    ch->masked = false;
-    return evtchn_pending(ch);
-}
-
 int evtchn_wait(struct evtchn *ch, int timeout_ms)
 {
-    assert(!ch->masked);
     int r = wait_readable(ch, timeout_ms);
     if (r <= 0)
         return r < 0 ? r : -ETIMEDOUT;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* ring/evtchn.h: one end of a bound event channel: a bit that the far end sets and the near end clears.
  *
- * Xen's semantics: notifications that meet a pending bit merge with it; a masked channel stays pending but is not
- * delivered, and is delivered at once when unmasked; binding sets the bit once, so a consumer must expect events
- * without cause.
+ * Xen's semantics: notifications that meet a pending bit merge with it; binding sets the bit once, so a
+ * consumer must expect events without cause. There is no mask: who does not want to hear does not wait.
  *
  * In the user world a direction is an eventfd that only its sender holds, watched (edge triggered) by an epoll instance
  * that only its receiver holds; the hypervisor role makes both, with a new instance for each receiver. A write makes
@@ -25,7 +24,6 @@ struct evtchn {
     uint32_t port; /* the near end's number, of the near domain */
     int wait_fd;   /* readable: pending */
     int notify_fd; /* a 1 into it sets the peer's bit */
-    bool masked;
 };
 
 #define EVTCHN_NONE ((struct evtchn){.wait_fd = -1, .notify_fd = -1})
@@ -45,11 +43,8 @@ int evtchn_receiver_open(int notify_fd, int *wait_fd);
 int evtchn_notify(struct evtchn *ch);
 /* Clears the near bit: true where it was set. Never blocks, bounded work whatever the peer does. */
 bool evtchn_consume(struct evtchn *ch);
-/* Is the bit set, masked or not? Leaves it. */
+/* Is the bit set? Leaves it. */
 bool evtchn_pending(const struct evtchn *ch);
-/* A masked channel's wait_fd is not to be waited on. unmask: true where an event is pending and must be handled now. */
-void evtchn_mask(struct evtchn *ch);
-bool evtchn_unmask(struct evtchn *ch);
 /* Blocks until the bit is set (timeout_ms < 0: for ever) and clears it: 0, -ETIMEDOUT, -EINTR. For guests and tests. */
 int evtchn_wait(struct evtchn *ch, int timeout_ms);
 

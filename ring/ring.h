@@ -124,14 +124,14 @@ static inline void ring_front_put(struct ring_front *f, const void *request, siz
 {
     assert(ring_front_room(f) && bytes <= f->ring.slot_bytes);
     memcpy(ring_slot(&f->ring, f->req_prod_pvt++), request, bytes);
-    __builtin_prefetch(ring_slot(&f->ring, f->req_prod_pvt), 1);
+    prefetch_write(ring_slot(&f->ring, f->req_prod_pvt));
 }
 
 /* As ring_front_put(), for who writes the request in place: its slot, of which the next push tells the backend. */
 static inline void *ring_front_slot(struct ring_front *f)
 {
     assert(ring_front_room(f));
-    __builtin_prefetch(ring_slot(&f->ring, f->req_prod_pvt + 1), 1);
+    prefetch_write(ring_slot(&f->ring, f->req_prod_pvt + 1));
     return ring_slot(&f->ring, f->req_prod_pvt++);
 }
 
@@ -231,14 +231,22 @@ static inline void ring_back_consume(struct ring_back *b)
 /* Fetches the slot of a request that waits, `ahead` behind the next: to be read, and to be written by a response. */
 static inline void ring_back_prefetch(const struct ring_back *b, uint32_t ahead)
 {
-    __builtin_prefetch(ring_slot(&b->ring, b->req_cons + ahead), 1);
+    prefetch_write(ring_slot(&b->ring, b->req_cons + ahead));
 }
 
-/* Writes one response; each request that was taken gets one at most. */
+/* The slot of the next response, to be written by the caller and not read; each request that was taken gets one at
+ * most. */
+static inline void *ring_back_slot(struct ring_back *b)
+{
+    assert(b->rsp_prod_pvt != b->req_cons);
+    return ring_slot(&b->ring, b->rsp_prod_pvt++);
+}
+
+/* Writes one response. */
 static inline void ring_back_put(struct ring_back *b, const void *response, size_t bytes)
 {
-    assert(b->rsp_prod_pvt != b->req_cons && bytes <= b->ring.slot_bytes);
-    memcpy(ring_slot(&b->ring, b->rsp_prod_pvt++), response, bytes);
+    assert(bytes <= b->ring.slot_bytes);
+    memcpy(ring_back_slot(b), response, bytes);
 }
 
 /* How many responses were put and not published. */

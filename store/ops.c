@@ -25,7 +25,8 @@ static const struct store_op op_table[XS_TYPE_COUNT] = {
     [XS_DIRECTORY_PART] = {"DIRECTORY_PART", store_op_directory_part, 0},
 };
 
-const struct store_op *store_op_find(uint32_t type)
+/* The row of a message type, or NULL: ENOSYS. */
+static const struct store_op *op_find(uint32_t type)
 {
     return type < ARRAY_SIZE(op_table) && op_table[type].handler ? &op_table[type] : NULL;
 }
@@ -72,7 +73,7 @@ static int run_alone(struct store_request *r, const struct store_op *op)
 static int run(struct store_request *r)
 {
     const struct xsd_sockmsg *header = &r->in->header;
-    const struct store_op *op = store_op_find(header->type);
+    const struct store_op *op = op_find(header->type);
     if (!op)
         return ENOSYS;
     if ((op->rules & STORE_OP_DOM0) && !store_actor_privileged(&r->who))

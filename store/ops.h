@@ -38,8 +38,6 @@ struct store_op {
     unsigned rules; /* enum store_op_rule */
 };
 
-/* The row of a message type, or NULL: ENOSYS. */
-const struct store_op *store_op_find(uint32_t type);
 void store_ops_handle(struct store_session *s, const struct store_message *in, struct store_message *out);
 
 /* For handlers: the reply's payload grows; E2BIG where it would not fit a message. */

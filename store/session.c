@@ -52,11 +52,6 @@ void store_engine_deinit(struct store_engine *g)
     store_tree_deinit(&g->tree);
 }
 
-uint32_t store_engine_quota_nodes(const struct store_engine *g, unsigned domid)
-{
-    return domid == 0 ? 0 : g->quota.nodes;
-}
-
 static void commit_announce(struct store_engine *g, const struct store_transaction *x)
 {
     const struct store_touch *touch;
@@ -76,7 +71,7 @@ static void commit_announce(struct store_engine *g, const struct store_transacti
 int store_engine_commit(struct store_engine *g, struct store_transaction *x)
 {
     unsigned culprit = x->domid;
-    int error = store_transaction_commit(x, store_engine_quota_nodes(g, x->domid), &culprit);
+    int error = store_transaction_commit(x, x->domid == 0 ? 0 : g->quota.nodes, &culprit);
     struct store_domain *braked =
         error == EAGAIN && culprit != x->domid ? store_domain_find(&g->domains, culprit) : NULL;
     if (braked)

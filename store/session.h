@@ -54,7 +54,6 @@ void store_engine_domain_gone(struct store_engine *g, unsigned domid);
 void store_engine_announce(struct store_engine *g, const char *special);
 /* Commits and, where that succeeds, fires the events of what changed. As store_transaction_commit. */
 int store_engine_commit(struct store_engine *g, struct store_transaction *x);
-uint32_t store_engine_quota_nodes(const struct store_engine *g, unsigned domid); /* 0: none */
 
 int store_session_init(struct store_session *s, struct store_engine *g, unsigned domid); /* -ENOMEM */
 void store_session_deinit(struct store_session *s);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* tests/blkguest.c: the guest of blkworld.h: one disk, its ring driven by hand. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -161,6 +161,15 @@ void blkworld_role_start(struct blkworld *w, const char *poll)
     wait_ready(ready);
 }
 
+void blkworld_role_start_with(struct blkworld *w, const char *poll, unsigned reactors)
+{
+    char text[12];
+    snprintf(text, sizeof(text), "%u", reactors);
+    setenv("BLKWORLD_REACTORS", text, 1);
+    blkworld_role_start(w, poll);
+    unsetenv("BLKWORLD_REACTORS");
+}
+
 void blkworld_role_stop(struct blkworld *w)
 {
     close(w->role_stop);
@@ -251,6 +260,18 @@ void blkworld_store_ok(int rc)
 {
     if (rc)
         fail_msg("store: %s", strerror(-rc));
+}
+
+bool blkworld_shell(char *out, size_t size, const char *format, const char *arg)
+{
+    char command[512];
+    snprintf(command, sizeof(command), format, arg);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    if (!fgets(out, (int)size, f))
+        out[0] = 0;
+    out[strcspn(out, "\n")] = 0;
+    return pclose(f) == 0;
 }
 
 void blkworld_attach(struct blkworld *w, uint16_t domid, uint32_t devid, struct keys_blk_config *config)

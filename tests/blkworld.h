@@ -43,6 +43,7 @@ void blkworld_start(struct blkworld *w, const char *poll);
 /* Ends all; the role and the servers must end well. */
 void blkworld_stop(struct blkworld *w);
 void blkworld_role_start(struct blkworld *w, const char *poll);
+void blkworld_role_start_with(struct blkworld *w, const char *poll, unsigned reactors);
 void blkworld_role_stop(struct blkworld *w); /* asked to, and it must end with 0 */
 void blkworld_role_kill(struct blkworld *w);
 /* Starts this program again with these arguments, NULL-terminated: its pid; *ready is a pipe that it may write into. */
@@ -57,6 +58,8 @@ int blkguest_main(const char *domain_dir, int ready);
 uint64_t blkworld_patience_end(void);
 void blkworld_nap(uint64_t end_ns, const char *what);
 void blkworld_store_ok(int rc);
+/* The first line that a shell command of one argument prints: false where it fails. */
+bool blkworld_shell(char *out, size_t size, const char *format, const char *arg);
 void blkworld_kill(pid_t pid); /* SIGKILL, and waits */
 
 uint16_t blkworld_domain(struct blkworld *w, const char *name, char *dir, size_t size);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/harness.h"
 
+#include <endian.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -36,11 +37,8 @@ const char *world_path(const struct world *w, const char *name)
     return p;
 }
 
-void world_start(struct world *w, const char *option)
+void world_daemon_start(struct world *w, const char *option)
 {
-    snprintf(w->dir, sizeof(w->dir), "/tmp/dzXXXXXX");
-    assert_non_null(mkdtemp(w->dir));
-    snprintf(w->run, sizeof(w->run), "%s/run", w->dir);
     w->daemon = fork();
     assert_true(w->daemon >= 0);
     if (w->daemon == 0) {
@@ -48,6 +46,19 @@ void world_start(struct world *w, const char *option)
         execl(world_program("domzerod"), "domzerod", "--foreground", "--run-dir", w->run, option, (char *)NULL);
         _exit(127);
     }
+}
+
+bool world_serves(void *world)
+{
+    return world_domzero(world, NULL, 0, "list") == 0;
+}
+
+void world_start(struct world *w, const char *option)
+{
+    snprintf(w->dir, sizeof(w->dir), "/tmp/dzXXXXXX");
+    assert_non_null(mkdtemp(w->dir));
+    snprintf(w->run, sizeof(w->run), "%s/run", w->dir);
+    world_daemon_start(w, option);
     char blk_pid[128];
     snprintf(blk_pid, sizeof(blk_pid), "%s/blk.pid", w->run);
     uint64_t deadline = clock_now_ns() + WORLD_PATIENCE_MS * CLOCK_NS_PER_MS;
@@ -135,11 +146,13 @@ int world_domzero(const struct world *w, char *out, size_t size, const char *arg
 void world_pattern(void *to, size_t length, uint64_t offset, uint64_t seed)
 {
     unsigned char *bytes = to;
-    for (size_t i = 0; i < length; i++) {
+    for (size_t i = 0, n; i < length; i += n) { /* a word at a time: sanitizers make each access a dear one */
         uint64_t x = (offset + i) / 8 * 0x9e3779b97f4a7c15ull + seed;
         x ^= x >> 31;
-        x *= 0xbf58476d1ce4e5b9ull;
-        bytes[i] = (unsigned char)(x >> ((offset + i) % 8 * 8));
+        x = htole64(x * 0xbf58476d1ce4e5b9ull);
+        size_t skip = (offset + i) % 8;
+        n = MIN(sizeof(x) - skip, length - i);
+        memcpy(bytes + i, (unsigned char *)&x + skip, n);
     }
 }
 

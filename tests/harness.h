@@ -25,6 +25,9 @@ struct world {
 /* `option` (may be NULL) is one more argument of domzerod, e.g. "--poll=poll". */
 void world_start(struct world *w, const char *option);
 void world_stop(struct world *w);
+/* Only the daemon, in the directories that there are: after its end. world_await(world_serves, w, …) waits for it. */
+void world_daemon_start(struct world *w, const char *option);
+bool world_serves(void *world);
 
 /* Path of a program of this build: "domzero", "examples/04-read-disk". Static storage, four at a time. */
 const char *world_program(const char *name);

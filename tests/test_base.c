@@ -16,6 +16,7 @@
 #include "base/map.h"
 #include "base/parse.h"
 #include "base/span.h"
+#include "tests/random.h"
 
 static void test_span_never_wraps(void **state)
 {
@@ -63,7 +64,7 @@ static void test_map_equals_an_array(void **state)
     struct map m = {0};
     uint64_t seed = 20260101;
     for (int step = 0; step < STEPS; step++) {
-        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+        random_step(&seed);
         unsigned key = (unsigned)(seed >> 33) % KEYS;
         if (seed >> 63) {
             assert_int_equal(map_put(&m, key, &model[key]), model[key] ? -EEXIST : 0);

@@ -15,6 +15,7 @@
 
 #include "grant/dma.h"
 #include "tests/blkworld.h"
+#include "tests/random.h"
 
 #define FILE_BYTES   ((2u << 20) + 1536) /* it ends within a block */
 #define FILE_SECTORS (FILE_BYTES / SECTOR_BYTES)
@@ -52,25 +53,6 @@ struct scene {
     uint64_t seed;
 };
 
-static uint32_t next_random(struct scene *s)
-{
-    s->seed = s->seed * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(s->seed >> 33);
-}
-
-/* What a command prints, without the end of line: false where it fails. */
-static bool shell(char *out, size_t size, const char *format, const char *arg)
-{
-    char command[512];
-    snprintf(command, sizeof(command), format, arg);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    if (!fgets(out, (int)size, f))
-        out[0] = 0;
-    out[strcspn(out, "\n")] = 0;
-    return pclose(f) == 0;
-}
-
 /* False: this machine has none of these, and says why. */
 static bool scene_storage(struct scene *s, const struct disk *d)
 {
@@ -79,7 +61,8 @@ static bool scene_storage(struct scene *s, const struct disk *d)
     assert_int_equal(truncate(s->path, s->file_bytes), 0); /* the pattern is written in whole pages */
     strcpy(s->config.path, s->path);
     if (d->loop) {
-        if (geteuid() || !shell(s->loop, sizeof(s->loop), "losetup -b 4096 --show -f '%s' 2>/dev/null", s->path)) {
+        if (geteuid() ||
+            !blkworld_shell(s->loop, sizeof(s->loop), "losetup -b 4096 --show -f '%s' 2>/dev/null", s->path)) {
             print_message("skipped: %s: no loop device can be made here\n", d->name);
             s->loop[0] = 0;
             return false;
@@ -99,7 +82,7 @@ static void scene_end(struct scene *s)
     char line[64];
     blkworld_stop(&s->world);
     if (s->loop[0])
-        assert_true(shell(line, sizeof(line), "losetup -d %s", s->loop));
+        assert_true(blkworld_shell(line, sizeof(line), "losetup -d %s", s->loop));
     free(s->file);
 }
 
@@ -191,7 +174,7 @@ static unsigned char *place(struct scene *s, uint64_t sector)
 static void check_transfer(struct scene *s, uint64_t sector, unsigned count, unsigned first, bool durable)
 {
     unsigned char *memory = s->guest.data + first * SECTOR_BYTES;
-    blkworld_pattern(memory, next_random(s), count, 3);
+    blkworld_pattern(memory, random_next(&s->seed), count, 3);
     memcpy(place(s, sector), memory, count * SECTOR_BYTES);
     struct blkreq r = request_of(s, durable ? BLKREQ_OP_WRITE_FUA : BLKIF_OP_WRITE, sector, count, 0, first);
     request_do(s, &r);
@@ -212,13 +195,13 @@ static void test_every_offset_and_length_arrives_and_nothing_beside_it_changes(v
             if (!scene_start(&s, &disks[d], dma_strategies[row]->name, row ? "x86_32-abi" : NULL))
                 continue;
             for (unsigned i = 0; i < 400; i++) {
-                const unsigned first = next_random(&s) % 8;
+                const unsigned first = random_next(&s.seed) % 8;
                 const unsigned most = (unsigned)MIN(s.sectors, (uint64_t)(88 - first));
-                const unsigned count = 1 + next_random(&s) % (i % 2 ? MIN(most, 20u) : most);
-                uint64_t sector = next_random(&s) % (s.sectors - count + 1);
+                const unsigned count = 1 + random_next(&s.seed) % (i % 2 ? MIN(most, 20u) : most);
+                uint64_t sector = random_next(&s.seed) % (s.sectors - count + 1);
                 if (i % 5 == 0)
-                    sector = i % 2 ? 0 : s.sectors - count; /* the ends */
-                check_transfer(&s, sector, count, first, i % 7 == 0);
+                    sector = i % 2 ? 0 : s.sectors - count;            /* the ends */
+                check_transfer(&s, sector, count, first, i % 31 == 0); /* durable: each waits for the drive */
             }
             check_file(&s);
             scene_stop(&s);
@@ -238,10 +221,10 @@ static void test_large_requests_arrive(void **state)
             const unsigned segments = i % 3 ? 256 : 12 + i;
             const unsigned first = i % 8, per_page = 8 - first;
             const unsigned count = (unsigned)MIN(s.sectors / per_page, (uint64_t)segments);
-            const uint64_t sector = next_random(&s) % (s.sectors - count * per_page + 1);
+            const uint64_t sector = random_next(&s.seed) % (s.sectors - count * per_page + 1);
             for (unsigned p = 0; p < count; p++) {
                 unsigned char *memory = s.guest.data + p * PAGE_BYTES + first * SECTOR_BYTES;
-                blkworld_pattern(memory, next_random(&s), per_page, i);
+                blkworld_pattern(memory, random_next(&s.seed), per_page, i);
                 memcpy(place(&s, sector + p * per_page), memory, per_page * SECTOR_BYTES);
             }
             assert_int_equal(blkguest_do_indirect(&s.guest, BLKIF_OP_WRITE, sector, 0, count, first, 7), 0);
@@ -286,27 +269,27 @@ static uint8_t storm_operation(struct scene *s)
 {
     static const uint8_t operations[] = {BLKIF_OP_WRITE, BLKIF_OP_WRITE,      BLKIF_OP_WRITE,        BLKIF_OP_READ,
                                          BLKIF_OP_READ,  BLKREQ_OP_WRITE_FUA, BLKREQ_OP_WRITE_ZEROES};
-    return operations[next_random(s) % ARRAY_SIZE(operations)];
+    return operations[random_next(&s->seed) % ARRAY_SIZE(operations)];
 }
 
 /* Each request in flight has four pages of its own. */
 static bool storm_put(struct storm *m, unsigned slot)
 {
     struct scene *s = m->s;
-    struct flight f = {.operation = storm_operation(s), .page = slot * 4, .first = next_random(s) % 8};
-    f.count = 1 + next_random(s) % (next_random(s) % 4 ? 6 : 24);
+    struct flight f = {.operation = storm_operation(s), .page = slot * 4, .first = random_next(&s->seed) % 8};
+    f.count = 1 + random_next(&s->seed) % (random_next(&s->seed) % 4 ? 6 : 24);
     f.count = MIN(f.count, m->width);
-    if (next_random(s) % 4 == 0) { /* whole blocks, beside parts of them */
+    if (random_next(&s->seed) % 4 == 0) { /* whole blocks, beside parts of them */
         f.first = 0;
         f.count = MIN(8u, m->width);
     }
-    f.sector = m->where + next_random(s) % (m->width - f.count + 1);
+    f.sector = m->where + random_next(&s->seed) % (m->width - f.count + 1);
     if (is_busy(m, f.sector, f.count))
         return false;
     memset(m->busy + f.sector, 1, f.count);
     unsigned char *memory = s->guest.data + f.page * PAGE_BYTES + f.first * SECTOR_BYTES;
     if (f.operation == BLKREQ_OP_WRITE_ZEROES) {
-        f.id = blkguest_put_span(&s->guest, f.operation, f.sector, f.count, next_random(s) % 2);
+        f.id = blkguest_put_span(&s->guest, f.operation, f.sector, f.count, random_next(&s->seed) % 2);
         memset(place(s, f.sector), 0, f.count * SECTOR_BYTES);
     } else {
         struct blkreq r = request_of(s, f.operation, f.sector, f.count, f.page, f.first);
@@ -350,9 +333,9 @@ static void storm_run(struct scene *s, unsigned rounds)
     m->width = (unsigned)MIN(s->sectors, (uint64_t)64);
     for (unsigned i = 0; i < rounds; i++) {
         const uint64_t last = s->sectors - m->width;
-        m->where = i % 3 == 0 ? 0 : i % 3 == 1 ? last : next_random(s) % (last + 1);
+        m->where = i % 3 == 0 ? 0 : i % 3 == 1 ? last : random_next(&s->seed) % (last + 1);
         for (unsigned tries = 0; tries < 400; tries++) {
-            unsigned slot = next_random(s) % FLIGHT_MAX;
+            unsigned slot = random_next(&s->seed) % FLIGHT_MAX;
             if (!m->flight[slot].id && ring_front_room(&s->guest.ring))
                 storm_put(m, slot);
             if (tries % 16 == 15)

@@ -268,6 +268,33 @@ static void test_bad_requests_get_their_answer_with_pin(void **state)
     check_bad_requests("pin");
 }
 
+/* CVE-2008-1945 and -2004: a guest writes the header of another format, with a file of dom0's behind it, and connects
+ * anew: the disk is the same bytes, of the same length. */
+static void test_lesson_2008_2004_a_format_that_the_guest_writes_is_not_believed(void **state)
+{
+    static const unsigned char qcow2[] = {'Q', 'F', 'I', 0xfb, 0, 0, 0, 2, 0,  0, 0, 0, 0, 0, 0, 72, 0, 0,
+                                          0,   11,  0,   0,    0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0,  0, 0};
+    struct scene s;
+    (void)state;
+    scene_start(&s, "pin");
+    struct blkguest *g = &s.guest;
+    uint64_t sectors = g->disk.sectors;
+    memset(g->data, 0, PAGE_BYTES);
+    memcpy(g->data, qcow2, sizeof(qcow2));
+    strcpy((char *)g->data + 72, "/etc/passwd");
+    assert_int_equal(blkguest_do(g, BLKIF_OP_WRITE, 0, 0, 1, 0, 7), BLKIF_RSP_OKAY);
+    blkguest_disconnect(g);
+    blkguest_switch(g, XenbusStateInitialising);
+    blkguest_connect(g, NULL);
+    assert_int_equal(g->disk.sectors, sectors);
+    assert_int_equal(blkguest_do(g, BLKIF_OP_READ, 0, 1, 1, 0, 7), BLKIF_RSP_OKAY);
+    assert_memory_equal(g->data, g->data + PAGE_BYTES, PAGE_BYTES);
+    assert_int_equal(blkguest_do(g, BLKIF_OP_READ, sectors, 1, 1, 0, 7), BLKIF_RSP_ERROR);
+    blkworld_pattern(g->data, 0, 8, SEED); /* as it was */
+    assert_int_equal(blkguest_do(g, BLKIF_OP_WRITE, 0, 0, 1, 0, 7), BLKIF_RSP_OKAY);
+    scene_stop(&s);
+}
+
 static void test_lesson_142_a_read_only_disk_is_not_written_whatever_the_guest_sends(void **state)
 {
     struct scene s;
@@ -422,6 +449,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_requests_get_their_answer_with_copy),
         cmocka_unit_test(test_bad_requests_get_their_answer_with_pin),
+        cmocka_unit_test(test_lesson_2008_2004_a_format_that_the_guest_writes_is_not_believed),
         cmocka_unit_test(test_lesson_142_a_read_only_disk_is_not_written_whatever_the_guest_sends),
         cmocka_unit_test(test_lesson_216_every_byte_of_a_response_is_written),
         cmocka_unit_test(test_lesson_39_a_ring_index_that_lies_closes_the_device),

@@ -31,21 +31,12 @@ struct scene {
     struct mqloads loads;
 };
 
-static void role_start(struct scene *s, unsigned reactors)
-{
-    char text[12];
-    snprintf(text, sizeof(text), "%u", reactors);
-    setenv("BLKWORLD_REACTORS", text, 1);
-    blkworld_role_start(&s->world, NULL);
-    unsetenv("BLKWORLD_REACTORS");
-}
-
 static void scene_start(struct scene *s, unsigned reactors, const char *dma)
 {
     memset(s, 0, sizeof(*s));
     struct blkworld *w = &s->world;
     blkworld_servers(w);
-    role_start(s, reactors);
+    blkworld_role_start_with(&s->world, NULL, reactors);
     s->domid = blkworld_domain(w, "several", s->dir, sizeof(s->dir));
     s->neighbour_domid = blkworld_domain(w, "neighbour", s->neighbour_dir, sizeof(s->neighbour_dir));
     blkworld_image(w, "several.img", DISK_BYTES, 1, s->config.path, sizeof(s->config.path));
@@ -263,7 +254,7 @@ static void takeover(bool killed)
             blkworld_role_stop(&s.world);
         mqloads_stop(&s.loads);
         assert_true(blkworld_back_is(&s.world, s.domid, BLKWORLD_DEVID, XenbusStateConnected));
-        role_start(&s, 1 + round % 3);
+        blkworld_role_start_with(&s.world, NULL, 1 + round % 3);
         mqguest_rings_end(&s.guest, true);
         mqguest_connect(&s.guest, 4 - round % 3, 0);
         mqloads_verify(&s.loads, &s.guest);
@@ -286,7 +277,7 @@ static void test_a_successors_reactors_leave_each_others_marks_alone(void **stat
     mqguest_connect(&s.guest, 8, 0);
     for (unsigned round = 0; round < 20; round++) {
         blkworld_role_kill(&s.world);
-        role_start(&s, 4);
+        blkworld_role_start_with(&s.world, NULL, 4);
         mqguest_rings_end(&s.guest, true);
         mqguest_connect(&s.guest, 8, 0);
         for (unsigned i = 0; i < 8; i++)
@@ -434,7 +425,7 @@ static void test_lesson_175_keys_of_queues_that_lie_close_the_device_with_a_sent
     scene_stop(&s);
 }
 
-static void test_no_more_queues_than_were_offered(void **state)
+static void test_lesson_270_no_more_queues_than_were_offered(void **state)
 {
     struct scene s;
     struct keys_blk_features offer;
@@ -494,7 +485,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_rings_that_lie_all_at_once_are_one_close),
         cmocka_unit_test(test_a_ring_that_lies_during_the_attach_closes_the_device),
         cmocka_unit_test(test_lesson_175_keys_of_queues_that_lie_close_the_device_with_a_sentence),
-        cmocka_unit_test(test_no_more_queues_than_were_offered),
+        cmocka_unit_test(test_lesson_270_no_more_queues_than_were_offered),
         cmocka_unit_test(test_a_role_of_several_reactors_ends_when_the_world_does),
     };
     return cmocka_run_group_tests_name("blk_queues", tests, NULL, NULL);

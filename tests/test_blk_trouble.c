@@ -9,13 +9,16 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "tests/engine_bench.h"
+#include "tests/blkworld.h"
+
+#define SEED 7u
 
 /* ---- a full disk ---- */
 
@@ -34,7 +37,7 @@ static bool scene_small(struct scene *s, const char *bytes)
     char options[32];
     *s = (struct scene){0};
     snprintf(options, sizeof(options), "size=%s", bytes);
-    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
+    if (unshare(CLONE_NEWNS) || mount("none", "/", "", MS_REC | MS_PRIVATE, NULL)) {
         print_message("skipped: no mount namespace may be made here (%s)\n", strerror(errno));
         return false;
     }
@@ -113,18 +116,6 @@ static void test_a_full_file_system_fails_the_writes_that_find_no_room_and_nothi
 
 /* ---- a device that fails ---- */
 
-static bool shell(const char *format, const char *arg, char *out, size_t size)
-{
-    char command[512];
-    snprintf(command, sizeof(command), format, arg);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    if (!fgets(out, (int)size, f))
-        out[0] = 0;
-    out[strcspn(out, "\n")] = 0;
-    return pclose(f) == 0;
-}
-
 /* A loop device over a sparse file on a file system that is too small: what the page cache took cannot be written, and
  * the fdatasync() that finds out is the kernel's own. */
 static void test_a_flush_that_lost_data_is_followed_by_none_that_succeeds_until_the_disk_is_closed(void **state)
@@ -138,7 +129,7 @@ static void test_a_flush_that_lost_data_is_followed_by_none_that_succeeds_until_
     int fd = open(file, O_CREAT | O_RDWR, 0600);
     assert_int_equal(ftruncate(fd, 8 << 20), 0);
     close(fd);
-    if (geteuid() || !shell("losetup --show -f '%s' 2>/dev/null", file, loop, sizeof(loop))) {
+    if (geteuid() || !blkworld_shell(loop, sizeof(loop), "losetup --show -f '%s' 2>/dev/null", file)) {
         print_message("skipped: no loop device can be made here\n");
         umount2(s.small, MNT_DETACH);
         blkworld_stop(&s.world);
@@ -165,59 +156,9 @@ static void test_a_flush_that_lost_data_is_followed_by_none_that_succeeds_until_
         assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_WRITE, i * 88, 0, 11, 0, 7), BLKIF_RSP_OKAY);
     assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0), BLKIF_RSP_OKAY);
     scene_leave(&s);
-    assert_true(shell("losetup -d '%s'", loop, line, sizeof(line)));
+    assert_true(blkworld_shell(line, sizeof(line), "losetup -d '%s'", loop));
     umount2(s.small, MNT_DETACH);
     blkworld_stop(&s.world);
-}
-
-/* The same without a device: one descriptor of the queue's is put on a file that cannot be synced, and back. */
-static void check_failed_sync(bool stop_on_error)
-{
-    struct bench b;
-    struct blkqueue_config config;
-    uint64_t id;
-    unsigned failed = 0;
-    bench_start(&b, "interrupt");
-    image_default(&b);
-    guest_ring(&b);
-    config_default(&b, "pin", &config);
-    config.stop_on_error = stop_on_error; /* which holds what can be tried again, and this cannot */
-    assert_int_equal(queue_attach(&b, &config), 0);
-    int null = open("/dev/null", O_RDWR), kept = dup(b.queue->sync_fd);
-    assert_int_not_equal(b.queue->sync_fd, b.image->fd); /* of its own: it is told of every loss itself */
-    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0), BLKIF_RSP_OKAY);
-    assert_int_equal(dup2(null, b.queue->sync_fd), b.queue->sync_fd);
-    for (unsigned i = 0; i < 6; i++) /* those that wait for the next sync fail with it */
-        blkguest_put(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0);
-    blkguest_kick(&b.guest);
-    for (unsigned i = 0; i < 6; i++)
-        failed += blkguest_take(&b.guest, &id) == BLKIF_RSP_ERROR;
-    assert_int_equal(failed, 6);
-    assert_int_equal(dup2(kept, b.queue->sync_fd), b.queue->sync_fd);
-    memset(b.guest.data, 0x11, PAGE_BYTES);
-    uint64_t syncs = blkcounter_get(&b.queue->stats.syncs);
-    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0), BLKIF_RSP_ERROR);
-    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 8, 0, 1, 0, 7), BLKIF_RSP_ERROR);
-    assert_int_equal(blkcounter_get(&b.queue->stats.syncs), syncs);
-    assert_int_equal(blkcounter_get(&b.queue->stats.flush_lost), 1);
-    assert_int_equal(image_sync_error(b.image), EINVAL);
-    blkguest_check_served(&b.guest, SEED);
-    disconnect(&b); /* and closes the image */
-    struct image *again;
-    const struct image_config c = {.path = b.path};
-    assert_int_equal(image_open("raw", &c, &again, NULL), 0); /* a new life */
-    assert_int_equal(image_sync_error(again), 0);
-    image_close(again);
-    close(null);
-    close(kept);
-    bench_stop(&b);
-}
-
-static void test_a_failed_sync_stays_failed_though_the_next_would_succeed(void **state)
-{
-    (void)state;
-    check_failed_sync(false);
-    check_failed_sync(true);
 }
 
 /* ---- an image that is cut short under a disk that realigns ---- */
@@ -255,8 +196,8 @@ static void test_errors_of_a_device_reach_the_requests_they_belong_to(void **sta
     (void)state;
     blkworld_start(&s.world, NULL);
     blkworld_image(&s.world, "disk.img", 1 << 20, SEED, file, sizeof(file));
-    if (geteuid() ||
-        !shell("losetup --direct-io=on --show -f '%s' 2>/dev/null", file, s.config.path, sizeof(s.config.path))) {
+    if (geteuid() || !blkworld_shell(s.config.path, sizeof(s.config.path),
+                                     "losetup --direct-io=on --show -f '%s' 2>/dev/null", file)) {
         print_message("skipped: no loop device can be made here\n");
         blkworld_stop(&s.world);
         skip();
@@ -279,7 +220,7 @@ static void test_errors_of_a_device_reach_the_requests_they_belong_to(void **sta
     assert_true(bad == 8);
     blkguest_check_served(&s.guest, SEED);
     scene_leave(&s);
-    assert_true(shell("losetup -d '%s'", s.config.path, line, sizeof(line)));
+    assert_true(blkworld_shell(line, sizeof(line), "losetup -d '%s'", s.config.path));
     blkworld_stop(&s.world);
 }
 
@@ -287,7 +228,6 @@ int main(int argc, char **argv)
 {
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_failed_sync_stays_failed_though_the_next_would_succeed),
         cmocka_unit_test(test_a_truncated_image_fails_what_lay_behind_its_end_and_nothing_else),
         cmocka_unit_test(test_errors_of_a_device_reach_the_requests_they_belong_to),
         cmocka_unit_test(test_a_full_file_system_fails_the_writes_that_find_no_room_and_nothing_else),

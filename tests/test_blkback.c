@@ -17,6 +17,7 @@
 #include "backend/blk/image.h"
 #include "grant/dma.h"
 #include "tests/blkworld.h"
+#include "tests/tool.h"
 
 #define DISK_BYTES   (1u << 20)
 #define DISK_SECTORS (DISK_BYTES / SECTOR_BYTES)
@@ -159,13 +160,6 @@ static void check_full_ring(struct blkguest *g, unsigned seed)
     }
 }
 
-/* It refuses the mremap(2) that the guest's own view of scattered pages needs. */
-static bool on_valgrind(void)
-{
-    const char *mode = getenv("DOMZERO_TEST_MODE");
-    return mode && !strcmp(mode, "valgrind");
-}
-
 static void test_rings_of_every_order_serve_large_requests_over_each_abi_and_dma_row(void **state)
 {
     static const char *const protocols[] = {NULL, "x86_32-abi"};
@@ -178,7 +172,8 @@ static void test_rings_of_every_order_serve_large_requests_over_each_abi_and_dma
         blkworld_attach(&s.world, s.domid, BLKWORLD_DEVID, &s.config);
         for (unsigned n = 0; n < 2 * (KEYS_BLK_RING_ORDER_MAX + 1); n++) {
             s.guest.order = n / 2;
-            s.guest.scattered = n % 3 && !on_valgrind(); /* pages side by side, and not */
+            /* Pages side by side, and not: valgrind refuses the mremap(2) that the guest's own view of these needs. */
+            s.guest.scattered = n % 3 && !under_tool("valgrind");
             blkguest_switch(&s.guest, XenbusStateInitialising);
             blkguest_connect(&s.guest, protocols[n % 2]);
             assert_int_equal(s.guest.ring.ring.entries, 32u << s.guest.order);

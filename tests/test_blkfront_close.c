@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tests/front_guest.h"
+#include "tests/tool.h"
 
 #define WEEKS_MS INT32_MAX
 
@@ -216,8 +217,7 @@ static void test_cycles_of_opening_and_closing_leave_nothing(void **state)
 {
     struct front_world *w = *state;
     const char *asked = getenv("DOMZERO_TEST_CYCLES");
-    const char *mode = getenv("DOMZERO_TEST_MODE"); /* what stands around the test makes each cycle a long one */
-    unsigned cycles = asked ? (unsigned)strtoul(asked, NULL, 10) : mode && *mode ? 50 : 500;
+    unsigned cycles = asked ? (unsigned)strtoul(asked, NULL, 10) : under_tool(NULL) ? 50 : 500;
     struct guest g;
     w->back->features = (struct keys_blk_features){.max_ring_order = 1, .max_queues = 3, .max_indirect_segments = 64};
     front_world_backend_start(w, BACK_GOOD, 0);
@@ -241,7 +241,7 @@ static void test_cycles_of_opening_and_closing_leave_nothing(void **state)
     assert_int_equal(after.held.frames, before.held.frames);
     assert_int_equal(after.held.grant_frames, before.held.grant_frames);
     assert_int_equal(after.held.ports, 0);
-    if (!mode || !*mode) /* else what was freed is kept */
+    if (!under_tool(NULL)) /* else what was freed is kept */
         assert_true(after.resident_bytes < before.resident_bytes + (2u << 20));
     g.disk = NULL;
     guest_close(w, &g);

@@ -169,6 +169,7 @@ static void rated_start(struct rated *r, const char *poll, struct keys_blk_qos q
     guest_ring(&r->b);
     config_default(&r->b, "pin", &c);
     c.throttle = &r->throttle;
+    c.limits.zeroes_sectors_max = DISK_SECTORS;
     if (queue_attach(&r->b, &c))
         fail_msg("%s", r->b.queue->err.text);
 }
@@ -217,6 +218,24 @@ static void test_bytes_are_charged_also_of_large_requests(void **state)
     blkguest_kick(&r.b.guest);
     assert_int_equal(take_all(&r.b.guest, 12), 12);
     uint64_t bytes = 12ull << 20, burst = keys_blk_qos_bytes_burst(&(struct keys_blk_qos){.bytes = 40 << 20});
+    assert_true(bytes - burst <= (40ull << 20) * (clock_now_ns() - begin_ns) / CLOCK_NS_PER_S);
+    assert_true(blkcounter_get(&r.b.queue->stats.throttled) > 0);
+    rated_stop(&r);
+}
+
+/* Or a guest with a limit on bytes had the storage write as much as it likes. */
+static void test_zeroes_are_charged_as_what_is_written(void **state)
+{
+    struct rated r;
+    const struct keys_blk_qos qos = {.bytes = 40 << 20};
+    (void)state;
+    uint64_t begin_ns = clock_now_ns();
+    rated_start(&r, NULL, qos);
+    for (unsigned i = 0; i < 12; i++)
+        blkguest_put_span(&r.b.guest, BLKREQ_OP_WRITE_ZEROES, 0, DISK_SECTORS, i % 2);
+    blkguest_kick(&r.b.guest);
+    assert_int_equal(take_all(&r.b.guest, 12), 12);
+    uint64_t bytes = 12ull * DISK_BYTES, burst = keys_blk_qos_bytes_burst(&qos);
     assert_true(bytes - burst <= (40ull << 20) * (clock_now_ns() - begin_ns) / CLOCK_NS_PER_S);
     assert_true(blkcounter_get(&r.b.queue->stats.throttled) > 0);
     rated_stop(&r);
@@ -304,6 +323,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_held_queue_can_be_detached),
         cmocka_unit_test(test_a_rate_holds_and_the_reactor_sleeps_meanwhile),
         cmocka_unit_test(test_bytes_are_charged_also_of_large_requests),
+        cmocka_unit_test(test_zeroes_are_charged_as_what_is_written),
         cmocka_unit_test(test_lifting_a_rate_wakes_who_waits_for_it),
         cmocka_unit_test(test_a_guest_without_tokens_that_sends_events_is_paused),
         cmocka_unit_test(test_a_reactor_waits_as_its_keenest_queue_wants_it),

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "backend/blk/blkrange.h"
+#include "tests/random.h"
 
 static struct blkrange range(uint64_t first, uint64_t end, bool exclusive)
 {
@@ -74,12 +75,6 @@ struct life {
     uint64_t seed;
 };
 
-static uint32_t next_random(struct life *l)
-{
-    l->seed = l->seed * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(l->seed >> 33);
-}
-
 static void check_held(const struct life *l)
 {
     unsigned shared[PLACES] = {0}, exclusive[PLACES] = {0};
@@ -108,10 +103,10 @@ static void test_no_exclusive_claim_is_shared_and_none_waits_for_ever(void **sta
     (void)state;
     blkranges_init(&l.s);
     for (unsigned step = 0; step < 200000; step++) {
-        unsigned i = next_random(&l) % MANY;
+        unsigned i = random_next(&l.seed) % MANY;
         if (l.state[i] == FREE) {
-            uint64_t first = next_random(&l) % PLACES;
-            l.r[i] = range(first, first + 1 + next_random(&l) % (PLACES - first), next_random(&l) % 2);
+            uint64_t first = random_next(&l.seed) % PLACES;
+            l.r[i] = range(first, first + 1 + random_next(&l.seed) % (PLACES - first), random_next(&l.seed) % 2);
             l.state[i] = blkranges_claim(&l.s, &l.r[i]) ? HELD : WAITS;
             waited += l.state[i] == WAITS;
         } else if (l.state[i] == HELD) {

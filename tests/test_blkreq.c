@@ -9,6 +9,7 @@
 
 #include "ring/blkreq.h"
 #include "ring/ring.h"
+#include "tests/random.h"
 
 static const char *const keys[] = {NULL, "x86_64-abi", "arm-abi", "x86_32-abi"};
 
@@ -16,12 +17,6 @@ static const char *const keys[] = {NULL, "x86_64-abi", "arm-abi", "x86_32-abi"};
     for (size_t row##_i = 0; row##_i < ARRAY_SIZE(keys) && ((row) = blk_protocol_find(keys[row##_i])); row##_i++)
 
 static const struct blkreq_limits disk = {.capacity_sectors = 4096, .sector_bytes = 512, .flush = true};
-
-static uint32_t next_random(uint64_t *seed)
-{
-    *seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(*seed >> 33);
-}
 
 static struct blkreq plain(uint8_t operation, uint64_t sector, unsigned segments)
 {
@@ -89,12 +84,12 @@ static void test_what_is_encoded_is_decoded(void **state)
     uint64_t seed = 20260201;
     foreach_row(row) for (int step = 0; step < 2000; step++)
     {
-        struct blkreq in = plain(step & 1 ? BLKIF_OP_READ : BLKIF_OP_WRITE, next_random(&seed) % 4000, 1 + step % 11);
+        struct blkreq in = plain(step & 1 ? BLKIF_OP_READ : BLKIF_OP_WRITE, random_next(&seed) % 4000, 1 + step % 11);
         in.sector_count = 0;
         for (unsigned i = 0; i < in.segment_count; i++) {
-            uint8_t first = next_random(&seed) % 8;
-            uint8_t last = first + next_random(&seed) % (8 - first);
-            in.segment[i] = (struct blkreq_segment){next_random(&seed), first, last};
+            uint8_t first = random_next(&seed) % 8;
+            uint8_t last = first + random_next(&seed) % (8 - first);
+            in.segment[i] = (struct blkreq_segment){random_next(&seed), first, last};
             in.sector_count += last - first + 1u;
         }
         struct blkreq out;
@@ -262,7 +257,7 @@ static void test_random_bytes_never_leave_the_disk(void **state)
     {
         unsigned char slot[112];
         for (size_t i = 0; i < sizeof(slot); i++)
-            slot[i] = (unsigned char)(next_random(&seed) % (step & 1 ? 8 : 256));
+            slot[i] = (unsigned char)(random_next(&seed) % (step & 1 ? 8 : 256));
         slot[0] %= 8;
         if (step & 1) /* likely enough to pass: a small sector */
             memset(slot + row->request_bytes - 11 * 8 - 7, 0, 7);

@@ -24,6 +24,7 @@
 #include "backend/blk/image_log.h"
 #include "base/util.h"
 #include "tests/harness.h"
+#include "tests/random.h"
 
 #define BLOCK   4096u
 #define BLOCKS  64u
@@ -132,7 +133,7 @@ static int guest_write(const char *domain_dir, void *arg)
     GUEST_CHECK(write(*told_fd, "", 1) == 1);
     while (!told->log[0] || atomic_load(&told->flushes) < CUTS) {
         for (unsigned i = 0; i < DEPTH; i++) {
-            random = random * 6364136223846793005ull + 1442695040888963407ull;
+            random_step(&random);
             unsigned block = ((unsigned)(random >> 40) % (BLOCKS / DEPTH)) * DEPTH + i; /* none twice in a round */
             io[i].offset_bytes = (uint64_t)block * BLOCK;
             atomic_store(&told->sent[block], ++number);
@@ -176,24 +177,6 @@ static pid_t guest_start(const char *options)
 
 /* ---- kill -9 of everything ---- */
 
-static bool serves(void *ctx)
-{
-    (void)ctx;
-    return world_domzero(&world, NULL, 0, "list") == 0;
-}
-
-static void daemon_start_again(void)
-{
-    world.daemon = fork();
-    assert_true(world.daemon >= 0);
-    if (world.daemon == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        execl(world_program("domzerod"), "domzerod", "--foreground", "--run-dir", world.run, (char *)NULL);
-        _exit(127);
-    }
-    world_await(serves, NULL, "the daemon serves again");
-}
-
 static void kill_everything(pid_t guest, unsigned round)
 {
     pid_t pid[] = {world_role(&world, "blk"), guest, world.daemon, world_role(&world, "hypervisor"),
@@ -221,7 +204,8 @@ static void killed_rounds(const char *options)
         assert_int_equal(pread(fd, disk, BYTES, 0), BYTES);
         for (unsigned b = 0; b < BLOCKS; b++)
             block_check(disk, b, atomic_load(&told->safe[b]), atomic_load(&told->sent[b]));
-        daemon_start_again();
+        world_daemon_start(&world, NULL);
+        world_await(world_serves, &world, "the daemon serves again");
     }
 }
 
@@ -283,7 +267,7 @@ static void cut_make(unsigned char *disk, const struct records *r, uint64_t byte
     for (unsigned i = 0; i < r->count && r->at[i] < bytes; i++) {
         if (record_at(r, i).event != IMAGE_WROTE)
             continue;
-        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        random_step(&random);
         replay(disk, r, i, r->at[i] < covered ? UINT64_MAX : random & (random >> 32));
     }
 }

@@ -17,10 +17,10 @@
 #include "base/util.h"
 #include "plugins/diskshare.h"
 #include "tests/harness.h"
+#include "tests/tool.h"
 
 #define THREADS      8u
 #define REGION_BYTES (3u << 20) /* of a thread: more than a request takes */
-#define OPERATIONS   120u
 #define SECTOR       512u
 
 static struct world world;
@@ -118,7 +118,8 @@ static void *client_run(void *arg)
     struct diskshare_transfer all = {
         .op = DZ_READ, .buffer = c->model, .offset_bytes = base, .length_bytes = REGION_BYTES};
     CHECK(transfer(c, &u, &all) == 0);
-    for (unsigned i = 0; i < OPERATIONS; i++) {
+    const unsigned operations = under_tool(NULL) ? 30 : 120;
+    for (unsigned i = 0; i < operations; i++) {
         uint32_t at = below(c, REGION_BYTES / SECTOR) * SECTOR;
         uint32_t most = below(c, 4) ? 64u << 10 : REGION_BYTES;
         most = MIN(REGION_BYTES - at, most);

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/util.h"
 #include "tests/harness.h"
+#include "tests/random.h"
 
 #define MIB (1u << 20)
 
@@ -415,7 +416,7 @@ static int guest_write_verify(const char *domain_dir, void *arg)
     uint64_t random = 7;
     struct pollfd end = {.fd = job->end_fd, .events = POLLIN};
     for (uint64_t step = 1; poll(&end, 1, 0) == 0; step++) {
-        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        random_step(&random);
         unsigned block = (unsigned)(random >> 40) % BLOCKS;
         uint64_t at = (uint64_t)block * BLOCK;
         if (random >> 63) {

@@ -378,6 +378,56 @@ static void test_poll_modes_are_chosen_by_name(void **state)
     assert_non_null(strstr(e.text, "interrupt, adaptive or poll"));
 }
 
+/* One descriptor of the queue's is put on a file that cannot be synced, and back. */
+static void check_failed_sync(bool stop_on_error)
+{
+    struct bench b;
+    struct blkqueue_config config;
+    uint64_t id;
+    unsigned failed = 0;
+    bench_start(&b, "interrupt");
+    image_default(&b);
+    guest_ring(&b);
+    config_default(&b, "pin", &config);
+    config.stop_on_error = stop_on_error; /* which holds what can be tried again, and this cannot */
+    assert_int_equal(queue_attach(&b, &config), 0);
+    int null = open("/dev/null", O_RDWR), kept = dup(b.queue->sync_fd);
+    assert_int_not_equal(b.queue->sync_fd, b.image->fd); /* of its own: it is told of every loss itself */
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0), BLKIF_RSP_OKAY);
+    assert_int_equal(dup2(null, b.queue->sync_fd), b.queue->sync_fd);
+    for (unsigned i = 0; i < 6; i++) /* those that wait for the next sync fail with it */
+        blkguest_put(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0);
+    blkguest_kick(&b.guest);
+    for (unsigned i = 0; i < 6; i++)
+        failed += blkguest_take(&b.guest, &id) == BLKIF_RSP_ERROR;
+    assert_int_equal(failed, 6);
+    assert_int_equal(dup2(kept, b.queue->sync_fd), b.queue->sync_fd);
+    memset(b.guest.data, 0x11, PAGE_BYTES);
+    uint64_t syncs = blkcounter_get(&b.queue->stats.syncs);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0, 0, 0), BLKIF_RSP_ERROR);
+    assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_FLUSH_DISKCACHE, 8, 0, 1, 0, 7), BLKIF_RSP_ERROR);
+    assert_int_equal(blkcounter_get(&b.queue->stats.syncs), syncs);
+    assert_int_equal(blkcounter_get(&b.queue->stats.flush_lost), 1);
+    assert_int_equal(image_sync_error(b.image), EINVAL);
+    blkguest_check_served(&b.guest, SEED);
+    disconnect(&b); /* and closes the image */
+    struct image *again;
+    const struct image_config c = {.path = b.path};
+    assert_int_equal(image_open("raw", &c, &again, NULL), 0); /* a new life */
+    assert_int_equal(image_sync_error(again), 0);
+    image_close(again);
+    close(null);
+    close(kept);
+    bench_stop(&b);
+}
+
+static void test_a_failed_sync_stays_failed_though_the_next_would_succeed(void **state)
+{
+    (void)state;
+    check_failed_sync(false);
+    check_failed_sync(true);
+}
+
 int main(int argc, char **argv)
 {
     blkworld_child(argc, argv);
@@ -393,6 +443,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_detach_answers_what_was_taken_and_gives_all_back),
         cmocka_unit_test(test_stopping_the_engine_ends_what_is_attached),
         cmocka_unit_test(test_lesson_361_a_failed_attach_holds_nothing),
+        cmocka_unit_test(test_a_failed_sync_stays_failed_though_the_next_would_succeed),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
 }

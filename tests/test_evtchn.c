@@ -9,20 +9,17 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
 #include "ring/evtchn.h"
 #include "tests/test_ring_channel.h"
+#include "tests/trap_page.h"
 
 enum { BLOCKED_S = 60 };
 
@@ -71,21 +68,6 @@ static void test_the_two_directions_are_apart(void **state)
     evtchn_notify(&r->peer);
     assert_true(evtchn_consume(&r->peer));
     assert_true(evtchn_consume(&r->ours));
-}
-
-static void test_a_masked_event_is_delivered_at_unmask(void **state)
-{
-    struct rig *r = *state;
-    evtchn_mask(&r->peer);
-    assert_false(evtchn_unmask(&r->peer));
-    evtchn_mask(&r->peer);
-    evtchn_notify(&r->ours);
-    assert_true(evtchn_pending(&r->peer)); /* pending, though not delivered */
-    assert_true(evtchn_unmask(&r->peer));
-    assert_true(evtchn_pending(&r->peer)); /* unmask tells of it, the handler clears it */
-    assert_true(evtchn_consume(&r->peer));
-    evtchn_mask(&r->peer);
-    assert_false(evtchn_unmask(&r->peer));
 }
 
 static void on_alarm(int signal_number)
@@ -172,26 +154,6 @@ static void test_a_peer_takes_events_from_itself_only(void **state)
     assert_true(evtchn_pending(&r->peer));
 }
 
-/* A page whose first access stops the thread that makes it, until let_go(). -1 where the kernel does not let us. */
-static int trap_page(void **page)
-{
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    struct uffdio_api api = {.api = UFFD_API};
-    *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct uffdio_register area = {{(uintptr_t)*page, PAGE_BYTES}, UFFDIO_REGISTER_MODE_MISSING, 0};
-    if (fd < 0 || *page == MAP_FAILED || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &area)) {
-        fd_closep(&fd);
-        return -1;
-    }
-    return fd;
-}
-
-static void let_go(int trap_fd, void *page)
-{
-    struct uffdio_zeropage zero = {.range = {(uintptr_t)page, PAGE_BYTES}};
-    assert_int_equal(ioctl(trap_fd, UFFDIO_ZEROPAGE, &zero), 0);
-}
-
 struct stuck {
     int fd;
     void *page;
@@ -226,7 +188,7 @@ static void with_a_stuck_peer(struct rig *r, int fd, void *(*run)(void *))
     for (int i = 0; i < 100; i++)
         assert_int_equal(evtchn_notify(&r->ours), 0);
     assert_false(evtchn_consume(&r->ours));
-    let_go(trap, s.page);
+    trap_let_go(trap, s.page);
     pthread_join(thread, NULL);
     assert_true(evtchn_consume(&r->peer)); /* what was sent meanwhile is still there */
     close(trap);
@@ -298,7 +260,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EVTCHN_TEST(test_notifications_merge_into_one_bit),
         EVTCHN_TEST(test_the_two_directions_are_apart),
-        EVTCHN_TEST(test_a_masked_event_is_delivered_at_unmask),
         EVTCHN_TEST(test_wait_clears_the_bit_times_out_or_is_interrupted),
         EVTCHN_TEST(test_a_peer_that_is_gone_is_no_error),
         EVTCHN_TEST(test_a_channel_that_was_never_bound_can_be_deinitialised),

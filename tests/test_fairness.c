@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 
 #include "backend/blk/blkqueue.h"
-#include "tests/blkworld.h"
+#include "tests/mqguest.h"
 
 #define DEEP   8u
 #define ROUNDS 200u
@@ -63,9 +63,7 @@ static void crowd_start(struct crowd *c, const unsigned segments[DEEP])
 {
     memset(c, 0, sizeof(*c));
     blkworld_servers(&c->world);
-    setenv("BLKWORLD_REACTORS", "1", 1);
-    blkworld_role_start(&c->world, "interrupt");
-    unsetenv("BLKWORLD_REACTORS");
+    blkworld_role_start_with(&c->world, "interrupt", 1);
     for (unsigned i = 0; i <= DEEP; i++)
         disk_start(c, i, i < DEEP ? segments[i] : 1);
 }
@@ -203,11 +201,72 @@ static void test_large_requests_do_not_keep_small_ones_from_their_turn(void **st
     crowd_stop(&c);
 }
 
+/* What those from … to - 1 got since it was counted last. */
+static unsigned served_by(struct disk *disks, unsigned from, unsigned to)
+{
+    unsigned sum = 0;
+    for (unsigned i = from; i < to; i++) {
+        disk_count(&disks[i]);
+        sum += disks[i].served_now;
+    }
+    return sum;
+}
+
+static void test_a_guest_gets_no_more_of_a_reactor_by_asking_for_more_queues(void **state)
+{
+    static struct crowd c;
+    static struct mqguest m;
+    static struct disk disks[KEYS_BLK_QUEUES_MAX + 1]; /* queues of one disk, and another disk */
+    struct disk *one = &disks[KEYS_BLK_QUEUES_MAX], *many = &c.disk[0];
+    unsigned partly = 0;
+    (void)state;
+    blkworld_servers(&c.world);
+    setenv("BLKWORLD_REACTORS", "1", 1);
+    blkworld_role_start(&c.world, "interrupt");
+    unsetenv("BLKWORLD_REACTORS");
+    strcpy(c.disk[1].config.dma, "copy"); /* slow enough to be stopped amid it */
+    disk_start(&c, 1, 1);
+    *one = c.disk[1];
+    many->domid = blkworld_domain(&c.world, "many", many->dir, sizeof(many->dir));
+    many->config = one->config;
+    many->config.max_queues = KEYS_BLK_QUEUES_MAX;
+    blkworld_attach(&c.world, many->domid, BLKWORLD_DEVID, &many->config);
+    mqguest_open(&m, many->dir, BLKWORLD_DEVID);
+    mqguest_connect(&m, KEYS_BLK_QUEUES_MAX, 0);
+    for (unsigned i = 0; i < m.count; i++)
+        disks[i] = (struct disk){.g = m.queue[i], .depth = m.queue[i].ring.ring.entries, .segments = 1};
+    role_stop(&c);
+    for (unsigned round = 0, waits = 0; round < ROUNDS; waits++) {
+        assert_true(waits < WAITS);
+        for (unsigned i = 0; i <= m.count; i++)
+            disk_fill(&disks[i]);
+        kill(c.world.role, SIGCONT);
+        usleep(waits % 50);
+        role_stop(&c);
+        unsigned got = served_by(disks, 0, m.count), other = served_by(disks, m.count, m.count + 1);
+        if (one->in_ring)
+            assert_true(got <= other + AHEAD_MAX);
+        partly += got && one->in_ring;
+        round += got || other;
+    }
+    print_message("%u of %u rounds ended with work left\n", partly, ROUNDS);
+    kill(c.world.role, SIGCONT);
+    for (unsigned i = 0; i <= m.count; i++)
+        for (uint64_t id; disks[i].in_ring; disks[i].in_ring--)
+            assert_int_equal(blkguest_take(&disks[i].g, &id), BLKIF_RSP_OKAY);
+    mqguest_disconnect(&m);
+    mqguest_close(&m);
+    blkguest_disconnect(&one->g);
+    blkguest_close(&one->g);
+    blkworld_stop(&c.world);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equal_disks_get_equal_shares_and_one_of_little_depth_its_turn),
         cmocka_unit_test(test_large_requests_do_not_keep_small_ones_from_their_turn),
+        cmocka_unit_test(test_a_guest_gets_no_more_of_a_reactor_by_asking_for_more_queues),
     };
     blkworld_child(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,7 @@
 
 #include "grant/gntmap.h"
 #include "tests/grant_world.h"
+#include "tests/tool.h"
 
 #define GFN      0x100 /* eight frames, shared for writing */
 #define GFN_RO   0x200 /* four frames, shared for reading */
@@ -44,12 +45,6 @@ static int teardown(void **state)
     gworld_close(w);
     free(w);
     return 0;
-}
-
-static bool under_tool(const char *name)
-{
-    const char *mode = getenv("DOMZERO_TEST_MODE");
-    return mode && strcmp(mode, name) == 0;
 }
 
 /* ---- the stepper ---- */

@@ -8,14 +8,11 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <linux/userfaultfd.h>
 #include <pthread.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 
 #include "hypervisor/domain.h"
 #include "tests/hvkit.h"
+#include "tests/trap_page.h"
 
 #define PATIENCE_MS 10000
 
@@ -28,20 +25,6 @@ static bool served(struct fixture *f, int fd)
     struct pollfd p = {.fd = fd, .events = POLLIN};
     return unixsock_send(fd, &r, sizeof(r), NULL, 0, 0) == 0 && poll(&p, 1, PATIENCE_MS) == 1 &&
            unixsock_recv(fd, &reply, sizeof(reply), NULL, NULL, 0) == sizeof(reply);
-}
-
-/* A page whose first access stops the thread that makes it. -1 where the kernel does not let us. */
-static int trap_page(void **page)
-{
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    struct uffdio_api api = {.api = UFFD_API};
-    *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct uffdio_register area = {{(uintptr_t)*page, PAGE_BYTES}, UFFDIO_REGISTER_MODE_MISSING, 0};
-    if (fd < 0 || *page == MAP_FAILED || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &area)) {
-        fd_closep(&fd);
-        return -1;
-    }
-    return fd;
 }
 
 struct stuck {

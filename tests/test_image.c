@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The conformance test of image formats, which iterates their table: spans are covered, regions and locks hold. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "platform/platform.h"
@@ -170,6 +171,56 @@ static int guest_reads_foreign_nodes(const char *domain_dir, void *arg)
     return 0;
 }
 
+/* What the backend obeys, of its own disk as of a foreign one; and what would keep its device from being removed. */
+static int guest_steers_its_backend(const char *domain_dir, void *arg)
+{
+    (void)arg;
+    static const char *const keys[] = {"domzero/set/id",
+                                       "domzero/set/size",
+                                       "domzero/set/readonly",
+                                       "domzero/set/iops",
+                                       "domzero/set/dma",
+                                       "domzero/set",
+                                       "domzero/paused",
+                                       "domzero/report-after",
+                                       "domzero/iops",
+                                       "domzero/bytes",
+                                       "domzero/max-queues",
+                                       "domzero/on-error",
+                                       "domzero/offset",
+                                       "domzero/size",
+                                       "domzero/dma",
+                                       "domzero/persistent",
+                                       "domzero/host-alignment",
+                                       "domzero/done",
+                                       "domzero/error",
+                                       "domzero/anything",
+                                       "domzero",
+                                       "discard-enable",
+                                       "device-type",
+                                       "online",
+                                       "feature-persistent",
+                                       "state",
+                                       "error",
+                                       "multi-queue-max-queues"};
+    struct platform *p;
+    struct store_client *c;
+    GUEST_CHECK(open_as_b(domain_dir, &p) == 0);
+    GUEST_CHECK(platform_store_open(p, &c, NULL) == 0);
+    const unsigned domids[] = {domid_a, domid_b};
+    for (unsigned i = 0; i < ARRAY_SIZE(keys); i++)
+        for (unsigned d = 0; d < ARRAY_SIZE(domids); d++) {
+            GUEST_CHECK(store_write(c, 0, "1", "/local/domain/0/backend/vbd/%u/51712/%s", domids[d], keys[i]) ==
+                        -EACCES);
+            int r = store_rm(c, 0, "/local/domain/0/backend/vbd/%u/51712/%s", domids[d], keys[i]);
+            GUEST_CHECK(r == -EACCES || r == -ENOENT);
+        }
+    GUEST_CHECK(store_rm(c, 0, "/local/domain/0/backend/vbd/%u", domid_b) == -EACCES);
+    store_client_close(c);
+    platform_close(p);
+    return 0;
+}
+
 static int guest_as_nobody(const char *domain_dir, void *arg)
 {
     (void)arg;
@@ -219,6 +270,29 @@ static void test_lesson_175_178_a_guest_cannot_read_or_write_foreign_nodes_nor_i
     try_as_b(guest_reads_foreign_nodes);
 }
 
+static void test_lesson_175_what_steers_a_backend_is_not_a_guests_to_write(void **state)
+{
+    (void)state;
+    try_as_b(guest_steers_its_backend);
+}
+
+static mode_t mode_of(const char *name)
+{
+    struct stat st;
+    char path[160];
+    snprintf(path, sizeof(path), "%s/%s", world.run, name);
+    if (stat(path, &st))
+        fail_msg("%s: %s", path, strerror(errno));
+    return st.st_mode & 0777;
+}
+
+static void test_what_replaces_the_role_and_what_reads_its_numbers_is_dom0s_alone(void **state)
+{
+    (void)state;
+    assert_int_equal(mode_of("domzerod.sock"), 0600);
+    assert_int_equal(mode_of("blk-stats.sock"), 0600);
+}
+
 static void test_another_user_cannot_become_a_guest(void **state)
 {
     (void)state;
@@ -234,6 +308,8 @@ int main(void)
         cmocka_unit_test(test_a_guest_cannot_bind_a_port_meant_for_another),
         cmocka_unit_test(test_a_guest_cannot_administer_domains),
         cmocka_unit_test(test_lesson_175_178_a_guest_cannot_read_or_write_foreign_nodes_nor_its_own_backends),
+        cmocka_unit_test(test_lesson_175_what_steers_a_backend_is_not_a_guests_to_write),
+        cmocka_unit_test(test_what_replaces_the_role_and_what_reads_its_numbers_is_dom0s_alone),
         cmocka_unit_test(test_another_user_cannot_become_a_guest),
     };
     return cmocka_run_group_tests_name("isolation", tests, setup, teardown);

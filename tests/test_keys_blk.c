@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "tests/keys_scene.h"
+#include "tests/random.h"
 
 /* ---- one key ---- */
 
@@ -441,7 +442,7 @@ static void test_every_number_has_a_name_that_leads_back(void **state)
     (void)state;
     uint64_t seed = 1;
     for (unsigned i = 0; i < 200000; i++) {
-        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+        random_step(&seed);
         uint32_t devid = (uint32_t)(seed >> 32), again;
         if (i & 1)
             devid = devid % (1u << 29);

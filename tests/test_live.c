@@ -115,6 +115,20 @@ static void test_requests_on_their_way_past_a_new_end_are_errors(void **state)
     load_end(&l);
 }
 
+/* The tool, not waited for. It is executed: a fork of this process alone would die with what the threads had. */
+static pid_t resize_begin(const char *name, uint64_t size)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)size);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        execl(world_program("domzero"), "domzero", "--run-dir", world.run, "block-resize", name, "xvda", text, NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
 /* The role is stopped, so that it is killed when it was asked and before it has answered; its successor answers. */
 static void test_a_role_killed_in_the_middle_of_a_resize_leaves_it_to_its_successor(void **state)
 {
@@ -122,13 +136,10 @@ static void test_a_role_killed_in_the_middle_of_a_resize_leaves_it_to_its_succes
     (void)state;
     load_start(&l, &world, "killed", NULL);
     for (unsigned i = 1; i <= 2; i++) {
-        char text[32], out[512];
-        snprintf(text, sizeof(text), "%u", (1 + i % 3) * MIB);
+        char out[512];
         pid_t blk = world_role(&world, "blk");
         kill(blk, SIGSTOP);
-        pid_t tool = fork();
-        if (tool == 0)
-            _exit(world_domzero(&world, out, sizeof(out), "block-resize killed xvda %s", text));
+        pid_t tool = resize_begin("killed", (1 + i % 3) * MIB);
         int asked;
         do
             asked =
@@ -149,13 +160,10 @@ static void test_a_role_killed_in_the_middle_of_a_resize_leaves_it_to_its_succes
 static void test_resizes_and_kills_at_any_moment_lose_nothing(void **state)
 {
     struct load l;
-    char out[512];
     (void)state;
     load_start(&l, &world, "chaos", NULL);
     for (unsigned i = 0; i < 4; i++) {
-        pid_t tool = fork();
-        if (tool == 0)
-            _exit(world_domzero(&world, out, sizeof(out), "block-resize chaos xvda %uM", 1 + i % 4));
+        pid_t tool = resize_begin("chaos", (1 + i % 4) * MIB);
         usleep(i * 1500);
         world_kill_blk(&world);
         assert_int_equal(world_wait(tool), 0);

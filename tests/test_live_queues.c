@@ -32,21 +32,12 @@ struct scene {
     unsigned asked;
 };
 
-static void role_start(struct scene *s)
-{
-    char text[12];
-    snprintf(text, sizeof(text), "%u", REACTORS);
-    setenv("BLKWORLD_REACTORS", text, 1);
-    blkworld_role_start(&s->world, NULL);
-    unsetenv("BLKWORLD_REACTORS");
-}
-
 static void scene_start(struct scene *s)
 {
     memset(s, 0, sizeof(*s));
     struct blkworld *w = &s->world;
     blkworld_servers(w);
-    role_start(s);
+    blkworld_role_start_with(&s->world, NULL, REACTORS);
     s->domid = blkworld_domain(w, "several", s->dir, sizeof(s->dir));
     blkworld_image(w, "several.img", DISK_BYTES, 1, s->config.path, sizeof(s->config.path));
     s->config.max_queues = QUEUES;

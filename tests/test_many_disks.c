@@ -20,6 +20,7 @@
 
 #include "base/util.h"
 #include "tests/harness.h"
+#include "tests/tool.h"
 
 #define GUESTS       32u
 #define DISK_BYTES   (1u << 20)
@@ -154,8 +155,7 @@ static bool is_quiet(void *ctx)
 static void test_many_guests_connect_at_once_share_the_role_and_cost_it_little_when_idle(void **state)
 {
     (void)state;
-    const char *mode = getenv("DOMZERO_TEST_MODE");
-    bool plain = !mode || !*mode; /* sanitizers have their own idea of memory, and threads that wake up */
+    bool plain = !under_tool(NULL); /* sanitizers have their own idea of memory, and threads that wake up */
     unsigned number[GUESTS], one = 1, all = GUESTS;
     pid_t pid[GUESTS], blk = world_role(&world, "blk");
     char file[32], vm[32];

@@ -9,6 +9,7 @@
 
 #include "ring/blkreq.h"
 #include "ring/ring.h"
+#include "tests/random.h"
 
 enum {
     ENTRIES = 8,
@@ -33,12 +34,6 @@ static void assert_guards(void)
 {
     for (size_t i = 0; i < GUARD; i++)
         assert_true(memory.before[i] == 0xc7 && memory.after[i] == 0xc7);
-}
-
-static uint32_t next_random(uint64_t *seed)
-{
-    *seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(*seed >> 33);
 }
 
 /* Both ends of an empty ring whose indices stand at `start`. */
@@ -155,17 +150,17 @@ static void test_producer_indices_never_move_backwards(void **state)
 /* Mostly what an honest peer could have written, at times close to it, at times anything. */
 static uint32_t garbage(uint32_t near, uint64_t *seed)
 {
-    switch (next_random(seed) % 16) {
-    case 0: return next_random(seed) << 8 ^ next_random(seed);
-    case 1: return near + next_random(seed) % 24 - 6;
-    default: return near + next_random(seed) % 3;
+    switch (random_next(seed) % 16) {
+    case 0: return random_next(seed) << 8 ^ random_next(seed);
+    case 1: return near + random_next(seed) % 24 - 6;
+    default: return near + random_next(seed) % 3;
     }
 }
 
 static void scribble(uint64_t *seed, uint32_t near)
 {
     for (size_t i = 0; i < RING_BYTES / 4; i++)
-        memcpy(shared + i * 4, &(uint32_t){next_random(seed)}, 4);
+        memcpy(shared + i * 4, &(uint32_t){random_next(seed)}, 4);
     indices->req_prod = garbage(near, seed);
     indices->rsp_prod = garbage(near, seed);
     indices->req_event = garbage(near, seed);
@@ -191,7 +186,7 @@ static void test_lesson_39_backend_work_is_bounded_whatever_the_page_says(void *
             assert_true(n <= ENTRIES - owed);
             serve(&b, n);
             scribble(&seed, b.req_cons);
-            answer(&b, next_random(&seed) % (owed + n + 1));
+            answer(&b, random_next(&seed) % (owed + n + 1));
             ring_back_arm(&b);
             assert_true(b.req_cons - b.rsp_prod_pvt <= ENTRIES);
             assert_guards();
@@ -211,7 +206,7 @@ static void test_frontend_work_is_bounded_whatever_the_page_says(void **state)
         fresh(&f, &b, garbage(0, &seed));
         for (int pass = 0; pass < 20; pass++, passes++) {
             scribble(&seed, f.rsp_cons);
-            send(&f, next_random(&seed) % (ring_front_room(&f) + 1));
+            send(&f, random_next(&seed) % (ring_front_room(&f) + 1));
             scribble(&seed, f.rsp_cons);
             uint32_t n, outstanding = f.req_prod - f.rsp_cons;
             if (ring_front_pending(&f, &n)) {
@@ -287,7 +282,7 @@ static void test_an_end_never_sleeps_on_a_garbage_index(void **state)
     uint64_t seed = 20260504;
     for (int step = 0; step < 1000; step++) {
         fresh(&f, &b, 0);
-        uint32_t n, bad = ENTRIES + 1 + next_random(&seed) % (UINT32_MAX / 2);
+        uint32_t n, bad = ENTRIES + 1 + random_next(&seed) % (UINT32_MAX / 2);
         indices->req_prod = indices->rsp_prod = bad;
         assert_true(ring_back_arm(&b));
         assert_int_equal(ring_back_pending(&b, &n), SRING_E_OVERRUN);
@@ -326,7 +321,7 @@ static void test_lesson_155_a_slot_rewritten_after_take_changes_nothing(void **s
     fresh(&f, &b, 0);
     struct blkreq in = {.id = 42, .operation = BLKIF_OP_READ, .segment_count = 1, .sector = 10};
     in.segment[0] = (struct blkreq_segment){.gref = 9, .first_sector = 0, .last_sector = 7};
-    unsigned char slot[SLOT], before[SLOT];
+    unsigned char slot[SLOT] = {0}, before[SLOT]; /* of which encode writes what is used */
     blkreq_encode(&blk_protocol_native, &in, slot);
     ring_front_put(&f, slot, SLOT);
     ring_front_push(&f);

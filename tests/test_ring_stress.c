@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "ring/ring.h"
+#include "tests/random.h"
 #include "tests/test_ring_channel.h"
 
 enum { REQUESTS = 350000, WATCHDOG_MS = 30000 };
@@ -27,12 +28,6 @@ struct stress {
     uint32_t front_sleeps, back_sleeps;
     uint32_t front_notifies, back_notifies;
 };
-
-static uint32_t next_random(uint64_t *seed)
-{
-    *seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(*seed >> 33);
-}
 
 static struct blkif_request request_of(uint32_t n)
 {
@@ -72,7 +67,7 @@ static void *front_run(void *arg)
     uint32_t sent = 0, received = 0;
     while (received < s->requests && !s->front_wrong) {
         uint32_t room = MIN(ring_front_room(&s->front), s->requests - sent);
-        for (uint32_t n = room ? 1 + next_random(&seed) % room : 0; n; n--) {
+        for (uint32_t n = room ? 1 + random_next(&seed) % room : 0; n; n--) {
             struct blkif_request r = request_of(sent++);
             ring_front_put(&s->front, &r, sizeof(r));
         }
@@ -82,7 +77,7 @@ static void *front_run(void *arg)
         }
         if ((s->front_wrong = front_take(s, &received)) || received == s->requests)
             break;
-        if (received == sent || (room && next_random(&seed) % 2))
+        if (received == sent || (room && random_next(&seed) % 2))
             continue; /* nothing is outstanding that could wake it; or at times it just goes on */
         if (!ring_front_arm(&s->front)) {
             s->front_sleeps++;
@@ -100,7 +95,7 @@ static const char *back_serve(struct stress *s, uint64_t *seed, uint32_t *served
     uint32_t count;
     if (ring_back_pending(&s->back, &count))
         return "the request index is out of bounds";
-    for (uint32_t n = count ? 1 + next_random(seed) % count : 0; n; n--) {
+    for (uint32_t n = count ? 1 + random_next(seed) % count : 0; n; n--) {
         struct blkif_request r, expected = request_of((*served)++);
         ring_back_take(&s->back, &r, sizeof(r));
         if (memcmp(&r, &expected, sizeof(r)))

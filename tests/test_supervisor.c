@@ -20,28 +20,10 @@
 
 static struct world world;
 
-static bool serves(void *ctx)
-{
-    char out[512];
-    (void)ctx;
-    return world_domzero(&world, out, sizeof(out), "list") == 0;
-}
-
 static bool blk_is_another(void *ctx)
 {
     pid_t now = world_role(&world, "blk");
     return now > 0 && now != *(pid_t *)ctx;
-}
-
-static void daemon_start_again(void)
-{
-    world.daemon = fork();
-    assert_true(world.daemon >= 0);
-    if (world.daemon == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        execl(world_program("domzerod"), "domzerod", "--foreground", "--run-dir", world.run, (char *)NULL);
-        _exit(127);
-    }
 }
 
 /* As they end, the roles of a killed daemon remove their sockets: by then these must not be its successor's. */
@@ -54,12 +36,12 @@ static void test_a_successor_waits_until_the_roles_of_a_killed_daemon_are_gone(v
     assert_int_equal(kill(slow, SIGSTOP), 0);
     assert_int_equal(kill(world.daemon, SIGKILL), 0);
     assert_int_equal(world_wait(world.daemon), 128 + SIGKILL);
-    daemon_start_again();
+    world_daemon_start(&world, NULL);
     poll(NULL, 0, 300);
     assert_int_equal(waitpid(world.daemon, NULL, WNOHANG), 0); /* waits, and does not refuse */
     assert_int_equal(kill(slow, SIGCONT), 0);
     assert_int_equal(world_wait(slow), 0);
-    world_await(serves, NULL, "the successor serves");
+    world_await(world_serves, &world, "the successor serves");
     world_stop(&world);
 }
 

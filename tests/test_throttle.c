@@ -10,6 +10,7 @@
 
 #include "backend/blk/throttle.h"
 #include "base/clock.h"
+#include "tests/random.h"
 
 #define EVENTS 600
 
@@ -17,7 +18,7 @@ static uint64_t seed;
 
 static uint64_t pick(uint64_t max)
 {
-    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    random_step(&seed);
     return (seed >> 20) % (max + 1);
 }
 

@@ -64,9 +64,12 @@ const struct verb verb_block_attach = {
     .help =
         "DISK as in a cfg file: TARGET,FORMAT,VDEV,ACCESS or format=...,vdev=...,access=...,target=... in one or more\n"
         "arguments. A target that does not begin with / is looked for in the current directory.\n"
-        "Options: offset, size, direct-io, dma, max-queues, image, sector-size, physical-sector-size and "
-        "host-alignment,\n"
-        "under DISK OPTIONS in domzero(1).\n",
+        "Options, each explained under DISK OPTIONS in domzero(1):\n"
+        "  where it lies       offset, size, image, direct-io, host-alignment\n"
+        "  what a guest sees   sector-size, physical-sector-size, max-queues\n"
+        "  when storage fails  on-error, report-after\n"
+        "  how it is served    dma, persistent, poll\n"
+        "  how fast at most    iops, iops-burst, bytes, bytes-burst\n",
     .run = attach_run,
 };
 
@@ -91,20 +94,12 @@ static int detach_run(struct tool *t, int argc, char **argv, struct err *e)
 {
     struct platform_domain domain;
     struct xb_device d;
-    uint32_t devid;
     bool force = tool_flag(&argc, argv, "--force");
     if (argc != 2)
         return VERB_USAGE;
-    if (keys_blk_devid(argv[1], &devid))
-        return err_set(e, -EINVAL, "\"%.40s\" is no virtual device: give one of block-list's, such as xvda", argv[1]);
-    int r = tool_open(t, e);
-    r = r ? r : tool_domain_find(t, argv[0], &domain, e);
+    int r = vbd_find(t, argv[0], argv[1], &domain, &d, e);
     if (r)
         return r;
-    vbd_init(&d, t->store, domain.domid, devid);
-    if (xb_device_load(&d, NULL) == -ENOENT)
-        return err_set(e, -ENOENT, "domain %s has no disk %s; `domzero block-list %s` shows those there are",
-                       domain.name, argv[1], domain.name);
     r = detach(&d, domain.instances > 0, force, e);
     return r ? err_prefix(e, r, "disk %s", argv[1]) : 0;
 }

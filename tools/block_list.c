@@ -187,7 +187,8 @@ const struct verb verb_block_list = {
     .name = "block-list",
     .arguments = "DOMAIN [--json]",
     .summary = "show a domain's disks",
-    .help = "xl's columns, then mode, DMA strategy and target; below a disk its error and what it has counted (see\n"
-            "block-stats).\n",
+    .help =
+        "xl's columns, then mode, DMA strategy and target; below a disk its limits, the error that closed it, why it\n"
+        "is paused, and what it has counted (see block-stats), where there is any of it.\n",
     .run = block_list_run,
 };

@@ -47,19 +47,11 @@ static int resume_run(struct tool *t, int argc, char **argv, struct err *e)
 {
     struct platform_domain domain;
     struct xb_device d;
-    uint32_t devid;
     if (argc != 2)
         return VERB_USAGE;
-    if (keys_blk_devid(argv[1], &devid))
-        return err_set(e, -EINVAL, "\"%.40s\" is no virtual device: give one of block-list's, such as xvda", argv[1]);
-    int r = tool_open(t, e);
-    r = r ? r : tool_domain_find(t, argv[0], &domain, e);
+    int r = vbd_find(t, argv[0], argv[1], &domain, &d, e);
     if (r)
         return r;
-    vbd_init(&d, t->store, domain.domid, devid);
-    if (xb_device_load(&d, NULL) == -ENOENT)
-        return err_set(e, -ENOENT, "domain %s has no disk %s; `domzero block-list %s` shows those there are",
-                       domain.name, argv[1], domain.name);
     r = resume(&d, e);
     return r ? err_prefix(e, r, "disk %s", argv[1]) : 0;
 }

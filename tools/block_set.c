@@ -63,23 +63,6 @@ static int parse_setting(struct keys_blk_set *set, const char *text, struct err 
                    text);
 }
 
-static int disk_find(struct tool *t, const char *name, const char *vdev, struct xb_device *d, struct err *e)
-{
-    struct platform_domain domain;
-    uint32_t devid;
-    if (keys_blk_devid(vdev, &devid))
-        return err_set(e, -EINVAL, "\"%.40s\" is no virtual device: give one of block-list's, such as xvda", vdev);
-    int r = tool_open(t, e);
-    r = r ? r : tool_domain_find(t, name, &domain, e);
-    if (r)
-        return r;
-    vbd_init(d, t->store, domain.domid, devid);
-    if (xb_device_load(d, NULL) == -ENOENT)
-        return err_set(e, -ENOENT, "domain %s has no disk %s; `domzero block-list %s` shows those there are",
-                       domain.name, vdev, domain.name);
-    return 0;
-}
-
 /* The backend judges again; here the sentence comes before anything was written. */
 static int rates_check(const struct xb_device *d, const struct keys_blk_set *set, struct err *e)
 {
@@ -92,8 +75,9 @@ static int rates_check(const struct xb_device *d, const struct keys_blk_set *set
 
 static int change(struct tool *t, const char *name, const char *vdev, struct keys_blk_set *set, struct err *e)
 {
+    struct platform_domain domain;
     struct xb_device d;
-    int r = disk_find(t, name, vdev, &d, e);
+    int r = vbd_find(t, name, vdev, &domain, &d, e);
     if (r)
         return r;
     r = rates_check(&d, set, e);
@@ -119,9 +103,10 @@ const struct verb verb_block_set = {
     .arguments = "DOMAIN VDEV [iops=N] [iops-burst=N] [bytes=BYTES] [bytes-burst=BYTES] [readonly=0|1] [dma=NAME] "
                  "[poll=MODE]",
     .summary = "change a disk that runs",
-    .help = "iops, bytes: limits a second, 0 for none; bytes with K, M, G or T. The bursts are what may come at once\n"
-            "(0: a tenth of a second's worth). poll: interrupt, adaptive, poll, or default for the role's. Requests\n"
-            "under way end first; none is lost. What is refused leaves the disk as it was.\n",
+    .help =
+        "iops, bytes: limits a second, 0 for none; bytes with K, M, G or T. The bursts are what may begin at once\n"
+        "(0: a tenth of a second's worth). poll: interrupt, adaptive, poll, or default for the role's. The guest's\n"
+        "requests wait meanwhile and none is lost. What is refused leaves the disk as it was.\n",
     .run = set_run,
 };
 

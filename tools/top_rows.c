@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* tools/top_rows.c: the rows of `domzero top`: two looks at what disks counted, and what lies between them. */
 #include <inttypes.h>
 #include <string.h>
 

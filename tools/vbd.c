@@ -18,6 +18,23 @@ void vbd_init(struct xb_device *d, struct store_client *store, uint16_t front, u
     xb_device_init(d, store, XB_BACK, "vbd", front, 0, devid);
 }
 
+int vbd_find(struct tool *t, const char *domain_name, const char *vdev, struct platform_domain *domain,
+             struct xb_device *d, struct err *e)
+{
+    uint32_t devid;
+    if (keys_blk_devid(vdev, &devid))
+        return err_set(e, -EINVAL, "\"%.40s\" is no virtual device: give one of block-list's, such as xvda", vdev);
+    int r = tool_open(t, e);
+    r = r ? r : tool_domain_find(t, domain_name, domain, e);
+    if (r)
+        return r;
+    vbd_init(d, t->store, domain->domid, devid);
+    if (xb_device_load(d, NULL) == -ENOENT)
+        return err_set(e, -ENOENT, "domain %s has no disk %s; `domzero block-list %s` shows those there are",
+                       domain->name, vdev, domain->name);
+    return 0;
+}
+
 /* ---- making ---- */
 
 /* An empty directory with the permissions of a device node: what is written into it inherits them. */

@@ -11,6 +11,7 @@
 #ifndef TOOLS_VBD_H
 #define TOOLS_VBD_H
 
+#include "tools/tool.h"
 #include "tools/vmcfg.h"
 #include "xenbus/device.h"
 #include "xenbus/keys_blk_set.h"
@@ -25,6 +26,9 @@ void vbd_hold_signals(void);
 
 /* The backend's end of disk `devid` of domain `front`, served by domain 0. */
 void vbd_init(struct xb_device *d, struct store_client *store, uint16_t front, uint32_t devid);
+/* Connects, and finds a disk of a domain by what the operator calls both: domain 0's end of it, loaded. */
+int vbd_find(struct tool *t, const char *domain_name, const char *vdev, struct platform_domain *domain,
+             struct xb_device *d, struct err *e);
 /* Makes both directories in state 1: -EEXIST where they are there. */
 int vbd_make(struct xb_device *d, const struct vmcfg_disk *disk, struct err *e);
 /* Waits until the backend has taken it: 0; -EIO with the backend's reason; -ETIMEDOUT; -EINTR. */

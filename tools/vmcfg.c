@@ -23,7 +23,8 @@ struct reader {
     XLU_Config *xlu;
 };
 
-int vmcfg_name_check(const char *name, struct err *e)
+/* 0 where it can be a domain's name: [A-Za-z0-9_.-], begins with no . or -, is no number (those are domids). */
+static int name_check(const char *name, struct err *e)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
     size_t n = strlen(name);
@@ -199,7 +200,7 @@ static int read_name(struct reader *r, struct vmcfg *cfg, struct err *e)
         return err_set(e, -EINVAL, "%s: no name: add a line such as name = \"guest1\"", r->name);
     if (rc)
         return err_set(e, -EINVAL, "%s: name is a string: name = \"guest1\"", r->name);
-    rc = vmcfg_name_check(name, e);
+    rc = name_check(name, e);
     if (rc < 0)
         return err_prefix(e, rc, "%s", r->name);
     strcpy(cfg->name, name);

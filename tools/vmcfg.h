@@ -54,8 +54,6 @@ int vmcfg_qos_find(const char *text);
 int vmcfg_qos_option(struct keys_blk_qos *q, const char *option, struct err *e);
 /* A word of lower-case letters that fits into `size`. */
 bool vmcfg_word(const char *text, size_t size);
-/* 0 where it can be a domain's name: [A-Za-z0-9_.-], begins with no . or -, is no number (those are domids). */
-int vmcfg_name_check(const char *name, struct err *e);
 
 /* The nearest key that xl or we know, for a key that nobody knows; *known: it is one. */
 const char *vmcfg_key_nearest(const char *key, bool *known);

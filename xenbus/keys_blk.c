@@ -212,6 +212,8 @@ int keys_blk_config_write_live(struct store_client *c, store_tx tx, const char *
 
 /* ---- what the frontend offers ---- */
 
+#define QUEUE_DIR_MORE (sizeof("/queue-4294967295") - 1)
+
 /* Where the keys of a queue lie: the frontend's own directory for one that is alone. */
 static void queue_dir(const char *front_dir, const struct keys_blk_front *k, uint32_t queue, char *out, size_t size)
 {
@@ -245,7 +247,7 @@ static int read_queue(const struct xb_device *back, uint32_t queue, bool numbere
 {
     static const struct xb_key port_key = {
         .name = "event-channel", .min = 1, .max = EVTCHN_FIFO_NR_CHANNELS - 1, .required = true};
-    char dir[sizeof(back->peer_dir) + 16];
+    char dir[sizeof(back->peer_dir) + QUEUE_DIR_MORE];
     uint64_t port;
     queue_dir(back->peer_dir, k, queue, dir, sizeof(dir));
     int r = read_ring_refs(back, dir, numbered, k, &k->queue[queue], e);
@@ -348,7 +350,7 @@ static int write_extension(const struct xb_device *d, store_tx tx, const char *n
 static int write_queue(const struct xb_device *front, store_tx tx, const struct keys_blk_front *k, uint32_t queue,
                        struct err *e)
 {
-    char dir[sizeof(front->dir) + 16];
+    char dir[sizeof(front->dir) + QUEUE_DIR_MORE];
     const struct keys_blk_queue *q = &k->queue[queue];
     queue_dir(front->dir, k, queue, dir, sizeof(dir));
     int r = 0;

@@ -6,20 +6,18 @@
  * that the backend offers and the frontend takes; it is used where both did.
  *
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, direct-io-safe,
- * domzero/{offset,size,direct-io,dma,poll,on-error,report-after,
- *                                persistent,max-queues,sector-size,physical-sector-size,host-alignment}, those of
- *                                keys_blk_qos.h; and to change a disk that runs domzero/set/… (keys_blk_set.h),
- *                                domzero/paused ("resume", over what the backend wrote)
+ *                                discard-enable, direct-io-safe; below domzero/ offset, size, direct-io, dma, poll,
+ *                                on-error, report-after, persistent, max-queues, sector-size, physical-sector-size,
+ *                                host-alignment, those of keys_blk_qos.h; and to change a disk that runs set/…
+ *                                (keys_blk_set.h), paused ("resume", over what the backend wrote)
  *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments,
  *                                feature-persistent (where it may be used, 1),
  *                                domzero/{feature-fua,max-write-zeroes-sectors}; then, with
  *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
- *                                feature-barrier,
- *                                and where it discards feature-discard, discard-granularity, discard-alignment,
- *                                discard-secure (0)
+ *                                feature-barrier, and where it discards feature-discard, discard-granularity,
+ *                                discard-alignment, discard-secure (0)
  *   frontend → its dir           with state 3: multi-queue-num-queues, ring-page-order, protocol, feature-persistent,
- *                                domzero/{feature-fua,feature-write-zeroes},
+ *                                domzero/{feature-fua,feature-write-zeroes,instance},
  *                                and ring-ref | ring-ref<n> and event-channel: of one queue here, of several in
  *                                queue-<N>/
  *

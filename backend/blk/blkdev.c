@@ -230,6 +230,7 @@ void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .stop_on_error = d->config.stop_on_error,
         .throttle = &d->throttle,
         .poll = blkdev_live_poll(d),
+        .share = (front->queue_count + reactors_count(d->reactors) - 1) / reactors_count(d->reactors),
         .limits = {.sector_bytes = d->image->sector_bytes,
                    .flush = true,
                    .barrier = device_barriers(front->queue_count),

@@ -35,6 +35,8 @@ void blkdev_stop_queue_event(struct blkdev *d, const struct blkqueue *q)
 {
     if (blkcounter_get(&q->stats.held)) {
         stop_tell(d, (int)blkcounter_get(&q->stats.last_io_errno));
+        if (d->removed || d->xb.state == XenbusStateClosing) /* nobody asked to wait any more */
+            blkdev_stop_give_up(d);
     } else if (d->stopped && !anything_held(d)) {
         d->stopped = false;
         log_info(DEV_FMT ": resumed", DEV_ARG(d));

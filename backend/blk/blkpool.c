@@ -23,6 +23,8 @@ int blkpool_init(struct blkpool *p, uint32_t count, unsigned segments_max)
     *p = (struct blkpool){.count = count, .segments_max = segments_max};
     if (!count)
         return 0;
+    p->iov_bytes = iov_bytes(segments_max);
+    p->books_bytes = books_bytes(segments_max);
     size_t requests = (count * sizeof(*p->requests) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     p->bytes = requests + count * books_bytes(segments_max);
     void *m = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -49,11 +51,11 @@ void blkpool_deinit(struct blkpool *p)
 /* Once for each request: what the kernel gave is not touched before it is used. */
 static void request_bind(struct blkpool *p, struct blk_request *r, uint32_t index)
 {
-    unsigned char *books = p->books + index * books_bytes(p->segments_max);
+    unsigned char *books = p->books + index * p->books_bytes;
     r->pool = p;
     r->row = &p->rows[index];
     r->iov = (void *)books;
-    dma_io_init(&r->dma, books + iov_bytes(p->segments_max), p->segments_max);
+    dma_io_init(&r->dma, books + p->iov_bytes, p->segments_max);
 }
 
 struct blk_request *blkpool_get(struct blkpool *p)
@@ -64,6 +66,18 @@ struct blk_request *blkpool_get(struct blkpool *p)
     if (!r->pool)
         request_bind(p, r, index);
     return r;
+}
+
+void blkpool_prefetch(const struct blkpool *p)
+{
+    if (p->free_count < 2)
+        return;
+    uint32_t index = p->free[p->free_count - 2];
+    const unsigned char *r = (const unsigned char *)&p->requests[index], *books = p->books + index * p->books_bytes;
+    for (unsigned line = 0; line <= URING_FETCH_BYTES; line += ALIGNMENT)
+        __builtin_prefetch(r + line, 1);
+    __builtin_prefetch(books, 1);
+    __builtin_prefetch(books + p->iov_bytes, 1);
 }
 
 void blkpool_put(struct blkpool *p, struct blk_request *r)

@@ -22,15 +22,17 @@ struct blkpool {
     unsigned char *books; /* of all of them: the arrays of the DMA, and the I/O vectors */
     uint32_t *free;       /* a stack of indices */
     uint32_t free_count, count;
-    unsigned segments_max;    /* of a request */
-    size_t bytes;             /* of the mapping at `requests`, which has the books, too */
-    struct journal_row *rows; /* borrowed: one for each */
+    unsigned segments_max;         /* of a request */
+    size_t books_bytes, iov_bytes; /* of a request's books, and of the I/O vectors in front of them */
+    size_t bytes;                  /* of the mapping at `requests`, which has the books, too */
+    struct journal_row *rows;      /* borrowed: one for each */
 };
 
 /* 0 or -ENOMEM; deinit is fine after a failure, too. count 0: an empty pool. */
 int blkpool_init(struct blkpool *p, uint32_t count, unsigned segments_max);
 void blkpool_deinit(struct blkpool *p);
 struct blk_request *blkpool_get(struct blkpool *p); /* asserts that there is one */
+void blkpool_prefetch(const struct blkpool *p);     /* the one behind the next, into the cache */
 void blkpool_put(struct blkpool *p, struct blk_request *r);
 
 static inline bool blkpool_idle(const struct blkpool *p)

@@ -10,6 +10,16 @@ static uint32_t config_entries(const struct blkqueue_config *c)
     return ring_entries((size_t)c->ring_pages * PAGE_BYTES, c->protocol->slot_bytes);
 }
 
+/* A guest gets no more of a reactor by asking for more queues. */
+static void budget_init(struct blkqueue *q)
+{
+    const uint32_t share = MAX(q->config.share, 1u);
+    q->budget[false] = MAX(BLKQUEUE_BUDGET / share, BLKQUEUE_BUDGET_MIN);
+    q->budget[true] = MAX(BLKQUEUE_BUDGET_POLLED / share, BLKQUEUE_BUDGET_MIN);
+    q->sectors_max[false] = BLKQUEUE_BYTES / SECTOR_BYTES / share;
+    q->sectors_max[true] = BLKQUEUE_BYTES_POLLED / SECTOR_BYTES / share;
+}
+
 int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, struct err *e)
 {
     assert(config->ring_pages > 0 && config->ring_pages <= BLKQUEUE_RING_PAGES_MAX);
@@ -18,7 +28,9 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     if (!q)
         return err_set(e, -ENOMEM, "out of memory");
     q->config = *config;
+    q->sync_fd = -1;
     q->poll = (uint8_t)config->poll;
+    budget_init(q);
     q->request_count = config_entries(config);
     assert(q->request_count > 0);
     uint32_t large = config->limits.indirect_segments_max > DMA_SEGMENTS_SMALL ? BLKQUEUE_LARGE_MAX : 0;
@@ -38,7 +50,9 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         blkqueue_free(q);
         return err_set(e, -ENOMEM, "out of memory for what the storage cannot do directly");
     }
-    q->sync_fd = -1;
+    q->sync_fd = image_sync_open(config->image);
+    q->sqe_flags = config->image->punts ? IOSQE_ASYNC : 0;
+    q->threaded = config->image->punts || !config->image->direct_io;
     q->recorded = config->image->format->record;
     q->channel = EVTCHN_NONE;
     q->file_index = -1;
@@ -60,6 +74,7 @@ void blkqueue_free(struct blkqueue *q)
     blkpool_deinit(&q->small);
     blkpool_deinit(&q->large);
     journal_release(q->config.journal, &q->journal);
+    image_sync_close(q->config.image, q->sync_fd);
     free(q);
 }
 
@@ -139,9 +154,7 @@ void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int
         blkcounter_add(&q->stats.errors, 1);
     if (q->broken)
         return;
-    unsigned char slot[BLKQUEUE_SLOT_BYTES_MAX];
-    blkreq_encode_response(q->config.protocol, id, operation_raw, status, slot);
-    ring_back_put(&q->ring, slot, q->config.protocol->response_bytes);
+    blkreq_encode_response(q->config.protocol, id, operation_raw, status, ring_back_slot(&q->ring));
     if (list_empty(&q->dirty_link))
         list_append(&q->reactor->dirty, &q->dirty_link);
 }
@@ -265,6 +278,13 @@ static uint32_t take_throttled(struct blkqueue *q, uint32_t budget, uint32_t *n)
     return 0;
 }
 
+/* The first slots, to be read and then written: asked for as what they are to be used for, they come once. */
+static inline void slots_fetch(const struct blkqueue *q, uint32_t waiting)
+{
+    for (uint32_t ahead = 0; ahead < BLKQUEUE_AHEAD && ahead < waiting; ahead++)
+        ring_back_prefetch(&q->ring, ahead);
+}
+
 unsigned blkqueue_take(struct blkqueue *q)
 {
     uint32_t waiting, n = 0;
@@ -277,13 +297,15 @@ unsigned blkqueue_take(struct blkqueue *q)
         blkqueue_break(q, BLKQUEUE_F_OVERRUN);
         return 0;
     }
-    uint32_t budget = MIN(waiting, q->peer_polls ? BLKQUEUE_BUDGET_POLLED : BLKQUEUE_BUDGET);
+    uint32_t budget = MIN(waiting, q->budget[q->peer_polls]);
     if (q->throttled)
         budget = take_throttled(q, budget, &n);
-    const uint64_t sectors_max = (q->peer_polls ? BLKQUEUE_BYTES_POLLED : BLKQUEUE_BYTES) / SECTOR_BYTES;
+    slots_fetch(q, waiting);
+    const uint64_t sectors_max = q->sectors_max[q->peer_polls];
     for (uint64_t sectors = 0; n < budget && sectors < sectors_max && !q->parked && !q->barrier; n++) {
         if (n + BLKQUEUE_AHEAD < waiting)
             ring_back_prefetch(&q->ring, BLKQUEUE_AHEAD);
+        blkpool_prefetch(&q->small);
         sectors += request_take(q);
     }
     if (n) {

@@ -57,15 +57,16 @@
 #define BLKQUEUE_BUDGET         64 /* requests a queue may start in one pass of all queues: unmeasured */
 /* … where the guest polls for its responses: it works on the first while we work on the rest. Measured on two cores
  * with 32 and 128 in flight: 16, 24 and 32 serve the same; where the guest sleeps they serve less. */
-#define BLKQUEUE_BUDGET_POLLED 32
+#define BLKQUEUE_BUDGET_POLLED 16
 /* … and no more once it has started so much: what the page cache has is copied in the submission, and nobody is
  * answered before that ends: 8 reads of 128 KiB take 100 us, after which the guest would be asleep. */
 #define BLKQUEUE_BYTES          (512u << 10)
 #define BLKQUEUE_BYTES_POLLED   (128u << 10)
-#define BLKQUEUE_AHEAD          2       /* slots that are fetched before their turn */
-#define BLKQUEUE_MISSES_MAX     64      /* more unknown references than any honest driver has in its life */
-#define BLKQUEUE_FALSE_ARMS_MAX 8       /* looks at a ring that says "work" and has none */
-#define BLKQUEUE_SPURIOUS_MAX   16      /* events in a row without one request … */
+#define BLKQUEUE_BUDGET_MIN     4  /* of a queue whose disk has so many on one reactor that they share its budget */
+#define BLKQUEUE_AHEAD          2  /* slots that are fetched before their turn */
+#define BLKQUEUE_MISSES_MAX     64 /* more unknown references than any honest driver has in its life */
+#define BLKQUEUE_FALSE_ARMS_MAX 8  /* looks at a ring that says "work" and has none */
+#define BLKQUEUE_SPURIOUS_MAX   16 /* events in a row without one request … */
 #define BLKQUEUE_PAUSE_NS       1000000 /* … cost the guest this much latency */
 #define BLKQUEUE_RETRIES_MAX    16      /* of an I/O that the kernel interrupts without any progress */
 #define BLKQUEUE_SLOT_BYTES_MAX sizeof(union blkif_sring_entry)
@@ -112,6 +113,7 @@ struct blkqueue_config {
     bool stop_on_error;        /* blkstop.h */
     struct throttle *throttle; /* the device's, borrowed; NULL: none */
     enum engine_poll poll;
+    unsigned share; /* queues of the disk that its reactor has: a pass's budget is the disk's. 0: one */
     struct blkreq_limits limits;
 };
 
@@ -159,23 +161,26 @@ struct blkqueue {
     struct blkpool small, large;
     struct journal_queue journal;
     struct blkstop stop;
-    bool parked;    /* taken from the ring, and has to wait: `waiting` */
-    bool barrier;   /* one is under way: nothing else is */
-    uint8_t paused; /* enum blkqueue_pause */
-    bool throttled; /* there is a limit */
-    bool recorded;  /* the image writes down what is done to it */
+    bool parked;       /* taken from the ring, and has to wait: `waiting` */
+    bool barrier;      /* one is under way: nothing else is */
+    uint8_t paused;    /* enum blkqueue_pause */
+    bool throttled;    /* there is a limit */
+    bool threaded;     /* other threads do its transfers, or may have to */
+    uint8_t sqe_flags; /* of its transfers */
+    bool recorded;     /* the image writes down what is done to it */
     struct blkreq waiting;
     struct list active_link, dirty_link;
     struct list engine_link; /* the engine's: all queues that are attached */
     unsigned false_arms;
-    bool peer_polls; /* it did not ask to be told of the last responses */
+    uint32_t budget[2], sectors_max[2]; /* of a pass, by peer_polls */
+    bool peer_polls;                    /* it did not ask to be told of the last responses */
 
     struct uring_op sync_op;
     int64_t sync_number;              /* of a recorded image: where the record of its begin is, or -errno */
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
 
-    int sync_fd;        /* image_sync_open(); -1: not attached */
+    int sync_fd;        /* image_sync_open(): the control thread's, as opening and closing may wait for the storage */
     bool sync_borrowed; /* while held: it is the image's own, which may get another */
 
     /* Discards and write-zeroes (blkspan.h). */
@@ -210,7 +215,7 @@ struct blkqueue {
     struct uring_op rate_op;
     struct __kernel_timespec rate_wait;
     bool rate_posted;         /* the timer is with the kernel */
-    uint64_t sectors_charged; /* of sectors_read and sectors_written, so many are paid for */
+    uint64_t sectors_charged; /* of those read, written and zeroed, so many are paid for */
 
     struct letter to_reactor, to_control;
     int result; /* of the attach or the resume */

@@ -68,7 +68,6 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     if (rc)
         return rc;
     q->file_index = uring_file_register(&r->uring, c->image->fd);
-    q->sync_fd = image_sync_open(c->image);
     return 0;
 }
 
@@ -83,8 +82,6 @@ static void queue_give_back(struct blkqueue *q)
     assert(queue_idle(q) && !q->event_posted && !q->rate_posted);
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
-    image_sync_close(q->config.image, q->sync_fd);
-    q->sync_fd = -1;
     if (q->dma)
         q->config.dma->teardown(take_ptr(q->dma));
     gntkeep_free(take_ptr(q->keep));

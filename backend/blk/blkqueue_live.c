@@ -109,9 +109,16 @@ bool blkqueue_rate_begin(struct blkqueue *q)
     return false;
 }
 
+/* Zeroes count: where the storage cannot make them they are written. */
+static uint64_t rate_sectors(const struct blkqueue *q)
+{
+    return blkcounter_get(&q->stats.sectors_read) + blkcounter_get(&q->stats.sectors_written) +
+           blkcounter_get(&q->stats.sectors_zeroed);
+}
+
 void blkqueue_rate_charge(struct blkqueue *q)
 {
-    uint64_t sectors = blkcounter_get(&q->stats.sectors_read) + blkcounter_get(&q->stats.sectors_written);
+    uint64_t sectors = rate_sectors(q);
     throttle_charge(q->config.throttle, (sectors - q->sectors_charged) * SECTOR_BYTES);
     q->sectors_charged = sectors;
 }
@@ -127,6 +134,6 @@ void blkqueue_rate_changed(struct blkqueue *q)
     if (q->state != BLKQUEUE_RUNNING)
         return;
     q->throttled = q->config.throttle && throttle_limits(q->config.throttle);
-    q->sectors_charged = blkcounter_get(&q->stats.sectors_read) + blkcounter_get(&q->stats.sectors_written);
+    q->sectors_charged = rate_sectors(q);
     blkqueue_rate_stop(q);
 }

@@ -93,7 +93,7 @@ static void piece_advance(struct blk_piece *p, uint32_t done_bytes)
 /* A durable write is finished by a thread of the kernel. */
 static bool request_threaded(const struct blk_request *r)
 {
-    return !r->queue->config.image->direct_io || r->rw_flags;
+    return r->queue->threaded || r->rw_flags;
 }
 
 static void piece_done(struct uring_op *op, int result, uint32_t cqe_flags)
@@ -116,9 +116,10 @@ static void piece_done(struct uring_op *op, int result, uint32_t cqe_flags)
         piece_end(p, result < 0 ? -result : EIO);
 }
 
-/* Names the file by its registered slot where it has one. */
+/* Names the file by its registered slot where it has one; a thread begins it where the submission would wait. */
 static void sqe_set_file(struct io_uring_sqe *sqe, const struct blkqueue *q, int fd)
 {
+    sqe->flags |= q->sqe_flags;
     if (q->file_index >= 0 && fd == q->config.image->fd) {
         sqe->fd = q->file_index;
         sqe->flags |= IOSQE_FIXED_FILE;

@@ -24,33 +24,36 @@ struct blk_piece {
     uint16_t retries;
 };
 
+/* In front what every request needs, a line of the cache each; uring.h fetches these and the first piece ahead. */
 struct blk_request {
-    struct blkqueue *queue;
-    struct blkpool *pool;     /* that it comes from */
-    struct journal_row *row;  /* its own */
-    struct blk_request *next; /* in a list of flushes */
+    _Alignas(64) struct blkqueue *queue;
+    struct journal_row *row; /* its own */
     uint64_t id;
+    uint64_t taken_ns;
+    uint64_t offset_bytes, length_bytes;
     uint8_t operation, operation_raw;
     uint8_t flag; /* of a discard or write-zeroes */
+    uint8_t kind; /* enum stats_blk_op */
     bool write, has_data;
-    int rw_flags; /* RWF_DSYNC: a write that is durable when it is answered */
-    enum stats_blk_op kind;
-    uint64_t taken_ns;
     bool data_next, sync_last; /* what follows: the data after a sync, a sync after the data */
     bool sync_failed;          /* what the kernel had not written it has forgotten */
+    bool claimed;              /* `range` is held: blkalign_end() */
+    uint16_t parts;            /* pieces that have not ended */
     int error;                 /* the first, as a positive errno */
-    unsigned parts;            /* pieces that have not ended */
-    uint64_t offset_bytes, length_bytes;
+    _Alignas(64) struct dma_io dma;
+    struct iovec *iov;    /* dma.segments_max + IMAGE_EXTENTS_MAX of them: each piece may split one */
+    struct blkpool *pool; /* that it comes from */
+    _Alignas(64) struct blk_piece piece[IMAGE_EXTENTS_MAX];
+    struct blk_request *next; /* in a list of flushes */
+    int rw_flags;             /* RWF_DSYNC: a write that is durable when it is answered */
     /* blkspan.h, blkalign.h: what is left of it in the file, and what it holds or waits for. */
     uint64_t span_first_bytes, span_end_bytes;
-    bool claimed; /* `range` is held: blkalign_end() */
     struct blkrange range;
     struct blkalign_slot *slot;
     void (*granted)(struct blk_request *r), (*bounced)(struct blk_request *r);
-    struct dma_io dma;
-    struct iovec *iov; /* dma.segments_max + IMAGE_EXTENTS_MAX of them: each piece may split one */
-    struct blk_piece piece[IMAGE_EXTENTS_MAX];
 };
+
+_Static_assert(offsetof(struct blk_request, piece) == URING_FETCH_BYTES, "uring.h: what lies before the operation");
 
 /* Starts what was decoded from the ring, `segment` being its segments; it is answered now or when its I/O ends. */
 void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment);

@@ -6,10 +6,10 @@
  * its queue takes nothing more from the ring. What else is under way ends as it does, answered or held too. The control
  * thread is told, and tells the operator. Then one of three things happens:
  *
- *   resume    all are done again from their beginning. When the last of them has ended well the queue goes on; where
- * one fails again it is held again, and the operator told again give up   the disk is to be closed: they are answered
- * with their errors, and so is what fails from then on abandon   the role ends: they are dropped, not answered, and
- * stay in the journal; the successor gets them again
+ *   - resume: all are done again. When the last has ended well the queue goes on; one that fails again is held again,
+ *     and the operator told again
+ *   - give up: the disk is to be closed: they are answered with their errors, and so is what fails from then on
+ *   - abandon: the role ends: they are dropped, not answered, and stay in the journal; the successor gets them again
  *
  * A flush whose fdatasync() failed is not held but answered with its error: the kernel forgets what it could not write
  * once it has said so, a second try would succeed and be a lie. Nor is a discard that the storage does not know.

@@ -270,7 +270,7 @@ static void engine_pass(struct engine *g)
         g->reactor.now_ns = ticker_now_ns(&g->ticker);
         done += uring_reap(u);
     } else if (done && ++g->quick_passes % ENGINE_QUICK_PASSES_MAX == 0) {
-        g->reactor.now_ns = clock_now_ns();
+        g->reactor.now_ns = ticker_now_ns(&g->ticker);
     }
     pass_publish(g);
     done += pass_release(g);

@@ -32,7 +32,7 @@
 
 #include "backend/blk/blkqueue.h"
 
-#define ENGINE_SPIN_US_DEFAULT 50 /* measured: 20 us already give half of what spinning can, 100 us all of it */
+#define ENGINE_SPIN_US_DEFAULT 100 /* measured: 20 us already give half of what spinning can, 100 us all of it */
 #define ENGINE_POLL_IDLE_NS    (10 * CLOCK_NS_PER_MS)
 /* A pass whose requests ended without the kernel (image_null.c) does not read the clock, which would be a tenth of what
  * it does; so many of them in a row do, lest the time that others find be old. */

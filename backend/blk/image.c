@@ -15,7 +15,7 @@ const struct image_format *const image_formats[] = {
 #undef IMAGE_FORMAT
 const unsigned image_format_count = ARRAY_SIZE(image_formats);
 
-const struct image_format *image_format_find(const char *name)
+static const struct image_format *format_find(const char *name)
 {
     for (unsigned i = 0; i < image_format_count; i++)
         if (!strcmp(image_formats[i]->name, name))
@@ -35,7 +35,7 @@ static int image_unknown(const char *format, struct err *e)
 
 int image_open(const char *format, const struct image_config *config, struct image **out, struct err *e)
 {
-    const struct image_format *row = image_format_find(format);
+    const struct image_format *row = format_find(format);
     if (!row)
         return image_unknown(format, e);
     int rc = row->open(config, out, e);

@@ -67,6 +67,8 @@ struct image {
                                            left as they are, or zeroed */
     uint32_t span_align_bytes;          /* what holes and ranges of zeroes begin and end at */
     bool direct_io;                     /* no page cache: completions need no other thread */
+    bool punts;                         /* the file system cannot say that a transfer would wait (FUSE, NFS): a thread
+                                           has to begin it, or who submits it is who waits */
     int fd;                             /* the file; the format's own state sits behind this struct */
     char *path;                         /* owned; for sentences, and to open it anew */
     uint64_t base_bytes;
@@ -96,8 +98,6 @@ struct image_format {
 
 extern const struct image_format *const image_formats[];
 extern const unsigned image_format_count;
-/* The row of that name; NULL where there is none. */
-const struct image_format *image_format_find(const char *name);
 
 /* A description of the file of its own, for one queue's syncs: the kernel reports each loss of written data once to
  * each description, so what one queue was told is no secret from another, nor a durable write's error from the flush

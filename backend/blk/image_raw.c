@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "backend/blk/image.h"
 #include "base/span.h"
@@ -271,6 +272,13 @@ static int raw_image(const struct raw_file *f, const struct image_config *c, con
     return 0;
 }
 
+static bool raw_punts(int fd)
+{
+    _Alignas(PAGE_BYTES) unsigned char page[PAGE_BYTES];
+    struct iovec iov = {page, sizeof(page)};
+    return preadv2(fd, &iov, 1, 0, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP;
+}
+
 static int raw_open(const struct image_config *c, struct image **out, struct err *e)
 {
     int flags = (c->readonly ? O_RDONLY : O_RDWR) | (c->direct_io ? O_DIRECT : 0);
@@ -294,6 +302,7 @@ static int raw_open(const struct image_config *c, struct image **out, struct err
     rc = rc ? rc : raw_image(&f, c, &r, out, e);
     if (rc)
         return rc;
+    (*out)->punts = raw_punts(fd);
     (*out)->fd = take_fd(&fd);
     (*out)->edge_fd = take_fd(&edge_fd);
     return 0;

@@ -7,6 +7,9 @@
  * seconds what was admitted is at most rate * t + burst, whatever the sizes. Numbers are whole and remainders kept, so
  * nothing drifts, and products have 128 bits, so nothing wraps.
  *
+ * A write-zeroes costs more than `largest`: up to 32 MiB, of which what is over 1 MiB may come on top of that bound,
+ * once, and is paid for before anything else begins.
+ *
  * A rate of 0 is no limit. A change begins with an empty bucket and forgets debts: one of a slow rate would be felt for
  * days at a fast one.
  *
@@ -40,7 +43,7 @@ struct bucket {
 void bucket_init(struct bucket *b, uint64_t rate, uint64_t burst, uint64_t largest, uint64_t now_ns);
 /* May something begin? */
 bool bucket_ready(struct bucket *b, uint64_t now_ns);
-void bucket_charge(struct bucket *b, uint64_t tokens); /* at most `largest` */
+void bucket_charge(struct bucket *b, uint64_t tokens); /* at most `largest`, where the bound is to be exact */
 /* How long until something may begin, rounded up so that it is worth a timer; THROTTLE_WAIT_NS at the most. */
 uint64_t bucket_wait_ns(const struct bucket *b);
 

@@ -66,6 +66,8 @@ static int ring_setup(struct uring *u, struct err *e)
                        "kernel.io_uring_disabled, seccomp, RLIMIT_MEMLOCK)",
                        strerror(-r));
     (void)io_uring_register_ring_fd(&u->ring);
+    unsigned workers[2] = {URING_WORKERS_MAX, 0}; /* 0: as it is; RLIMIT_NPROC bounds both */
+    (void)io_uring_register_iowq_max_workers(&u->ring, workers);
     return 0;
 }
 
@@ -141,12 +143,23 @@ int uring_submit(struct uring *u, bool wait)
     return r < 0 && r != -EINTR ? r : 0;
 }
 
+/* The operation of the next completion: what a read of the page cache brought has driven it out of the first cache. An
+ * entry that is none yet holds an old one's, or nothing; a prefetch of either does no harm. */
+static inline void uring_prefetch_next(const struct uring *u, unsigned head)
+{
+    const struct io_uring_cq *cq = &u->ring.cq;
+    const uint64_t op = cq->cqes[(head + 1) & cq->ring_mask].user_data; /* a number: of nothing no pointer is made */
+    for (unsigned back = 0; back <= URING_FETCH_BYTES; back += 64)
+        __builtin_prefetch((const void *)(uintptr_t)(op - back), 1);
+}
+
 unsigned uring_reap(struct uring *u)
 {
     unsigned head, n = 0;
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe (&u->ring, head, cqe) {
         struct uring_op *op = (struct uring_op *)(uintptr_t)cqe->user_data;
+        uring_prefetch_next(u, head);
         op->fn(op, cqe->res, cqe->flags);
         n++;
     }

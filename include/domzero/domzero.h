@@ -22,7 +22,7 @@
  *
  * Memory: any pointer can be read into and written from (its data is bounced through the disk's pool); memory from
  * dz_buffer_alloc() is granted to the backend and goes without a copy. Grants, rings and event channels are Xen's;
- * see docs/blk.md.
+ * see docs/libdomzero.md.
  *
  * When the backend dies or is restarted, requests in flight wait, and are done again when it is back: calls pause,
  * they do not fail, but where a request timeout is set, by the program or by the toolstack: then they fail when it has
