@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The guest library where the kernel has no membarrier(), or a filter forbids it: gates are mutexes from the beginning.
- * The tests of threads, reconnects and unusual requests run again, each in a process that gets ENOSYS for it. */
+ * The tests of threads, reconnects, unusual and late requests run again, each in a process that gets ENOSYS for it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -70,12 +70,19 @@ static void test_unusual_requests(void **state)
     runs_without_membarrier("tests/test_blkfront_unusual");
 }
 
+static void test_late_requests(void **state)
+{
+    (void)state;
+    runs_without_membarrier("tests/test_blkfront_late");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_and_queues),
         cmocka_unit_test(test_reconnects),
         cmocka_unit_test(test_unusual_requests),
+        cmocka_unit_test(test_late_requests),
     };
     return cmocka_run_group_tests_name("blkfront_fallback", tests, NULL, NULL);
 }
