@@ -32,15 +32,23 @@ static int resume_await(const struct xb_device *d, struct err *e)
     return err_set(e, -ETIMEDOUT, "the storage has not ended what it was given in %d s", RESUME_MS / 1000);
 }
 
-static int resume(const struct xb_device *d, struct err *e)
+/* In a transaction: a key that the backend takes away meanwhile is not to come back. */
+static int ask_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
 {
     _cleanup_free_ char *text = NULL;
-    int r = paused_read(d, &text);
+    (void)arg;
+    int r = store_read(d->store, tx, &text, NULL, "%s/" KEYS_BLK_PAUSED, d->dir);
     if (r == -ENOENT)
         return err_set(e, r, "nothing is held");
     if (!r)
-        r = store_write(d->store, STORE_NO_TX, KEYS_BLK_RESUME, "%s/" KEYS_BLK_PAUSED, d->dir);
-    return r ? err_set(e, r, "the store: %s", strerror(-r)) : resume_await(d, e);
+        r = store_write(d->store, tx, KEYS_BLK_RESUME, "%s/" KEYS_BLK_PAUSED, d->dir);
+    return r ? err_set(e, r, "the store: %s", strerror(-r)) : 0;
+}
+
+static int resume(struct xb_device *d, struct err *e)
+{
+    int r = xb_transaction(d, ask_body, NULL, e);
+    return r ? r : resume_await(d, e);
 }
 
 static int resume_run(struct tool *t, int argc, char **argv, struct err *e)
