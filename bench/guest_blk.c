@@ -6,7 +6,7 @@
 
 #include "bench/load.h"
 
-#define ADAPTIVE_SPIN_US 100         /* as domzerod's default */
+#define ADAPTIVE_SPIN_US 100        /* as domzerod's default */
 #define POOL_BYTES_MIN   (4u << 20) /* the library's default */
 
 /* A thread with its queue. */
