@@ -28,7 +28,7 @@ GROUP    = -Wl,--start-group $(LIBS) -Wl,--end-group
 PROGRAMS := $(if $(wildcard backend/domzerod.c),$(BUILD)/domzerod) $(if $(wildcard tools/domzero.c),$(BUILD)/domzero)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/test_*.c)))
 HARNESS  := $(filter-out tests/test_%.c tests/peer_%.c,$(wildcard tests/*.c))
-PEERS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/peer_*.c)))
+PEER_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/peer_*.c)))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard examples/*.c)))
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
 # What is built for other programs needs their headers: built where those are, and never with sanitizers, as the
@@ -45,7 +45,7 @@ LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomz
 all: deps
 	@$(MAKE) --no-print-directory programs
 programs: $(PROGRAMS) $(LIBDZ) $(EXAMPLES)
-tests: programs $(TESTS) $(PEERS) $(PLUGINS) $(BENCHES)
+tests: programs $(TESTS) $(PEER_PROGRAMS) $(PLUGINS) $(BENCHES)
 plugin-files: programs $(PLUGINS)
 	@echo 'plugins: $(or $(strip $(PLUGINS)),none, as nbdkit-plugin.h and the source of fio are not here)'
 
