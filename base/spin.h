@@ -29,6 +29,18 @@ static inline void spin_init(struct spin *s, uint64_t cap_ns)
     *s = (struct spin){.cap_ns = cap_ns, .window_ns = cap_ns, .retry = SPIN_RETRY_MIN};
 }
 
+/* Between two looks. */
+static inline void spin_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield" : : : "memory");
+#else
+    __asm__ volatile("" : : : "memory");
+#endif
+}
+
 /* Before a sleep: how long to look; 0: not at all. */
 static inline uint64_t spin_window_ns(struct spin *s)
 {

@@ -31,15 +31,6 @@
 #define IDLE_LOOKS  16 /* reaps in vain, to a look at the clock */
 #define SHARED_LOOK 16 /* pauses outside the gate, to a look at a shared queue: others want to come in, too */
 
-static inline void cpu_relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 static void bell_ring(struct dz_queue *q)
 {
     static const uint64_t one = 1;
@@ -260,10 +251,10 @@ static void look_again(struct dz_queue *q)
     if (gate_is_shared(&q->gate)) {
         gate_leave(&q->gate);
         for (unsigned i = 0; i < SHARED_LOOK; i++)
-            cpu_relax();
+            spin_relax();
         gate_enter(&q->gate);
     } else {
-        cpu_relax();
+        spin_relax();
     }
     take(q);
 }

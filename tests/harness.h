@@ -58,6 +58,15 @@ void world_await(bool (*condition)(void *ctx), void *ctx, const char *what);
 
 /* Forks `guest` as that domain's process: it gets the domain directory; its return value is the exit status. */
 pid_t world_spawn(const struct world *w, unsigned domid, int (*guest)(const char *domain_dir, void *arg), void *arg);
+/* In it a failure is a sentence and exit status 1: cmocka belongs to the parent. For who includes stdio.h and
+ * domzero.h. */
+#define GUEST_CHECK(condition)                                                             \
+    do {                                                                                   \
+        if (!(condition)) {                                                                \
+            fprintf(stderr, "guest: line %d: %s: %s\n", __LINE__, #condition, dz_error()); \
+            return 1;                                                                      \
+        }                                                                                  \
+    } while (0)
 /* Waits for it: the exit status, or 128 + signal. */
 int world_wait(pid_t pid);
 

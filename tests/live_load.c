@@ -149,3 +149,32 @@ uint64_t file_size(const struct load *l, const char *name)
     assert_int_equal(stat(world_path(l->world, name), &st), 0);
     return (uint64_t)st.st_size;
 }
+
+struct size_wait {
+    const struct load *load;
+    uint64_t wanted;
+};
+
+static bool size_seen(void *ctx)
+{
+    const struct size_wait *w = ctx;
+    return w->load->size_bytes == w->wanted;
+}
+
+void load_sees_size(struct load *l, uint64_t bytes)
+{
+    struct size_wait w = {l, bytes};
+    world_await(size_seen, &w, "the guest to see the new size");
+    world_await(size_seen, &w, "it to stay");
+    load_goes_on(l);
+}
+
+void load_resize(struct load *l, uint64_t bytes)
+{
+    char text[32];
+    uint32_t before = l->changes;
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
+    command(l, "block-resize %s xvda", text);
+    load_sees_size(l, bytes);
+    assert_true(l->changes > before);
+}

@@ -44,6 +44,10 @@ void load_goes_on(struct load *l);
 
 /* "block-set %s xvda", "iops=5": %s is the domain; it must work. */
 void command(struct load *l, const char *fmt, const char *rest);
+/* The guest has seen this size, and gone on. */
+void load_sees_size(struct load *l, uint64_t bytes);
+/* `domzero block-resize`, and the same. */
+void load_resize(struct load *l, uint64_t bytes);
 void attach(struct load *l, const char *vdev, const char *access, const char *image, const char *options);
 /* A key of the backend's directory of xvda; "": it is not there. */
 void key_is(struct load *l, const char *key, const char *wanted);

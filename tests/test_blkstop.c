@@ -23,15 +23,6 @@
 #define MIB   (1u << 20)
 #define BYTES (4 * MIB)
 
-/* In a guest process a failure is a sentence and exit status 1: cmocka belongs to the parent. */
-#define GUEST_CHECK(condition)                                                             \
-    do {                                                                                   \
-        if (!(condition)) {                                                                \
-            fprintf(stderr, "guest: line %d: %s: %s\n", __LINE__, #condition, dz_error()); \
-            return 1;                                                                      \
-        }                                                                                  \
-    } while (0)
-
 static struct world world;
 
 struct job {

@@ -27,15 +27,6 @@
 #define SECTOR 512u
 #define STEP   (2 * SECTOR)
 
-/* In a guest process a failure is a sentence and exit status 1: cmocka belongs to the parent. */
-#define GUEST_CHECK(condition)                                                             \
-    do {                                                                                   \
-        if (!(condition)) {                                                                \
-            fprintf(stderr, "guest: line %d: %s: %s\n", __LINE__, #condition, dz_error()); \
-            return 1;                                                                      \
-        }                                                                                  \
-    } while (0)
-
 static const char *const kinds[] = {"on-error=stop,sector-size=512,host-alignment=4096",
                                     "on-error=stop,sector-size=512,host-alignment=4096,dma=copy",
                                     "on-error=stop,sector-size=512,host-alignment=4096,direct-io=1"};

@@ -33,15 +33,6 @@
 #define DEPTH   8u
 #define CUTS    150u
 
-/* In a guest process a failure is a sentence and exit status 1: cmocka belongs to the parent. */
-#define GUEST_CHECK(condition)                                                             \
-    do {                                                                                   \
-        if (!(condition)) {                                                                \
-            fprintf(stderr, "guest: line %d: %s: %s\n", __LINE__, #condition, dz_error()); \
-            return 1;                                                                      \
-        }                                                                                  \
-    } while (0)
-
 /* What survives the guest: for each block the number of its newest write, and of the newest that was flushed. */
 struct told {
     _Atomic uint64_t sent[BLOCKS], safe[BLOCKS];

@@ -22,14 +22,6 @@
 
 #define MIB (1u << 20)
 
-#define GUEST_CHECK(condition)                                             \
-    do {                                                                   \
-        if (!(condition)) {                                                \
-            fprintf(stderr, "guest: line %d: %s\n", __LINE__, #condition); \
-            return 1;                                                      \
-        }                                                                  \
-    } while (0)
-
 static struct world world;
 static unsigned domid_a, domid_b;
 static int go[2], end[2];

@@ -36,26 +36,6 @@ static int teardown(void **state)
 
 /* ---- size ---- */
 
-static uint64_t size_wanted;
-static bool size_seen(void *ctx)
-{
-    struct load *l = ctx;
-    return l->size_bytes == size_wanted;
-}
-
-static void resize(struct load *l, uint64_t bytes)
-{
-    char text[32];
-    uint32_t before = l->changes;
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
-    command(l, "block-resize %s xvda", text);
-    size_wanted = bytes;
-    world_await(size_seen, l, "the guest to see the new size");
-    world_await(size_seen, l, "it to stay");
-    load_goes_on(l);
-    assert_true(l->changes > before);
-}
-
 /* The last block can be written and read, the one behind it not even be asked for. */
 static void check_end(struct load *l, uint64_t size)
 {
@@ -76,7 +56,7 @@ static void test_a_disk_grows_and_shrinks_under_load(void **state)
     (void)state;
     load_start(&l, &world, "grow", NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
-        resize(&l, sizes[i]);
+        load_resize(&l, sizes[i]);
         file = MAX(file, sizes[i]);
         assert_int_equal(file_size(&l, "grow.img"), file); /* what shrinks loses nothing */
         snprintf(text, sizeof(text), "%llu", (unsigned long long)sizes[i]);
@@ -148,9 +128,7 @@ static void test_a_role_killed_in_the_middle_of_a_resize_leaves_it_to_its_succes
         while (asked != 0);
         kill(blk, SIGKILL);
         assert_int_equal(world_wait(tool), 0);
-        size_wanted = (1 + i % 3) * MIB;
-        world_await(size_seen, &l, "the guest to see the new size");
-        load_goes_on(&l);
+        load_sees_size(&l, (1 + i % 3) * MIB);
     }
     load_stop(&l);
     assert_int_equal(l.errors, 0);
@@ -168,7 +146,7 @@ static void test_resizes_and_kills_at_any_moment_lose_nothing(void **state)
         world_kill_blk(&world);
         assert_int_equal(world_wait(tool), 0);
     }
-    resize(&l, 5 * MIB);
+    load_resize(&l, 5 * MIB);
     load_stop(&l);
     assert_int_equal(l.errors, 0);
     check_end(&l, 5 * MIB);

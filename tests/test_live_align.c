@@ -14,7 +14,6 @@
 #include "tests/live_load.h"
 
 static struct world world;
-static uint64_t size_wanted;
 
 static const char *const kinds[] = {"direct-io=1", "sector-size=512,host-alignment=4096",
                                     "sector-size=512,host-alignment=4096,direct-io=1",
@@ -32,22 +31,6 @@ static int teardown(void **state)
     (void)state;
     world_stop(&world);
     return 0;
-}
-
-static bool size_seen(void *ctx)
-{
-    struct load *l = ctx;
-    return l->size_bytes == size_wanted;
-}
-
-static void resize(struct load *l, uint64_t bytes)
-{
-    char text[32];
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
-    command(l, "block-resize %s xvda", text);
-    size_wanted = bytes;
-    world_await(size_seen, l, "the guest to see the new size");
-    load_goes_on(l);
 }
 
 /* The smallest piece that the guest may write, by turns in each place of a block behind what the load works on. */
@@ -79,7 +62,7 @@ static void test_a_disk_of_another_alignment_changes_in_all_ways(void **state)
         snprintf(name, sizeof(name), "kind%u", k);
         load_start(&l, &world, name, kinds[k]);
         for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
-            resize(&l, sizes[i]);
+            load_resize(&l, sizes[i]);
             command(&l, "block-set %s xvda", i % 2 ? "dma=pin" : "dma=copy");
             load_goes_on(&l);
             l.writes = false; /* those on their way would be refused, as they should */
@@ -120,7 +103,7 @@ static void test_a_size_that_is_no_multiple_of_the_physical_sectors_asked_for_is
     assert_int_equal(l.size_bytes, MIB);
     assert_int_equal(file_size(&l, "asked.img"), MIB);
     key_is(&l, "physical-sector-size", "4096");
-    resize(&l, MIB + 4096);
+    load_resize(&l, MIB + 4096);
     world_kill_blk(&world);
     load_goes_on(&l);
     load_stop(&l);
@@ -135,7 +118,7 @@ static void test_physical_sectors_that_were_not_asked_for_follow_the_size(void *
     (void)state;
     load_start(&l, &world, "follows", NULL);
     key_is(&l, "physical-sector-size", "4096");
-    resize(&l, MIB + 512);
+    load_resize(&l, MIB + 512);
     key_is(&l, "physical-sector-size", "512");
     world_kill_blk(&world);
     load_goes_on(&l);

@@ -299,9 +299,9 @@ unsigned blkqueue_take(struct blkqueue *q)
         return 0;
     }
     uint32_t budget = MIN(waiting, q->budget[q->peer_polls]);
+    slots_fetch(q, waiting);
     if (q->throttled)
         budget = take_throttled(q, budget, &n);
-    slots_fetch(q, waiting);
     const uint64_t sectors_max = q->sectors_max[q->peer_polls];
     for (uint64_t sectors = 0; n < budget && sectors < sectors_max && !q->parked && !q->barrier; n++) {
         if (n + BLKQUEUE_AHEAD < waiting)

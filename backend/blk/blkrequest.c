@@ -8,13 +8,13 @@ static void piece_submit(struct blk_piece *p);
 static void request_sync(struct blk_request *r);
 
 /* What a buffered file cannot do at once, and every sync, is done by threads of io_uring. */
-static void flight_begin(struct blkqueue *q, bool threaded)
+void blkrequest_flight_begin(struct blkqueue *q, bool threaded)
 {
     q->reactor->in_flight++;
     q->reactor->in_flight_threaded += threaded;
 }
 
-static void flight_end(struct blkqueue *q, bool threaded)
+void blkrequest_flight_end(struct blkqueue *q, bool threaded)
 {
     q->reactor->in_flight--;
     q->reactor->in_flight_threaded -= threaded;
@@ -27,7 +27,7 @@ static void request_free(struct blk_request *r)
     blkqueue_unpark(q);
 }
 
-static void request_end(struct blk_request *r)
+void blkrequest_end(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
     int code = 0;
@@ -53,12 +53,12 @@ static void request_end(struct blk_request *r)
 }
 
 /* All pieces have ended. */
-static void request_data_end(struct blk_request *r)
+void blkrequest_data_end(struct blk_request *r)
 {
     if (r->queue->recorded && r->write && !r->error)
         r->error = blkrecord_write(r);
     if (!r->sync_last || r->error) {
-        request_end(r);
+        blkrequest_end(r);
         return;
     }
     r->sync_last = false;
@@ -71,7 +71,7 @@ static void piece_end(struct blk_piece *p, int error)
     if (!r->error)
         r->error = error;
     if (--r->parts == 0)
-        request_data_end(r);
+        blkrequest_data_end(r);
 }
 
 /* Drops what the kernel has done from the front of the piece's vector. */
@@ -100,7 +100,7 @@ static void piece_done(struct uring_op *op, int result, uint32_t cqe_flags)
 {
     (void)cqe_flags;
     struct blk_piece *p = container_of(op, struct blk_piece, op);
-    flight_end(p->request->queue, request_threaded(p->request));
+    blkrequest_flight_end(p->request->queue, request_threaded(p->request));
     if (result == (int)p->left_bytes) {
         piece_end(p, 0);
         return;
@@ -117,7 +117,7 @@ static void piece_done(struct uring_op *op, int result, uint32_t cqe_flags)
 }
 
 /* Names the file by its registered slot where it has one; a thread begins it where the submission would wait. */
-static void sqe_set_file(struct io_uring_sqe *sqe, const struct blkqueue *q, int fd)
+void blkrequest_set_file(struct io_uring_sqe *sqe, const struct blkqueue *q, int fd)
 {
     sqe->flags |= q->sqe_flags;
     if (q->file_index >= 0 && fd == q->config.image->fd) {
@@ -144,8 +144,8 @@ static void piece_submit(struct blk_piece *p)
     else
         io_uring_prep_read_fixed(sqe, p->fd, iov->iov_base, length, p->offset_bytes, p->buffer_index);
     sqe->rw_flags = r->rw_flags;
-    sqe_set_file(sqe, q, p->fd);
-    flight_begin(q, request_threaded(r));
+    blkrequest_set_file(sqe, q, p->fd);
+    blkrequest_flight_begin(q, request_threaded(r));
 }
 
 /* Walks the DMA vector while pieces are cut from it. */
@@ -192,12 +192,12 @@ void blkrequest_transfer(struct blk_request *r)
     int n = image->format->map(image, r->offset_bytes, r->length_bytes, r->write, extent);
     if (n < 0) {
         r->error = -n;
-        request_end(r);
+        blkrequest_end(r);
         return;
     }
     assert(n > 0 && n <= IMAGE_EXTENTS_MAX);
     if (extent[0].kind == IMAGE_NONE) {
-        request_data_end(r);
+        blkrequest_data_end(r);
         return;
     }
     struct vec_cursor at = {0};
@@ -235,7 +235,7 @@ static void sync_start(struct blkqueue *q)
         blkrecord_sync_begin(q);
     struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->sync_op);
     io_uring_prep_fsync(sqe, q->sync_fd, IORING_FSYNC_DATASYNC);
-    flight_begin(q, true);
+    blkrequest_flight_begin(q, true);
     blkcounter_add(&q->stats.syncs, 1);
 }
 
@@ -257,7 +257,7 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
     (void)cqe_flags;
     struct blkqueue *q = container_of(op, struct blkqueue, sync_op);
     struct blk_request *r = take_ptr(q->sync_running);
-    flight_end(q, true);
+    blkrequest_flight_end(q, true);
     if (q->recorded && result >= 0)
         result = blkrecord_sync_end(q);
     int error = sync_result(q, result);
@@ -271,7 +271,7 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
             r->data_next = false;
             request_transfer(r);
         } else {
-            request_end(r);
+            blkrequest_end(r);
         }
         r = next;
     }
@@ -284,7 +284,7 @@ static void request_sync(struct blk_request *r)
     if (r->error) {
         r->sync_failed = true;
         blkcounter_set(&q->stats.flush_lost, 1);
-        request_end(r);
+        blkrequest_end(r);
         return;
     }
     r->next = q->sync_waiting;
@@ -409,36 +409,4 @@ void blkrequest_retry(struct blk_request *r)
 {
     r->error = 0;
     request_run(r);
-}
-
-void blkrequest_fail(struct blk_request *r)
-{
-    request_end(r);
-}
-
-/* ---- for blkspan.c and blkalign.c ---- */
-
-void blkrequest_end(struct blk_request *r)
-{
-    request_end(r);
-}
-
-void blkrequest_data_end(struct blk_request *r)
-{
-    request_data_end(r);
-}
-
-void blkrequest_flight_begin(struct blkqueue *q, bool threaded)
-{
-    flight_begin(q, threaded);
-}
-
-void blkrequest_flight_end(struct blkqueue *q, bool threaded)
-{
-    flight_end(q, threaded);
-}
-
-void blkrequest_set_file(struct io_uring_sqe *sqe, const struct blkqueue *q, int fd)
-{
-    sqe_set_file(sqe, q, fd);
 }

@@ -57,9 +57,8 @@ _Static_assert(offsetof(struct blk_request, piece) == URING_FETCH_BYTES, "uring.
 
 /* Starts what was decoded from the ring, `segment` being its segments; it is answered now or when its I/O ends. */
 void blkrequest_start(struct blkqueue *q, const struct blkreq *req, const struct blkreq_segment *segment);
-/* One that was held (blkstop.h): from its beginning; answers it with its error. */
+/* One that was held (blkstop.h): from its beginning. */
 void blkrequest_retry(struct blk_request *r);
-void blkrequest_fail(struct blk_request *r);
 /* Moves its data, its offsets and memory being what the storage can do. */
 void blkrequest_transfer(struct blk_request *r);
 /* Its data is moved, or could not be (r->error): what follows, or the answer. */

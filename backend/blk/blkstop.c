@@ -107,7 +107,7 @@ void blkstop_give_up(struct blkqueue *q)
     struct blk_request *r = stop_take_all(h);
     while (r) {
         struct blk_request *next = r->next;
-        blkrequest_fail(r);
+        blkrequest_end(r);
         r = next;
     }
     if (!stopped)

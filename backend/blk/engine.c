@@ -206,15 +206,6 @@ static bool anything_waiting(const struct engine *g)
     return uring_ready(&g->reactor.uring);
 }
 
-static inline void cpu_relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#else
-    __asm__ volatile("" ::: "memory");
-#endif
-}
-
 /* A spinner must not hold the processor that what it waits for needs. */
 static bool spin_allowed(const struct engine *g)
 {
@@ -234,7 +225,7 @@ static bool engine_spin(struct engine *g)
     bool hit;
     do {
         for (unsigned i = 0; i < ENGINE_SPIN_LOOKS && !(hit = anything_waiting(g)); i++)
-            cpu_relax();
+            spin_relax();
         now_ns = ticker_now_ns(&g->ticker);
         if (!end_ns)
             end_ns = now_ns + window_ns;
