@@ -46,6 +46,7 @@ enum vbd_source {
     VBD_SOURCE_PLATFORM,
     VBD_SOURCE_BELL,
     VBD_SOURCE_TIMER,
+    VBD_SOURCE_MAPPING, /* queue 0's channel, at the others */
     VBD_SOURCES
 };
 
@@ -60,8 +61,9 @@ enum vbd_shape {
 struct vbd_shadow {
     _Alignas(64) struct dz_io *io; /* NULL: free */
     uint64_t id, sector;
-    uint64_t *segment; /* segments_max words in the wire's form; private, as all here */
-    uint16_t *bounce;  /* pages of the pool, up to segments_max */
+    uint64_t
+        *segment; /* segments_max words as the wire's, but with the pool's page for its reference; private, as all */
+    uint16_t *bounce; /* pages of the pool, up to segments_max */
     uint32_t length_bytes;
     uint32_t at_bytes;                    /* of a part: where it begins in its dz_io */
     uint16_t segment_count, bounce_count; /* bounce_count 0: the caller's memory is the pool's */
