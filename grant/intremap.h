@@ -6,8 +6,8 @@
  * taken away by the privileged side alone. A device raises (handle, vector), both of its own choice, as it writes
  * whatever address and data it likes; its source, which device it is and whose, is not: it is set by who gave it away.
  * So a raise is judged by the entry that it hits: inside the table, valid, and of this very source; else nothing is
- * raised and the unit's log has an IOMMU_F_INTERRUPT. An entry's target is of the domain that has the device, else it is
- * refused where it is made: no device can raise a port of another domain, whatever it writes.
+ * raised and the unit's log has an IOMMU_F_INTERRUPT. An entry's target is of the domain that has the device, else it
+ * is refused where it is made: no device can raise a port of another domain, whatever it writes.
  *
  * A raise takes no lock and waits for nobody: it counts itself into the entry, looks once more whether that is valid,
  * does what it does to the target, and counts itself out. A revoke takes the valid bit away and waits until those that
