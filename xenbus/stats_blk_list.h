@@ -36,6 +36,11 @@ COUNTER(replayed, "of these, those that the frontend sent again")
 COUNTER(not_replayed, "of these, those that did not come again among the first that it sent")
 COUNTER(dma_over_share, "uses of memory that was not registered since the guest had its share, as of the last second")
 COUNTER(dma_copied_bytes, "bytes that the copy strategy copied, as of the last second")
+COUNTER(dma_maps,
+        "pages that the strategy mapped through their grants, persistent_hits included, as of the last second")
+COUNTER(reactor_calls,
+        "system calls by which its queues' reactors submitted and waited, for other disks too, as of the last second")
+COUNTER(registrations, "times that these reactors registered memory with io_uring, likewise")
 GAUGE(queues, "queues that are connected")
 GAUGE(in_flight, "requests taken and not answered")
 GAUGE(held, "requests that wait since the storage failed, until the disk is resumed")

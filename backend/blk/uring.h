@@ -62,6 +62,7 @@ struct uring {
     bool deferred;              /* completions run only when asked for */
     uint32_t queued;            /* SQEs since the last submit */
     uint64_t enters;            /* system calls made for submitting and waiting */
+    uint64_t registrations;     /* of buffers, that were made */
     struct dma_host host;       /* the buffer table, as the DMA strategies see it; ctx is this struct */
     int64_t register_credit_ns; /* time that registering may take now; below 0: it took more */
     uint64_t register_seen_ns;  /* when that was counted last */
