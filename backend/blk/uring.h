@@ -39,7 +39,11 @@
  * on the thread that serves all guests. So a longer buffer is refused, and so that one guest's many extents, or its
  * reconnecting all day, do not add up, registering has one part in URING_REGISTER_SHARE of the time, with some saved.
  */
-#define URING_BUFFER_BYTES_MAX  (16u << 20)
+#ifdef DMA_BENCH_ROWS
+#define URING_BUFFER_BYTES_MAX (80u << 20) /* a pool larger than the caches is to differ from others by that alone */
+#else
+#define URING_BUFFER_BYTES_MAX (16u << 20)
+#endif
 #define URING_REGISTER_SHARE    16
 #define URING_REGISTER_SAVED_NS (10 * CLOCK_NS_PER_MS)
 
