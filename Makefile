@@ -172,6 +172,7 @@ bench-block:
 bench-rows:
 	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" bench-programs
 bench-programs: programs $(BENCHES)
+
 # What the DMA strategies cost, all rows of one build. QUICK=1: a look in under a minute.
 bench-dma:
 	@scripts/deps.sh build
