@@ -72,9 +72,9 @@ static __attribute__((noinline)) void requests(struct device *d, const struct dm
             check(row->put(d->dma, at, true));
         else
             dma_io_init(at, arrays[i], DMA_SEGMENTS_SMALL);
-        const struct dma_segment s = {GUEST_GREF + (uint32_t)(i * 7 % GUEST_PAGES), 0, PAGE_BYTES};
+        at->segment[0] = (struct dma_segment){GUEST_GREF + (uint32_t)(i * 7 % GUEST_PAGES), 0, PAGE_BYTES};
         if (i < count)
-            check(row->get(d->dma, &s, 1, true, at));
+            check(row->get(d->dma, at->segment, 1, true, at));
     }
 }
 
