@@ -39,7 +39,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-programs bench-many tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
@@ -168,6 +168,17 @@ bench-block:
 	@$(MAKE) --no-print-directory programs $(BENCHES)
 	@BUILD=$(BUILD) CASES="$(CASES)" PEERS="$(PEERS)" python3 bench/block.py
 
+# What is measured beside the strategies of grant/dma_list.h, in no other build.
+bench-rows:
+	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" bench-programs
+bench-programs: programs $(BENCHES)
+
+# What the DMA strategies cost, all rows of one build. QUICK=1: a look in under a minute.
+bench-dma:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory bench-rows
+	@BUILD=build/rows python3 bench/dma.py
+
 bench-many:
 	@scripts/deps.sh build
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/many_disks
@@ -209,11 +220,13 @@ help:
 	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
 	@echo 'make bench           IOPS and latency next to plain io_uring on the same file, in a minute; SECONDS_EACH=2 ROUNDS=5'
 	@echo 'make bench-block     all cases beside io_uring, qemu and NBD servers, and the goals, in a quarter of an hour; CASES=hot-read-qd32 PEERS=…'
+	@echo 'make bench-dma       what copy, validate, pin and iommu cost beside a row that checks nothing, in ten minutes; QUICK=1 in one; CASES=hot-read-4k-qd32'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
+	@echo 'make bench-rows      builds build/rows: the daemon and the bench programs with the DMA rows none and pin-each, for measuring only'
 	@echo 'make format          let clang-format rewrite the sources'
 	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'
 	@echo 'make clean           remove build/'
 	@echo
 	@echo 'Variables: BUILD=build CC=gcc OPT="-O2 -g" PREFIX=/usr/local; TEST=pattern picks tests of make check.'
 
--include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -name '*.d' -print 2>/dev/null)
+-include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -path '$(BUILD)/rows' -prune -o -name '*.d' -print 2>/dev/null)

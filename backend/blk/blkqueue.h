@@ -213,7 +213,8 @@ struct blkqueue {
     struct gntkeep *keep; /* NULL where grants do not stay mapped */
     struct frametable *frames;
     uint64_t misses_before;
-    int32_t file_index; /* of image->fd; -1: not registered */
+    uint64_t enters_before, registrations_before; /* of the reactor's ring, when the queue came there */
+    int32_t file_index;                           /* of image->fd; -1: not registered */
     uint32_t file_in_flight;
 
     struct gntmap_page page[BLKQUEUE_RING_PAGES_MAX];

@@ -111,6 +111,8 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
     }
     blkcounter_add(&q->stats.inherited, journal_connect(&q->journal, q->instance, q->request_count));
     q->state = BLKQUEUE_RUNNING;
+    q->enters_before = r->uring.enters;
+    q->registrations_before = r->uring.registrations;
     blkqueue_rate_changed(q);
     blkqueue_listen(q);
     return 0;
@@ -190,6 +192,9 @@ void blkqueue_refresh(struct blkqueue *q)
     if (q->config.dma->turn)
         q->config.dma->turn(q->dma);
     q->config.dma->describe(q->dma, &s);
+    blkcounter_set(&q->stats.reactor_calls, q->reactor->uring.enters - q->enters_before);
+    blkcounter_set(&q->stats.registrations, q->reactor->uring.registrations - q->registrations_before);
+    blkcounter_set(&q->stats.dma_maps, s.maps);
     blkcounter_set(&q->stats.dma_copied_bytes, s.bytes_copied);
     blkcounter_set(&q->stats.dma_over_share, s.over_share);
     blkcounter_set(&q->stats.pinned_bytes, s.registered_bytes);
