@@ -3,3 +3,4 @@
  * list. */
 DMA_STRATEGY(copy)
 DMA_STRATEGY(pin)
+DMA_STRATEGY(iommu)

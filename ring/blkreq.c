@@ -351,6 +351,9 @@ static const struct {
                         "is to zero more than was offered"},
     [BLKREQ_E_BUS] = {"bus", "a map or unmap of bus addresses is of no page or too many, begins within a page, ends "
                              "beyond the device's window, or allows nothing"},
+    [BLKREQ_E_BUS_TAKEN] = {"bus-taken", "a map is to bus addresses that are taken, or whose unmap has not ended"},
+    [BLKREQ_E_BUS_LIMIT] = {"bus-limit", "a map is of more than the device may have mapped at once"},
+    [BLKREQ_E_BUS_UNMAP] = {"bus-unmap", "an unmap is of bus addresses that this ring has not mapped"},
 };
 
 const char *blkreq_error_name(int code)

@@ -67,8 +67,11 @@ enum blkreq_error {
     BLKREQ_E_SEGMENT_COUNT, /* none, or more than fit */
     BLKREQ_E_SEGMENT,       /* first > last, last > 7, or not a multiple of the sector size */
     BLKREQ_E_READ_ONLY,     /* a write to a read-only disk */
-    BLKREQ_E_RANGE, /* past the end, also by wrapping, not aligned to the sector size, or a discard of nothing */
-    BLKREQ_E_BUS,   /* a map or unmap of no page or too many, beyond the window, off a page, or for no access */
+    BLKREQ_E_RANGE,     /* past the end, also by wrapping, not aligned to the sector size, or a discard of nothing */
+    BLKREQ_E_BUS,       /* a map or unmap of no page or too many, beyond the window, off a page, or for no access */
+    BLKREQ_E_BUS_TAKEN, /* a map to bus addresses that are mapped already, or whose unmap has not ended */
+    BLKREQ_E_BUS_LIMIT, /* a map of more than the device may have mapped, or for which its window has no room */
+    BLKREQ_E_BUS_UNMAP, /* an unmap of what this ring has not mapped */
     BLKREQ_E_COUNT_
 };
 

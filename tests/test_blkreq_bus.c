@@ -51,6 +51,13 @@ static int decode_of(const struct blkreq *in, const struct blkreq_limits *limits
     return first;
 }
 
+static void assert_same(const struct blkreq *a, const struct blkreq *b)
+{
+    assert_true(a->id == b->id && a->operation == b->operation && a->operation_raw == b->operation_raw);
+    assert_true(a->sector == b->sector && a->sector_count == b->sector_count && a->flag == b->flag);
+    assert_true(a->indirect_gref[0] == b->indirect_gref[0]);
+}
+
 static void test_what_is_encoded_is_decoded(void **state)
 {
     (void)state;
@@ -58,10 +65,10 @@ static void test_what_is_encoded_is_decoded(void **state)
     for (unsigned n = 1; n <= BLKREQ_BUS_PAGES_MAX; n++) {
         struct blkreq in = bus(BLKREQ_OP_BUS_MAP, (uint64_t)n << 31, n, (uint8_t)(1 + n % 3)), out;
         assert_int_equal(decode_of(&in, &limits, &out), 0);
-        assert_memory_equal(&in, &out, sizeof(in));
+        assert_same(&in, &out);
         in = bus(BLKREQ_OP_BUS_UNMAP, (uint64_t)n << 31, n, 0);
         assert_int_equal(decode_of(&in, &limits, &out), 0);
-        assert_memory_equal(&in, &out, sizeof(in));
+        assert_same(&in, &out);
     }
 }
 
