@@ -170,7 +170,7 @@ static void test_what_a_device_holds_is_bounded_and_given_back(void **state)
 {
     struct world *w = *state;
     struct intremap *large;
-    struct intremap_source one = device(1, 3), two = device(2, 3);
+    struct intremap_source one = device(1, 3), two = device(1, 4); /* each its own limit */
     struct intremap_stats stats;
     uint32_t a, b, c;
     assert_int_equal(intremap_new(w->unit, 0, &large), -EINVAL);
