@@ -39,7 +39,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many report tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
@@ -168,6 +168,12 @@ bench-block:
 	@$(MAKE) --no-print-directory programs $(BENCHES)
 	@BUILD=$(BUILD) CASES="$(CASES)" PEERS="$(PEERS)" python3 bench/block.py
 
+# One page of what the four DMA strategies cost and what they stop: the instruments one after the other, and then the page.
+# ONLY=render makes the page anew of what is in RESULTS.
+report:
+	@scripts/deps.sh report || echo 'report: without gnuplot the page has tables and no pictures'
+	@BUILD=$(BUILD) RESULTS="$(RESULTS)" ONLY="$(ONLY)" QUICK="$(QUICK)" python3 bench/report.py
+
 bench-many:
 	@scripts/deps.sh build
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/many_disks
@@ -209,6 +215,7 @@ help:
 	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
 	@echo 'make bench           IOPS and latency next to plain io_uring on the same file, in a minute; SECONDS_EACH=2 ROUNDS=5'
 	@echo 'make bench-block     all cases beside io_uring, qemu and NBD servers, and the goals, in a quarter of an hour; CASES=hot-read-qd32 PEERS=…'
+	@echo 'make report          what the DMA strategies cost and what they stop, as one HTML page, in under 15 minutes; QUICK=1: in under 2'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
 	@echo 'make format          let clang-format rewrite the sources'
 	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'
