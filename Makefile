@@ -39,7 +39,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many report tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many report tidy format help install clean programs tests plugin-files bench-dma bench-rows bench-programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
@@ -168,16 +168,27 @@ bench-block:
 	@$(MAKE) --no-print-directory programs $(BENCHES)
 	@BUILD=$(BUILD) CASES="$(CASES)" PEERS="$(PEERS)" python3 bench/block.py
 
-# One page of what the four DMA strategies cost and what they stop: the instruments one after the other, and then the page.
-# ONLY=render makes the page anew of what is in RESULTS.
-report:
-	@scripts/deps.sh report || echo 'report: without gnuplot the page has tables and no pictures'
-	@BUILD=$(BUILD) RESULTS="$(RESULTS)" ONLY="$(ONLY)" QUICK="$(QUICK)" python3 bench/report.py
+# What is measured beside the strategies of grant/dma_list.h, in no other build.
+bench-rows:
+	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" bench-programs
+bench-programs: programs $(BENCHES)
+
+# What the DMA strategies cost, all rows of one build. QUICK=1: a look in under a minute.
+bench-dma:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory bench-rows
+	@BUILD=build/rows python3 bench/dma.py
 
 bench-many:
 	@scripts/deps.sh build
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/many_disks
 	@BUILD=$(BUILD) bench/many.sh
+
+# One page of what the four DMA strategies cost and what they stop: the instruments one after the other, and then the page.
+# ONLY=render makes the page anew of what is in RESULTS.
+report:
+	@scripts/deps.sh report || echo 'report: without gnuplot the page has tables and no pictures'
+	@BUILD=$(BUILD) RESULTS="$(RESULTS)" ONLY="$(ONLY)" QUICK="$(QUICK)" python3 bench/report.py
 
 tidy:
 	@scripts/deps.sh check tidy
@@ -216,11 +227,13 @@ help:
 	@echo 'make bench           IOPS and latency next to plain io_uring on the same file, in a minute; SECONDS_EACH=2 ROUNDS=5'
 	@echo 'make bench-block     all cases beside io_uring, qemu and NBD servers, and the goals, in a quarter of an hour; CASES=hot-read-qd32 PEERS=…'
 	@echo 'make report          what the DMA strategies cost and what they stop, as one HTML page, in under 15 minutes; QUICK=1: in under 2'
+	@echo 'make bench-dma       what copy, validate, pin and iommu cost beside a row that checks nothing, in ten minutes; QUICK=1 in one; CASES=hot-read-4k-qd32'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
+	@echo 'make bench-rows      builds build/rows: the daemon and the bench programs with the DMA rows none and pin-each, for measuring only'
 	@echo 'make format          let clang-format rewrite the sources'
 	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'
 	@echo 'make clean           remove build/'
 	@echo
 	@echo 'Variables: BUILD=build CC=gcc OPT="-O2 -g" PREFIX=/usr/local; TEST=pattern picks tests of make check.'
 
--include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -name '*.d' -print 2>/dev/null)
+-include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -path '$(BUILD)/rows' -prune -o -name '*.d' -print 2>/dev/null)
