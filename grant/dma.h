@@ -8,7 +8,8 @@
  *   copy   data through a bounce buffer that the guest cannot reach; nothing of the guest's is held during the I/O
  *   pin    the guest's own pages, mapped and pinned from get to put, as one registered buffer for each extent where the
  *          kernel allows it
- *
+ *   validate  the guest's own pages, checked in get by all the rules of their grants, and then used with nothing held:
+ *          the textbook's gap between check and use, kept on purpose. `unsafe`: only for disks that ask for it by name
  *   iommu  the guest's own pages by bus address, through an IOTLB that checks each use (iommu.h); for a frontend that
  *          knows of none through its grants, mapped and unmapped for each request
  *
@@ -26,15 +27,29 @@
  *   takes back the memory, or dies   a read fails in put, a write is done       goes on; the memory goes after put
  *   points the entry elsewhere       the read goes there: to the guest's own    changes nothing
  *
+ *                                    validate
+ *   writes data that is written out  the disk may get either, or a mix
+ *   ends the grant                   succeeds; the I/O goes on, into memory that is the guest's to use for anything
+ *   takes back the memory, or dies   the memory goes at once; the I/O fails, or reaches whichever guest has its place
+ *                                    by then: that one's data is read or overwritten
+ *   points the entry elsewhere       changes nothing
+ *
  * `iommu` is as pin here; with bus pages it is the unmap that waits for put, and the grant ends after that.
  *
- * A grant that a keep holds (gntkeep.h) is mapped already, so for `copy` too its end is refused and an entry that is
- * pointed elsewhere changes nothing; memory that is taken back still fails the read.
+ * A grant that a keep holds (gntkeep.h) is mapped already, so for `copy` and `validate` too its end is refused and an
+ * entry that is pointed elsewhere changes nothing; memory that is taken back still fails a copy's read, and goes when
+ * the keep lets go.
  *
- * In no row is anything reached that the guest does not share with this domain. One thread an instance.
+ * But for `unsafe` rows nothing is reached that the guest does not share with this domain; and they reach other guests'
+ * memory, never this process's own: who touches a vector's memory here goes by dma_reach(). One thread an instance.
+ *
+ * Two rows more are there for measuring, where DMA_BENCH_ROWS is defined (`make bench-rows`): `none`, which checks
+ * nothing, and `pin-each`, which has the kernel pin and unpin each request's memory.
  */
 #ifndef GRANT_DMA_H
 #define GRANT_DMA_H
+
+#include <string.h>
 
 #include "base/err.h"
 #include "grant/gntkeep.h"
@@ -69,6 +84,13 @@ struct dma_io {
 #define DMA_IO_BYTES(segments_max) ((segments_max) * (sizeof(struct dma_vec) + sizeof(struct dma_segment)))
 /* Borrows `arrays`, DMA_IO_BYTES(segments_max) aligned as a pointer. */
 void dma_io_init(struct dma_io *io, void *arrays, unsigned segments_max);
+/* For the rows: keeps what get() was given until put(). Mostly it stands there already, written field by field just
+ * now, and must not be read as a whole then: such a load waits until all of these stores are done (5 ns a request). */
+static inline void dma_io_keep(struct dma_io *io, const struct dma_segment *segments, unsigned count)
+{
+    if (segments != io->segment)
+        memcpy(io->segment, segments, count * sizeof(*segments));
+}
 
 /* What the strategy needs from who does the I/O. Devices of one domain share a frame table and with it the registered
  * buffers of its extents, so all devices over one frame table name one and the same dma_host, which outlives them. */
@@ -108,6 +130,7 @@ struct dma_stats {
 struct dma_strategy {
     const char *name;
     const char *summary;    /* one line, for listings */
+    bool unsafe;            /* the memory of a vector may go, or become another guest's, between get and put */
     bool registers_extents; /* what it registers is the domain's, common to all devices over one frame table */
     /* 0 or -ENOMEM, with a sentence. */
     int (*setup)(const struct dma_setup *setup, struct dma **out, struct err *e);
@@ -136,5 +159,9 @@ struct iotlb *dma_iommu_tlb(struct dma *d);
 /* The row of that name; NULL where there is none. "pin" is DMA_DEFAULT. */
 const struct dma_strategy *dma_strategy_find(const char *name);
 #define DMA_DEFAULT "pin"
+
+/* Between memory of our own and a vector's of that row, after get: 0, or -EFAULT where an unsafe row's memory is gone.
+ * `local` NULL: zeroes for the guest. */
+int dma_reach(const struct dma_strategy *row, void *guest, void *local, size_t bytes, bool to_guest);
 
 #endif

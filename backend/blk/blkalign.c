@@ -155,29 +155,40 @@ static void steps_write(struct blkalign_slot *s)
         step_add(s, image->edge_fd, true, MAX(s->first_bytes, inner_end), s->end_bytes);
 }
 
-/* The guest's part of the slot to or from its memory. */
-static void slot_copy(struct blkalign_slot *s, bool to_guest)
+/* The guest's part of the slot to or from its memory: 0, or an errno, a positive one. */
+static int slot_copy(struct blkalign_slot *s, bool to_guest)
 {
     unsigned char *at = s->memory + (s->first_bytes - s->base_bytes);
+    const struct dma_strategy *row = s->align->queue->config.dma;
     const struct dma_io *io = &s->request->dma;
-    for (unsigned i = 0; i < io->vec_count; i++) {
-        if (to_guest)
-            memcpy(io->vec[i].address, at, io->vec[i].length_bytes);
-        else
-            memcpy(at, io->vec[i].address, io->vec[i].length_bytes);
+    int r = 0;
+    for (unsigned i = 0; i < io->vec_count && !r; i++) {
+        r = dma_reach(row, io->vec[i].address, at, io->vec[i].length_bytes, to_guest);
         at += io->vec[i].length_bytes;
     }
+    return -r;
 }
 
-static void slot_fill(struct blkalign_slot *s)
+static int slot_fill(struct blkalign_slot *s)
 {
-    if (s->zeroes)
-        memset(s->memory + (s->first_bytes - s->base_bytes), 0, s->end_bytes - s->first_bytes);
-    else
-        slot_copy(s, false);
+    if (!s->zeroes)
+        return slot_copy(s, false);
+    memset(s->memory + (s->first_bytes - s->base_bytes), 0, s->end_bytes - s->first_bytes);
+    return 0;
 }
 
 static void slot_go(struct blkalign_slot *s);
+static void slot_end(struct blkalign_slot *s, int error);
+
+/* Begins the step that is next; the first write is filled with the data. */
+static void slot_step(struct blkalign_slot *s)
+{
+    int error = s->request->write && s->at == s->read_count ? slot_fill(s) : 0;
+    if (error)
+        slot_end(s, error);
+    else
+        slot_go(s);
+}
 
 static void slot_round(struct blkalign_slot *s, uint64_t first_bytes)
 {
@@ -191,9 +202,7 @@ static void slot_round(struct blkalign_slot *s, uint64_t first_bytes)
         steps_write(s);
     else
         steps_read(s);
-    if (s->request->write && !s->read_count)
-        slot_fill(s);
-    slot_go(s);
+    slot_step(s);
 }
 
 /* ---- doing it ---- */
@@ -231,7 +240,7 @@ static void slot_end(struct blkalign_slot *s, int error)
     if (!r->error)
         r->error = error;
     if (!r->write && !r->error)
-        slot_copy(s, true);
+        r->error = slot_copy(s, true);
     slot_put(s);
     done(r);
 }
@@ -242,9 +251,7 @@ static void slot_next(struct blkalign_slot *s)
     s->at++;
     s->retries = 0;
     if (s->at < s->step_count) {
-        if (s->at == s->read_count)
-            slot_fill(s);
-        slot_go(s);
+        slot_step(s);
     } else if (s->end_bytes < s->last_bytes) {
         slot_round(s, s->end_bytes);
     } else {

@@ -2,7 +2,6 @@
 #include "backend/blk/blkspan.h"
 
 #include <assert.h>
-#include <string.h>
 
 static void piece_submit(struct blk_piece *p);
 static void request_sync(struct blk_request *r);
@@ -177,12 +176,17 @@ static void piece_cut(struct blk_piece *p, struct vec_cursor *at, uint64_t lengt
     p->iov_count = (uint16_t)(at->iov_count - p->iov_first);
 }
 
-static void piece_zero(const struct blk_piece *p)
+/* 0, or an errno, a positive one. */
+static int piece_zero(const struct blk_piece *p)
 {
     const struct blk_request *r = p->request;
+    int rc = 0;
     assert(!r->write); /* a format answers a write with places to write to */
-    for (unsigned i = 0; i < p->iov_count; i++)
-        memset(r->iov[p->iov_first + i].iov_base, 0, r->iov[p->iov_first + i].iov_len);
+    for (unsigned i = 0; i < p->iov_count && !rc; i++) {
+        const struct iovec *iov = &r->iov[p->iov_first + i];
+        rc = dma_reach(r->queue->config.dma, iov->iov_base, NULL, iov->iov_len, true);
+    }
+    return -rc;
 }
 
 void blkrequest_transfer(struct blk_request *r)
@@ -211,8 +215,7 @@ void blkrequest_transfer(struct blk_request *r)
             piece_submit(p);
             continue;
         }
-        piece_zero(p);
-        piece_end(p, 0);
+        piece_end(p, piece_zero(p));
     }
     assert(at.vec == r->dma.vec_count); /* the extents cover the request */
     piece_end(&r->piece[0], 0);
