@@ -46,6 +46,7 @@ enum grant_error {
     GRANT_E_PINS,        /* too many maps of one reference */
     GRANT_E_REVOKED,     /* its owner is gone or takes the memory back */
     GRANT_E_RANGE,       /* copy past the page */
+    GRANT_E_FAULT,       /* no grant but a bus address, and the IOMMU refused it */
     GRANT_E_COUNT_
 };
 

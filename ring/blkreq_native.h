@@ -24,9 +24,16 @@ static inline uint64_t blkreq_native_segment(uint32_t gref, uint32_t first_secto
     return gref | (uint64_t)first_sector << 32 | (uint64_t)last_sector << 40;
 }
 
-/* READ, WRITE, WRITE_FUA, FLUSH_DISKCACHE, WRITE_BARRIER with `count` <= BLKREQ_SEGMENTS_MAX segments. */
+/* A segment whose reference is still an index into `ref`, as it goes on the wire. */
+static inline uint64_t blkreq_native_referenced(uint64_t segment, const uint32_t *ref)
+{
+    return (segment >> 32 << 32) | ref[(uint32_t)segment];
+}
+
+/* READ, WRITE, WRITE_FUA, FLUSH_DISKCACHE, WRITE_BARRIER with `count` <= BLKREQ_SEGMENTS_MAX segments, whose references
+ * are indices into `ref`. */
 static inline void blkreq_native_put(void *slot, uint8_t operation, uint64_t id, uint64_t sector,
-                                     const uint64_t *segment, unsigned count)
+                                     const uint64_t *segment, unsigned count, const uint32_t *ref)
 {
     struct blkif_request *r = slot;
     r->operation = operation;
@@ -34,8 +41,10 @@ static inline void blkreq_native_put(void *slot, uint8_t operation, uint64_t id,
     r->handle = 0;
     r->id = id;
     r->sector_number = sector;
-    for (unsigned i = 0; i < count; i++)
-        memcpy(&r->seg[i], &segment[i], sizeof(segment[i]));
+    for (unsigned i = 0; i < count; i++) {
+        const uint64_t word = blkreq_native_referenced(segment[i], ref);
+        memcpy(&r->seg[i], &word, sizeof(word));
+    }
 }
 
 /* READ, WRITE, WRITE_FUA whose `count` segments are in the page of reference `gref`. */
@@ -63,6 +72,14 @@ static inline void blkreq_native_put_span(void *slot, uint8_t operation, uint8_t
     r->id = id;
     r->sector_number = sector;
     r->nr_sectors = sector_count;
+}
+
+/* A map of the `count` pages whose references are in the page of reference `list`, at `address`, 0: anywhere. */
+static inline void blkreq_native_put_bus_map(void *slot, uint8_t access, uint64_t id, uint64_t address, uint32_t list,
+                                             unsigned count)
+{
+    blkreq_native_put_indirect(slot, access, id, address, list, count);
+    ((struct blkif_request_indirect *)slot)->operation = BLKREQ_OP_BUS_MAP;
 }
 
 #endif

@@ -41,6 +41,9 @@ int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struc
                                     .keep = q->keep,
                                     .frames = q->frames,
                                     .host = &q->reactor->uring.host,
+                                    .iommu = q->config.iommu,
+                                    .device = q->config.devid,
+                                    .space = q->config.space,
                                     .requests_max = q->small.count,
                                     .large_max = q->large.count};
     return dma->setup(&setup, out, e);
@@ -79,7 +82,7 @@ static bool queue_idle(const struct blkqueue *q)
 static void queue_give_back(struct blkqueue *q)
 {
     struct reactor *r = q->reactor;
-    assert(queue_idle(q) && !q->event_posted && !q->rate_posted);
+    assert(queue_idle(q) && !q->event_posted && !q->rate_posted && blkbus_idle(q->bus));
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
     if (q->dma)
@@ -123,6 +126,7 @@ static void queue_stop(struct blkqueue *q, enum blkqueue_state state)
     if (q->event_posted)
         uring_cancel(&q->reactor->uring, &q->event_op);
     blkqueue_rate_stop(q);
+    blkbus_stop(q);
 }
 
 void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
@@ -154,7 +158,7 @@ void blkqueue_detach(struct blkqueue *q)
 bool blkqueue_drained(const struct blkqueue *q)
 {
     return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && !q->rate_posted &&
-           list_empty(&q->dirty_link);
+           list_empty(&q->dirty_link) && blkbus_idle(q->bus);
 }
 
 void blkqueue_release(struct blkqueue *q)
@@ -185,6 +189,8 @@ void blkqueue_refresh(struct blkqueue *q)
     struct dma_stats s;
     if (!q->dma)
         return;
+    if (q->config.dma->turn)
+        q->config.dma->turn(q->dma);
     q->config.dma->describe(q->dma, &s);
     blkcounter_set(&q->stats.reactor_calls, q->reactor->uring.enters - q->enters_before);
     blkcounter_set(&q->stats.registrations, q->reactor->uring.registrations - q->registrations_before);
@@ -193,6 +199,7 @@ void blkqueue_refresh(struct blkqueue *q)
     blkcounter_set(&q->stats.dma_over_share, s.over_share);
     blkcounter_set(&q->stats.pinned_bytes, s.registered_bytes);
     blkcounter_set(&q->stats.dma_plain, !s.fixed_buffers);
+    blkbus_refresh(q, &s);
 }
 
 void blkqueue_rest(struct blkqueue *q)
