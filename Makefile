@@ -39,7 +39,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-programs bench-many tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
@@ -170,8 +170,7 @@ bench-block:
 
 # What is measured beside the strategies of grant/dma_list.h, in no other build.
 bench-rows:
-	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" bench-programs
-bench-programs: programs $(BENCHES)
+	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" programs $(BENCHES:$(BUILD)/%=build/rows/%)
 
 # What the DMA strategies cost, all rows of one build. QUICK=1: a look in under a minute.
 bench-dma:

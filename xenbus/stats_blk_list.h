@@ -57,5 +57,6 @@ GAUGE(held, "requests that wait since the storage failed, until the disk is resu
 GAUGE(pinned_bytes, "memory registered with io_uring, which the kernel holds pinned, as of the last second")
 GAUGE(persistent_pages, "pages of the guest that stay mapped between requests, as of the last second")
 GAUGE(dma_plain, "1: the kernel refused to register memory, plain vectors serve")
+GAUGE(dma_unsafe, "1: the DMA strategy holds nothing during I/O: guests may reach each other's memory")
 GAUGE(last_io_errno, "the last error of the storage as an errno, 0 for none")
 GAUGE(flush_lost, "1: a flush failed, so written data may be lost, and all flushes fail until the disk is closed")

@@ -109,6 +109,8 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/error", xb->dir);
     if (!rc)
+        rc = blkdev_warning_write(xb, tx, d, e);
+    if (!rc)
         rc = store_rm(xb->store, tx, "%s/" KEYS_BLK_PAUSED, xb->dir);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
 }
@@ -401,6 +403,8 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
 /* A guest may connect as often as it likes: only the first time is news. */
 static void device_log_connected(struct blkdev *d)
 {
+    if (!d->connects)
+        blkdev_warn(d);
     log_line(d->connects++ ? LOG_DEBUG : LOG_INFO,
              DEV_FMT ": connected to %s:%s, %" PRIu64 " bytes%s, dma %s%s, %s, %u x %u requests", DEV_ARG(d),
              d->config.format, d->config.path, d->image->size_bytes, d->image->readonly ? ", read-only" : "",
