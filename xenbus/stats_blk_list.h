@@ -36,11 +36,6 @@ COUNTER(replayed, "of these, those that the frontend sent again")
 COUNTER(not_replayed, "of these, those that did not come again among the first that it sent")
 COUNTER(dma_over_share, "uses of memory that was not registered since the guest had its share, as of the last second")
 COUNTER(dma_copied_bytes, "bytes that the copy strategy copied, as of the last second")
-COUNTER(dma_maps,
-        "pages that the strategy mapped through their grants, persistent_hits included, as of the last second")
-COUNTER(reactor_calls,
-        "system calls by which its queues' reactors submitted and waited, for other disks too, as of the last second")
-COUNTER(registrations, "times that these reactors registered memory with io_uring, likewise")
 COUNTER(iotlb_hits, "pages of requests that the IOTLB knew, as of the last second")
 COUNTER(iotlb_misses, "pages of requests for which the IOMMU's tables were walked, as of the last second")
 COUNTER(iommu_maps, "pages mapped to bus addresses, as of the last second")
@@ -51,6 +46,11 @@ COUNTER(iommu_foreign, "pages refused since the device is no longer the guest's,
 COUNTER(iommu_window, "pages refused since their bus address is beyond what the device has, as of the last second")
 COUNTER(iommu_frame, "pages refused since their memory is gone or taken back, as of the last second")
 GAUGE(iommu_pages, "pages that the guest has mapped to bus addresses, as of the last second")
+COUNTER(dma_maps,
+        "pages that the strategy mapped through their grants, persistent_hits included, as of the last second")
+COUNTER(reactor_calls,
+        "system calls by which its queues' reactors submitted and waited, for other disks too, as of the last second")
+COUNTER(registrations, "times that these reactors registered memory with io_uring, likewise")
 GAUGE(queues, "queues that are connected")
 GAUGE(in_flight, "requests taken and not answered")
 GAUGE(held, "requests that wait since the storage failed, until the disk is resumed")
