@@ -14,7 +14,7 @@ does not have is left out and named. Knobs:
 
   ROUNDS=3 GOAL_ROUNDS=15 SECONDS_EACH=0.2 SIZE_MIB=256 SEED=1 MODE=adaptive NICENESS=-15 BUILD=build/rows
   PRIMITIVES=11,16384 rounds of the primitives, and how often each is done in one
-  QUICK=1             a look in under a minute: the cases of goals and one of each kind, short
+  QUICK=1             a look in half a minute: the cases of goals and one of each kind, short
   CASES, STRATEGIES   patterns, by commas, that match whole names or those up to a dash; CASES=list names all; CASES=none: the primitives alone
   RESULTS             where to; otherwise a run of everything goes to bench/results/dma-DATE-COMMIT/, others to bench/results/latest/
 """
