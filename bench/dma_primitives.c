@@ -428,7 +428,7 @@ static void arena_make(struct bench *b, struct arena *a)
 {
     size_t bytes = MAX(COLD_CACHES * last_cache_bytes(), (size_t)COLD_BYTES_MIN);
     *a = (struct arena){.bytes = pages_make(bytes), .pages = (uint32_t)(bytes / PAGE_BYTES)};
-    a->order = malloc(a->pages * sizeof(*a->order));
+    a->order = calloc(a->pages, sizeof(*a->order));
     check(a->order, "no memory");
     for (uint32_t i = 0; i < a->pages; i++) {
         uint32_t at = random_below(b, i + 1);
