@@ -31,6 +31,8 @@ HARNESS  := $(filter-out tests/test_%.c tests/peer_%.c,$(wildcard tests/*.c))
 PEER_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/peer_*.c)))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard examples/*.c)))
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
+ATTACK_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard bench/attack/*.c)))
+MUTANT_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/mutants/*.c)))
 # What is built for other programs needs their headers: built where those are, and never with sanitizers, as the
 # programs that load them have none.
 FIO_SOURCE := $(BUILD)/fio-src/tree
@@ -39,7 +41,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many bench-poll attack-dma tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
@@ -115,6 +117,11 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lcmocka
 
+# The attack bench is a program of several files; its test adds code that is wrong on purpose.
+$(BUILD)/bench/attack_dma: $(ATTACK_OBJS)
+$(BUILD)/bench/attack_dma: GROUP := $(ATTACK_OBJS) $(GROUP)
+$(BUILD)/tests/test_attack: $(ATTACK_OBJS) $(MUTANT_OBJS)
+$(BUILD)/tests/test_attack: GROUP := $(MUTANT_OBJS) $(ATTACK_OBJS) $(GROUP)
 $(BUILD)/tests/test_diskshare: $(BUILD)/plugins/diskshare.o
 $(BUILD)/tests/test_diskshare: LDLIBS += $(BUILD)/plugins/diskshare.o $(GROUP)
 $(BUILD)/tests/test_blkfront_fallback: | $(addprefix $(BUILD)/tests/test_blkfront_,queues reconnect unusual late)
@@ -183,6 +190,11 @@ bench-many:
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/many_disks
 	@BUILD=$(BUILD) bench/many.sh
 
+attack-dma:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory $(BUILD)/bench/attack_dma
+	@BUILD=$(BUILD) python3 bench/attack.py
+
 tidy:
 	@scripts/deps.sh check tidy
 	@scripts/tidy.sh
@@ -222,6 +234,7 @@ help:
 	@echo 'make bench-dma       what copy, validate, pin and iommu cost beside a row that checks nothing, in eight minutes; QUICK=1 in half of one; CASES=hot-read-4k-qd32'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
 	@echo 'make bench-rows      builds build/rows: the daemon and the bench programs with the DMA rows none and pin-each, for measuring only'
+	@echo 'make attack-dma      a hostile guest against each DMA strategy: what succeeded, and what stopped the rest; QUICK=1 SEED=1 ATTEMPTS=4000'
 	@echo 'make format          let clang-format rewrite the sources'
 	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'
 	@echo 'make clean           remove build/'

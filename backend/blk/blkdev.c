@@ -235,6 +235,7 @@ void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
         .iommu = d->iommu,
+        .remap = d->remap,
         .space = d->space,
         .iommu_deferred = d->config.iommu_deferred,
         .take_over = queue == 0 && d->siblings && !domain_waits(d),

@@ -73,7 +73,8 @@ struct blkdev {
     struct list link;            /* the owner's */
     const struct list *siblings; /* the owner's list of all devices, borrowed; NULL: none */
     struct reactors *reactors;
-    struct iommu *iommu;       /* the role's, borrowed */
+    struct iommu *iommu;       /* the role's, borrowed … */
+    struct intremap *remap;    /* … with its interrupt table */
     struct iommu_space *space; /* of this connection: its frontend uses bus addresses; NULL: grants */
     uint32_t bus_bits;         /* what was offered, 0: no bus addresses */
     struct xb_device xb;

@@ -118,6 +118,7 @@ struct blkqueue_config {
     const struct blk_protocol *protocol;
     const struct dma_strategy *dma;
     struct iommu *iommu;       /* the role's; borrowed; may be NULL */
+    struct intremap *remap;    /* its interrupt table likewise */
     struct iommu_space *space; /* the device's, borrowed: segments are bus pages, and `dma` is iommu; NULL: grants */
     bool iommu_deferred;
     bool persistent;           /* both ends want grants to stay mapped */

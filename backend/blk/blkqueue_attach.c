@@ -68,6 +68,8 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     if (c->persistent && gntkeep_new(q->map, BLKQUEUE_KEEP_SLOT * q->request_count, &q->keep))
         return err_set(e, -ENOMEM, "out of memory for the grants that stay mapped");
     rc = blkqueue_dma_setup(q, c->dma, &q->dma, e);
+    if (!rc)
+        rc = blktell_route(q, c->dma, e);
     if (rc)
         return rc;
     q->file_index = uring_file_register(&r->uring, c->image->fd);
@@ -87,6 +89,7 @@ static void queue_give_back(struct blkqueue *q)
     q->file_index = -1;
     if (q->dma)
         q->config.dma->teardown(take_ptr(q->dma));
+    blktell_unroute(q);
     gntkeep_free(take_ptr(q->keep));
     if (q->channel.wait_fd >= 0)
         platform_evtchn_close(r->platform, &q->channel);
