@@ -131,7 +131,7 @@ static void book_unmark(struct blkbus *b, uint64_t bus_page, uint32_t count)
 
 static void grant_end(struct blkqueue *q, uint32_t gref, bool write)
 {
-    gntmap_unmap(q->map, &(struct gntmap_page){.gref = gref, .write = write});
+    gntmap_unmap_gref(q->map, gref, write);
 }
 
 /* Unmaps their grants. */
