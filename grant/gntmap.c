@@ -273,7 +273,7 @@ void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page)
     active_unmap(m, page->gref, page->write);
 }
 
-void gntmap_unmap_ref(struct gntmap *m, uint32_t gref, bool write)
+void gntmap_unmap_gref(struct gntmap *m, uint32_t gref, bool write)
 {
     active_unmap(m, gref, write);
 }
