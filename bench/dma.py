@@ -8,13 +8,13 @@ of one round compare, as a machine changes from minute to minute; a share of `no
 the most. Both ends poll a little before they sleep (--poll adaptive), each on a processor of its own but where io_uring needs
 workers, so processor time has spinning in it, and the one that waits for the other looks busier than it is.
 
-Each case runs all strategies one after another, A B C, A B C, for ROUNDS rounds of SECONDS_EACH; cases with a goal for
+Each case runs all strategies one after another, A B C, B C A, for ROUNDS rounds of SECONDS_EACH; cases with a goal for
 GOAL_ROUNDS rounds. The file is in the page cache before a round, for O_DIRECT it is dropped from there. A strategy that this build
 does not have is left out and named. Knobs:
 
   ROUNDS=3 GOAL_ROUNDS=15 SECONDS_EACH=0.2 SIZE_MIB=256 SEED=1 MODE=adaptive NICENESS=-15 BUILD=build/rows
   PRIMITIVES=11,16384 rounds of the primitives, and how often each is done in one
-  QUICK=1             a look in under a minute: the cases of goals and one of each kind, short
+  QUICK=1             a look in half a minute: the cases of goals and one of each kind, short
   CASES, STRATEGIES   patterns, by commas, that match whole names or those up to a dash; CASES=list names all; CASES=none: the primitives alone
   RESULTS             where to; otherwise a run of everything goes to bench/results/dma-DATE-COMMIT/, others to bench/results/latest/
 """
@@ -115,7 +115,8 @@ class Run:
         rows = {name: [] for name in self.strategies}
         for round_ in range(rounds_of(case)):
             self.prepare(case)
-            for name in self.strategies:
+            at = round_ % len(self.strategies)
+            for name in self.strategies[at:] + self.strategies[:at]:
                 try:
                     rows[name].append(self.slice(case, name, round_))
                 except CannotRun as e:
