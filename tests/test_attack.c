@@ -71,6 +71,8 @@ static const struct {
     {{.name = "pin without the pin", .dma = &mutant_pin_unpinned}, &attack_reallocate},
     {{.name = "no deferral", .dma = &dma_pin, .revoke = mutant_revoke_at_once}, &attack_reallocate},
     {{.name = "copy without the copy", .dma = &mutant_copy_uncopied}, &attack_reallocate},
+    {{.name = "iommu without the wait", .dma = &mutant_iommu_unwaited, .iommu = true}, &attack_unmap_dma},
+    {{.name = "iommu without the invalidation", .dma = &mutant_iommu_stale, .iommu = true}, &attack_stale_iotlb},
     {{.name = "request read twice", .dma = &dma_pin, .take = mutant_take_twice}, &attack_rewrite_request},
     {{.name = "segments read twice", .dma = &dma_copy, .take = mutant_take_twice}, &attack_rewrite_indirect},
 };
@@ -82,6 +84,8 @@ static void test_the_table_shows_each_mutant(void **state)
         if (rule_traps(mutants[i].attack) && !trap_works())
             continue;
         struct table_row row = fight(&mutants[i].rules, mutants[i].attack);
+        print_message("%s: %u of %u by '%s'\n", mutants[i].rules.name, (unsigned)row.successes, ATTEMPTS,
+                      mutants[i].attack->name);
         if (!row.successes)
             fail_msg("'%s' went unseen by '%s'", mutants[i].rules.name, mutants[i].attack->name);
     }

@@ -85,10 +85,12 @@ static void stale_iotlb_attempt(struct scene *s, struct outcome *out)
     dom0_finish(&s->dom0);
     gate_rest(&s->dom0.gate);
     shot_unmap(s, &shot);
-    if (scene_random(s, 2))
+    const bool flushed = scene_random(s, 2) || !s->dom0.rules.deferred;
+    if (flushed)
         scene_flush(s);
     frame_take_back(s, &shot, NULL);
-    shot.stopped_by = NULL; /* what becomes of the second request is the answer */
+    /* What becomes of the second request is the answer; before the flush it may reach what is still held for it. */
+    shot.stopped_by = flushed ? NULL : "frame held until the flush";
     shot.put.req.id = ++s->next_id;
     shot_send(s, &shot);
     shot_run(s, &shot, NULL);
