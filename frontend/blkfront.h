@@ -76,6 +76,7 @@ struct dz_vbd {
     struct dz_vbd_info info;
     struct pool *pool, *ring_pool; /* ring_pool: each queue's ring, then each of its slots' pages of segments */
     const uint32_t *ref_of_page;   /* what a segment says of a page of the pool: its grant, or its bus page */
+    bool references_new;           /* … other than in the last connection */
     uint32_t queue_count;          /* 1 until the backend was seen */
     struct dz_queue *queue[KEYS_BLK_QUEUES_MAX];
     struct err why;

@@ -5,8 +5,9 @@
  * grants (ring/blkreq.h). So before the first request of each connection the pool is mapped, in pieces of as many pages
  * as a list page has references: one request each, through the ring of queue 0, in which nothing else is then. Until
  * all are answered the disk is VBD_MAPPING: requests gather in the shadows, as while the backend is away, and may time
- * out. The shadows name pages of the pool, and get their references when they are put; so a backend that comes back
- * with bus addresses, without, or with others is given the same shadows.
+ * out. The segments of those that are there already, or gather now, are made anew before they are put, where the
+ * references are not those of the last connection; so a backend that comes back with bus addresses, without, or with
+ * others is given the same requests.
  *
  * A successor's address space is empty: it is asked for the addresses that there were, or, where its device reaches
  * less far, for any.
@@ -59,14 +60,18 @@ int vbd_bus_agree(struct dz_vbd *v, struct err *e)
 {
     struct vbd_bus *b = &v->bus;
     _Static_assert(BLKREQ_BUS_PAGES_MAX * sizeof(uint32_t) <= PAGE_BYTES, "a list is one page");
+    const uint32_t *before = v->ref_of_page;
     b->bits = v->no_bus_addresses ? 0 : v->offer.bus_bits;
     v->ref_of_page = v->pool->gref;
-    if (!b->bits)
+    if (!b->bits) {
+        v->references_new |= before != v->ref_of_page;
         return 0;
+    }
     if (!b->page && !(b->page = calloc(v->pool->page_count, sizeof(*b->page))))
         return err_set(e, -ENOMEM, "no memory for the books of %u bus pages", v->pool->page_count);
     int r = b->lists ? 0 : lists_open(v, e);
     v->ref_of_page = b->page;
+    v->references_new |= before != v->ref_of_page;
     return r;
 }
 
@@ -158,6 +163,7 @@ static int answer_take(struct dz_vbd *v, const unsigned char *slot, struct err *
         return err_set(e, -EIO, "the backend %s", wrong);
     b->answered |= 1u << piece;
     b->unanswered--;
+    v->references_new |= b->address[piece] != address;
     b->address[piece] = address;
     for (uint32_t i = 0; i < piece_pages(v, (uint32_t)piece); i++)
         b->page[piece * BLKREQ_BUS_PAGES_MAX + i] = (uint32_t)(address / PAGE_BYTES) + i;

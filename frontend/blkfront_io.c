@@ -33,9 +33,9 @@ int transfer_check(const struct dz_vbd_info *disk, const struct dz_io *io, bool 
 }
 
 /* `bytes` of page `page` from byte `offset` on. */
-static inline uint64_t segment_of(uint32_t page, uint32_t offset, uint32_t bytes)
+static inline uint64_t segment_of(const struct dz_vbd *v, uint32_t page, uint32_t offset, uint32_t bytes)
 {
-    return blkreq_native_segment(page, offset / SECTOR_BYTES, (offset + bytes) / SECTOR_BYTES - 1);
+    return blkreq_native_segment(v->ref_of_page[page], offset / SECTOR_BYTES, (offset + bytes) / SECTOR_BYTES - 1);
 }
 
 bool segments_direct(const struct dz_queue *q, struct vbd_shadow *s, const void *address, uint32_t bytes)
@@ -51,8 +51,8 @@ bool segments_direct(const struct dz_queue *q, struct vbd_shadow *s, const void 
     uint64_t *to = s->segment + s->segment_count;
     s->segment_count = (uint16_t)(s->segment_count + pages);
     for (uint32_t part; (part = MIN(bytes, PAGE_BYTES - offset)) < bytes; bytes -= part, offset = 0)
-        *to++ = segment_of(page++, offset, part);
-    *to = segment_of(page, offset, bytes);
+        *to++ = segment_of(v, page++, offset, part);
+    *to = segment_of(v, page, offset, bytes);
     return true;
 }
 
@@ -64,7 +64,7 @@ static inline bool segment_direct(const struct dz_vbd *v, struct vbd_shadow *s, 
     if (at >= (uint64_t)v->pool->page_count * PAGE_BYTES || bytes > PAGE_BYTES - offset ||
         offset & (v->info.sector_bytes - 1))
         return false;
-    s->segment[0] = segment_of((uint32_t)(at / PAGE_BYTES), offset, bytes);
+    s->segment[0] = segment_of(v, (uint32_t)(at / PAGE_BYTES), offset, bytes);
     s->segment_count = 1;
     return true;
 }
@@ -76,7 +76,8 @@ int segments_bounced(struct dz_queue *q, struct vbd_shadow *s, uint32_t bytes)
     if (r < 0)
         return r;
     for (uint32_t i = 0; i < count; i++)
-        s->segment[s->segment_count++] = segment_of(s->bounce[first + i], 0, MIN(bytes - i * PAGE_BYTES, PAGE_BYTES));
+        s->segment[s->segment_count++] =
+            segment_of(q->disk, s->bounce[first + i], 0, MIN(bytes - i * PAGE_BYTES, PAGE_BYTES));
     vbd_count(&q->stats.bytes_bounced, bytes);
     return 0;
 }
@@ -84,11 +85,8 @@ int segments_bounced(struct dz_queue *q, struct vbd_shadow *s, uint32_t bytes)
 static void put_indirect(struct dz_queue *q, const struct vbd_shadow *s, void *slot)
 {
     const struct pool *pool = q->disk->ring_pool;
-    const uint32_t *ref = q->disk->ref_of_page;
     uint32_t page = queue_indirect_page(q, (uint32_t)(s - q->shadow));
-    uint64_t *to = (uint64_t *)(void *)pool_page(pool, page);
-    for (uint32_t i = 0; i < s->segment_count; i++)
-        to[i] = blkreq_native_referenced(s->segment[i], ref);
+    memcpy(pool_page(pool, page), s->segment, s->segment_count * sizeof(*s->segment));
     blkreq_native_put_indirect(slot, s->operation, s->id, s->sector, pool->gref[page], s->segment_count);
 }
 
@@ -98,7 +96,7 @@ static inline void put_request(struct dz_queue *q, const struct vbd_shadow *s)
     if (unlikely(blkreq_is_span(s->operation)))
         blkreq_native_put_span(slot, s->operation, s->span_flag, s->id, s->sector, s->length_bytes / SECTOR_BYTES);
     else if (likely(s->segment_count <= BLKREQ_SEGMENTS_MAX))
-        blkreq_native_put(slot, s->operation, s->id, s->sector, s->segment, s->segment_count, q->disk->ref_of_page);
+        blkreq_native_put(slot, s->operation, s->id, s->sector, s->segment, s->segment_count);
     else
         put_indirect(q, s, slot);
 }

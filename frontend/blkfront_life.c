@@ -283,6 +283,7 @@ static void serve(struct dz_vbd *v)
         queue_replay(v->queue[i]);
         queue_kick(v->queue[i]);
     }
+    v->references_new = false;
 }
 
 static int on_connect(struct dz_vbd *v, struct err *e)

@@ -9,8 +9,8 @@
  *
  * The shadow is also what a restarted backend is given again: the ring page is initialised anew, a new event channel
  * made, both published with the same grant references, and each request still in a slot put again in the order of its
- * submission. Its segments are pages of the pool, and become grants, or bus pages (blkfront_bus.c), when it is put:
- * what this backend takes. A request of more segments than fit a slot is an indirect one: each slot of the ring has a
+ * submission. Where this backend names memory otherwise, by bus addresses in place of grants (blkfront_bus.c), the
+ * segments are made anew. A request of more segments than fit a slot is an indirect one: each slot of the ring has a
  * granted page for them, which is written anew from the private copy whenever the request is put. Requests submitted
  * while the backend is away only fill slots. That is safe as the only trace of the dead backend are pages it may have
  * written for reads that are done again, and reading/writing bits in grant entries, which its successor's maps of the
@@ -62,9 +62,8 @@ enum vbd_shape {
 struct vbd_shadow {
     _Alignas(64) struct dz_io *io; /* NULL: free */
     uint64_t id, sector;
-    uint64_t
-        *segment; /* segments_max words as the wire's, but with the pool's page for its reference; private, as all */
-    uint16_t *bounce; /* pages of the pool, up to segments_max */
+    uint64_t *segment; /* segments_max words in the wire's form; private, as all here */
+    uint16_t *bounce;  /* pages of the pool, up to segments_max */
     uint32_t length_bytes;
     uint32_t at_bytes;                    /* of a part: where it begins in its dz_io */
     uint16_t segment_count, bounce_count; /* bounce_count 0: the caller's memory is the pool's */

@@ -10,7 +10,6 @@
  *          kernel allows it
  *   validate  the guest's own pages, checked in get by all the rules of their grants, and then used with nothing held:
  *          the textbook's gap between check and use, kept on purpose. `unsafe`: only for disks that ask for it by name
- *
  *   iommu  the guest's own pages by bus address, through an IOTLB that checks each use (iommu.h); for a frontend that
  *          knows of none through its grants, mapped and unmapped for each request
  *
@@ -50,6 +49,8 @@
 #ifndef GRANT_DMA_H
 #define GRANT_DMA_H
 
+#include <string.h>
+
 #include "base/err.h"
 #include "grant/gntkeep.h"
 #include "grant/iommu.h"
@@ -83,6 +84,13 @@ struct dma_io {
 #define DMA_IO_BYTES(segments_max) ((segments_max) * (sizeof(struct dma_vec) + sizeof(struct dma_segment)))
 /* Borrows `arrays`, DMA_IO_BYTES(segments_max) aligned as a pointer. */
 void dma_io_init(struct dma_io *io, void *arrays, unsigned segments_max);
+/* For the rows: keeps what get() was given until put(). Mostly it stands there already, written field by field just
+ * now, and must not be read as a whole then: such a load waits until all of these stores are done (5 ns a request). */
+static inline void dma_io_keep(struct dma_io *io, const struct dma_segment *segments, unsigned count)
+{
+    if (segments != io->segment)
+        memcpy(io->segment, segments, count * sizeof(*segments));
+}
 
 /* What the strategy needs from who does the I/O. Devices of one domain share a frame table and with it the registered
  * buffers of its extents, so all devices over one frame table name one and the same dma_host, which outlives them. */

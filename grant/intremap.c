@@ -65,12 +65,17 @@ void intremap_free(struct intremap *t)
 
 /* ---- blocks; under the lock ---- */
 
-static uint32_t device_entries(const struct intremap *t, uint32_t device)
+static bool is_source(const struct entry *e, const struct intremap_source *source)
+{
+    return e->source.device == source->device && e->source.domid == source->domid;
+}
+
+static uint32_t source_entries(const struct intremap *t, const struct intremap_source *source)
 {
     uint32_t n = 0, seen = 0;
     for (uint32_t i = 0; seen < t->entries_taken; i++) {
         seen += t->entry[i].taken;
-        n += t->entry[i].taken && t->entry[i].source.device == device;
+        n += t->entry[i].taken && is_source(&t->entry[i], source);
     }
     return n;
 }
@@ -89,7 +94,7 @@ static uint32_t free_run(const struct intremap *t, uint32_t count)
 
 static int block_take(struct intremap *t, const struct intremap_source *source, uint32_t vectors, uint32_t *handle)
 {
-    if (device_entries(t, source->device) + vectors > INTREMAP_DEVICE_MAX)
+    if (source_entries(t, source) + vectors > INTREMAP_DEVICE_MAX)
         return -EDQUOT;
     uint32_t first = free_run(t, vectors);
     if (first == t->entry_count)
@@ -198,7 +203,7 @@ static struct entry *entry_hit(struct intremap *t, const struct intremap_source 
     struct entry *e = &t->entry[handle + vector];
     if (!entry_enter(e))
         return NULL;
-    if (e->source.device == source->device && e->source.domid == source->domid)
+    if (is_source(e, source))
         return e;
     entry_leave(e);
     return NULL;

@@ -14,13 +14,13 @@
  * were counted in are out: after it returned nothing reaches the old target, which may be freed. Whoever raises must
  * not wait in between (to notify is a write(2) that never blocks), and a revoke is not for a thread that is in a raise.
  *
- * What a domain can make us hold is bounded: INTREMAP_DEVICE_MAX vectors a device, the table's size for all.
+ * What a domain can make us hold is bounded: INTREMAP_DEVICE_MAX vectors a device of it, the table's size for all.
  *
- * What is to stand on it: a virtual disk under the `iommu` strategy is a device whose vectors are its queues; its
- * backend raises for it. With SR-IOV the physical function and each virtual one is a device with a number of its own
- * (its source id), and a block for as many vectors as its interrupt table has; the driver of the physical function
- * assigns a virtual one's vectors to ports of the domain that has it, and gives the block back when it takes it away. A
- * function that writes another's handle is refused by the source.
+ * What is to stand on it: a virtual disk under the `iommu` strategy is a device; each of its queues has a block of one
+ * vector, and its backend raises for it (backend/blk/blktell.h). With SR-IOV the physical function and each virtual one
+ * is a device with a number of its own (its source id), and a block for as many vectors as its interrupt table has; the
+ * driver of the physical function assigns a virtual one's vectors to ports of the domain that has it, and gives the
+ * block back when it takes it away. A function that writes another's handle is refused by the source.
  */
 #ifndef GRANT_INTREMAP_H
 #define GRANT_INTREMAP_H

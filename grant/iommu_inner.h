@@ -68,7 +68,7 @@ struct iommu_space {
 
 struct iotlb {
     /* Its thread's, but for `uses`, which unmaps read. */
-    _Alignas(64) _Atomic uint32_t uses; /* gets that have begun and not been put or failed */
+    _Atomic uint32_t uses; /* gets that have begun and not been put or failed */
     bool fenced;
     uint32_t set_mask;
     uint64_t seen; /* the invalidations up to here are done; written under the space's lock */

@@ -153,16 +153,8 @@ static uint64_t announce(struct iommu_space *s)
     }
     s->gathered_count = 0;
     s->stats.flushes++;
-    atomic_store_explicit(&s->sequence, sequence, memory_order_release);
+    atomic_store(&s->sequence, sequence);
     return sequence;
-}
-
-static void barrier(const struct iommu_space *s)
-{
-    if (s->unit->fenced)
-        atomic_thread_fence(memory_order_seq_cst);
-    else
-        membarrier_all();
 }
 
 /* Since the barrier came after the sequence: an IOTLB that uses nothing now sees it before it translates again. */
@@ -170,7 +162,7 @@ static void excuse_idle(struct iommu_space *s, uint64_t sequence)
 {
     struct iotlb *t;
     list_foreach (t, &s->iotlbs, link) {
-        if (atomic_load_explicit(&t->uses, memory_order_acquire) == 0)
+        if (atomic_load(&t->uses) == 0)
             t->excused = MAX(t->excused, sequence);
     }
 }
@@ -190,7 +182,8 @@ static void invalidate_and_unlock(struct iommu_space *s, const struct iotlb *own
     if (others(s, own)) {
         /* Without the lock: whoever sees the sequence wants it. What waits may have ended when we have it again. */
         space_unlock(s);
-        barrier(s);
+        if (!s->unit->fenced)
+            membarrier_all();
         space_lock(s);
         excuse_idle(s, sequence);
     }
@@ -253,7 +246,7 @@ void iommu_space_detach(struct iommu_space *s)
     s->detached_at = sequence;
     s->recent[sequence % IOMMU_RECENT] = (struct iommu_recent){0};
     atomic_store_explicit(&s->detached, true, memory_order_relaxed);
-    atomic_store_explicit(&s->sequence, sequence, memory_order_release);
+    atomic_store(&s->sequence, sequence);
     invalidate_and_unlock(s, NULL);
 }
 

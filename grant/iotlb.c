@@ -17,7 +17,7 @@
  * A miss reads the tree between its look at the sequence and its put: what it read may be cleared meanwhile, but then
  * the invalidation finds it inside, waits for its answer, and the answer finds the entry in use.
  *
- * Without membarrier() the two fences are real ones.
+ * Without membarrier() these two stores and loads are sequentially consistent ones, which gives the same.
  */
 #include <string.h>
 
@@ -28,22 +28,24 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-static inline void order(const struct iotlb *t)
-{
-    if (unlikely(t->fenced))
-        atomic_thread_fence(memory_order_seq_cst);
-    else
-        atomic_signal_fence(memory_order_seq_cst);
-}
-
 static inline uint32_t uses_of(const struct iotlb *t)
 {
     return atomic_load_explicit(&t->uses, memory_order_relaxed);
 }
 
+/* The load comes after it, once there is a barrier between, or at once. */
+static inline void uses_set(struct iotlb *t, uint32_t uses)
+{
+    if (unlikely(t->fenced))
+        atomic_store(&t->uses, uses);
+    else
+        atomic_store_explicit(&t->uses, uses, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 static inline bool behind(const struct iotlb *t)
 {
-    return atomic_load_explicit(&t->space->sequence, memory_order_acquire) != t->seen;
+    return atomic_load(&t->space->sequence) != t->seen;
 }
 
 static inline uint32_t set_of(const struct iotlb *t, uint64_t bus_page)
@@ -200,16 +202,14 @@ static __attribute__((noinline)) void catch_up(struct iotlb *t)
 
 static inline void enter(struct iotlb *t)
 {
-    atomic_store_explicit(&t->uses, uses_of(t) + 1, memory_order_relaxed);
-    order(t);
+    uses_set(t, uses_of(t) + 1);
     if (unlikely(behind(t)))
         catch_up(t);
 }
 
 static inline void leave(struct iotlb *t)
 {
-    atomic_store_explicit(&t->uses, uses_of(t) - 1, memory_order_release);
-    order(t);
+    uses_set(t, uses_of(t) - 1);
     if (unlikely(behind(t)))
         catch_up(t);
 }
@@ -358,7 +358,7 @@ int iotlb_new(struct iommu_space *s, const struct iotlb_ops *ops, void *ctx, uin
 {
     assert(entries && !(entries & (entries - 1)) && uses_max);
     entries = MAX(entries, WAYS);
-    struct iotlb *t = aligned_alloc(_Alignof(struct iotlb), sizeof(*t));
+    struct iotlb *t = aligned_alloc(64, (sizeof(*t) + 63) & ~(size_t)63);
     if (!t)
         return -ENOMEM;
     *t = (struct iotlb){.space = s,

@@ -24,16 +24,9 @@ static inline uint64_t blkreq_native_segment(uint32_t gref, uint32_t first_secto
     return gref | (uint64_t)first_sector << 32 | (uint64_t)last_sector << 40;
 }
 
-/* A segment whose reference is still an index into `ref`, as it goes on the wire. */
-static inline uint64_t blkreq_native_referenced(uint64_t segment, const uint32_t *ref)
-{
-    return (segment >> 32 << 32) | ref[(uint32_t)segment];
-}
-
-/* READ, WRITE, WRITE_FUA, FLUSH_DISKCACHE, WRITE_BARRIER with `count` <= BLKREQ_SEGMENTS_MAX segments, whose references
- * are indices into `ref`. */
+/* READ, WRITE, WRITE_FUA, FLUSH_DISKCACHE, WRITE_BARRIER with `count` <= BLKREQ_SEGMENTS_MAX segments. */
 static inline void blkreq_native_put(void *slot, uint8_t operation, uint64_t id, uint64_t sector,
-                                     const uint64_t *segment, unsigned count, const uint32_t *ref)
+                                     const uint64_t *segment, unsigned count)
 {
     struct blkif_request *r = slot;
     r->operation = operation;
@@ -41,10 +34,8 @@ static inline void blkreq_native_put(void *slot, uint8_t operation, uint64_t id,
     r->handle = 0;
     r->id = id;
     r->sector_number = sector;
-    for (unsigned i = 0; i < count; i++) {
-        const uint64_t word = blkreq_native_referenced(segment[i], ref);
-        memcpy(&r->seg[i], &word, sizeof(word));
-    }
+    for (unsigned i = 0; i < count; i++)
+        memcpy(&r->seg[i], &segment[i], sizeof(segment[i]));
 }
 
 /* READ, WRITE, WRITE_FUA whose `count` segments are in the page of reference `gref`. */

@@ -14,6 +14,8 @@
 #define POOL_PAGES (1024u + 32) /* the default, and a page to bounce for each slot: two pieces */
 #define LARGE      (128u << 10)
 #define KINDS      4u
+#define IOS        (KINDS + 3u)
+#define REQUESTS   (IOS - 1u) /* two are one */
 
 static void offer(struct front_world *w, uint32_t bits)
 {
@@ -28,51 +30,66 @@ static bool uses_bus_addresses(struct guest *g)
     return info.bus_addresses;
 }
 
-/* Data of each kind: the pool's and the caller's, in a slot and in an indirect page. */
+/* Data of each kind: the pool's and the caller's, in a slot and in an indirect page; then of the pool two pages that
+ * are joined, and a vector of two. */
 struct transfers {
-    unsigned char *buffer[KINDS];
-    uint32_t bytes[KINDS];
-    struct dz_io io[KINDS];
-    unsigned char *pool[2];
-    unsigned char caller[2][LARGE];
+    unsigned char *buffer[IOS];
+    uint32_t bytes[IOS];
+    uint64_t offset[IOS];
+    struct dz_io io[IOS];
+    struct iovec iov[2];
+    unsigned char caller[2][LARGE], vector[2 * PAGE_BYTES];
 };
 
 static void transfers_init(struct guest *g, struct transfers *t)
 {
-    static const uint32_t bytes[] = {8192, LARGE};
-    for (unsigned i = 0; i < KINDS; i++) {
-        t->bytes[i] = bytes[i / 2];
-        if (i % 2 == 0)
-            assert_non_null(t->pool[i / 2] = dz_buffer_alloc(g->disk, bytes[i / 2]));
-        t->buffer[i] = i % 2 ? t->caller[i / 2] : t->pool[i / 2];
+    static const uint32_t bytes[IOS] = {8192, 8192, LARGE, LARGE, PAGE_BYTES, PAGE_BYTES, 2 * PAGE_BYTES};
+    unsigned char *pages = dz_buffer_alloc(g->disk, 8 * PAGE_BYTES);
+    assert_non_null(pages);
+    for (unsigned i = 0; i < IOS; i++) {
+        t->bytes[i] = bytes[i];
+        t->offset[i] = i < KINDS ? (uint64_t)i * LARGE : KINDS * LARGE + (i - KINDS) * PAGE_BYTES;
+        t->buffer[i] = i >= KINDS ? pages + (size_t)(i - KINDS) * 2 * PAGE_BYTES
+                       : i % 2    ? t->caller[i / 2]
+                                  : dz_buffer_alloc(g->disk, bytes[i]);
+        assert_non_null(t->buffer[i]);
     }
+    t->iov[0] = (struct iovec){pages + (size_t)7 * PAGE_BYTES, PAGE_BYTES};
+    t->iov[1] = (struct iovec){pages + (size_t)6 * PAGE_BYTES, PAGE_BYTES};
+    t->buffer[IOS - 1] = t->vector;
 }
 
-static void transfers_submit(struct guest *g, struct transfers *t, enum dz_op op, unsigned seed)
+static void transfers_submit(struct guest *g, struct transfers *t, bool write, unsigned seed)
 {
-    for (unsigned i = 0; i < KINDS; i++) {
-        if (op == DZ_WRITE)
+    for (unsigned i = 0; i < IOS; i++) {
+        bool vector = i == IOS - 1;
+        if (write)
             fill(t->buffer[i], t->bytes[i], seed + i);
         else
             memset(t->buffer[i], 0, t->bytes[i]);
-        t->io[i] = (struct dz_io){op, t->buffer[i], t->bytes[i], (uint64_t)i * LARGE, NULL, 1, {0}};
+        for (unsigned piece = 0; vector && piece < 2; piece++)
+            memcpy(t->iov[piece].iov_base, t->vector + (size_t)piece * PAGE_BYTES, PAGE_BYTES);
+        enum dz_op op = vector ? (write ? DZ_WRITEV : DZ_READV) : write ? DZ_WRITE : DZ_READ;
+        t->io[i] = (struct dz_io){op, vector ? (void *)t->iov : t->buffer[i], t->bytes[i], t->offset[i], NULL, 1, {0}};
         submit(g, &t->io[i]);
     }
 }
 
 static void transfers_check(struct front_world *w, struct transfers *t)
 {
-    for (unsigned i = 0; i < KINDS; i++) {
+    for (unsigned piece = 0; piece < 2; piece++)
+        memcpy(t->vector + (size_t)piece * PAGE_BYTES, t->iov[piece].iov_base, PAGE_BYTES);
+    for (unsigned i = 0; i < IOS; i++) {
         assert_int_equal(t->io[i].result, 0);
-        assert_memory_equal(w->back->data + (size_t)i * LARGE, t->buffer[i], t->bytes[i]);
+        assert_memory_equal(w->back->data + t->offset[i], t->buffer[i], t->bytes[i]);
     }
 }
 
 static void writes_and_reads_are_right(struct front_world *w, struct guest *g, struct transfers *t, unsigned seed)
 {
     for (unsigned op = 0; op < 2; op++) {
-        transfers_submit(g, t, op ? DZ_READ : DZ_WRITE, seed);
-        assert_int_equal(drain(g), KINDS);
+        transfers_submit(g, t, op == 0, seed);
+        assert_int_equal(drain(g), IOS);
         transfers_check(w, t);
     }
 }
@@ -84,7 +101,7 @@ static void test_the_pool_is_mapped_once_and_requests_name_bus_pages(void **stat
     struct guest g;
     offer(w, 44);
     front_world_backend_start(w, BACK_GOOD, 0);
-    guest_open(w, &g);
+    guest_open_with(w, &g, &(struct dz_vbd_options){.merge = true});
     transfers_init(&g, &t);
     assert_true(uses_bus_addresses(&g) && w->back->bus);
     for (unsigned i = 0; i < 3; i++)
@@ -124,20 +141,20 @@ static void succeeded(struct front_world *w, uint32_t before, uint32_t after)
     struct dz_vbd_stats stats;
     offer(w, before);
     front_world_backend_start(w, BACK_HOLD, 0);
-    guest_open(w, &g);
+    guest_open_with(w, &g, &(struct dz_vbd_options){.merge = true});
     transfers_init(&g, &t);
     uint64_t mapped[2] = {w->back->mapped[0], w->back->mapped[1]};
-    transfers_submit(&g, &t, DZ_WRITE, before + after);
+    transfers_submit(&g, &t, true, before + after);
     dz_vbd_kick(g.disk);
-    front_world_until(&w->back->held, KINDS);
+    front_world_until(&w->back->held, REQUESTS);
     front_world_backend_kill(w);
     w->back->features.bus_bits = after;
     front_world_backend_start(w, BACK_GOOD, 0);
-    assert_int_equal(drain(&g), KINDS);
+    assert_int_equal(drain(&g), IOS);
     transfers_check(w, &t);
     dz_vbd_stats(g.disk, &stats);
     assert_int_equal(stats.reconnects, 1);
-    assert_int_equal(stats.replayed, KINDS);
+    assert_int_equal(stats.replayed, REQUESTS);
     assert_int_equal(stats.errors, 0);
     assert_int_equal(uses_bus_addresses(&g), after != 0);
     assert_int_equal(w->back->mapped_pages, after ? POOL_PAGES : 0);
@@ -178,11 +195,11 @@ static void test_a_backend_that_dies_while_it_maps_is_succeeded(void **state)
     struct dz_vbd_stats stats;
     offer(w, 44);
     front_world_backend_start(w, BACK_HOLD, 0);
-    guest_open(w, &g);
+    guest_open_with(w, &g, &(struct dz_vbd_options){.merge = true});
     transfers_init(&g, &t);
-    transfers_submit(&g, &t, DZ_WRITE, 3);
+    transfers_submit(&g, &t, true, 3);
     dz_vbd_kick(g.disk);
-    front_world_until(&w->back->held, KINDS);
+    front_world_until(&w->back->held, REQUESTS);
     for (unsigned life = 0; life < 3; life++) {
         struct dz_io *done;
         unsigned maps = w->back->maps;
@@ -195,7 +212,7 @@ static void test_a_backend_that_dies_while_it_maps_is_succeeded(void **state)
     front_world_backend_kill(w);
     w->back->map_mode = BACK_MAP_GOOD;
     front_world_backend_start(w, BACK_GOOD, 0);
-    assert_int_equal(drain(&g), KINDS);
+    assert_int_equal(drain(&g), IOS);
     transfers_check(w, &t);
     dz_vbd_stats(g.disk, &stats);
     assert_int_equal(stats.reconnects, 1);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "grant/intremap.h"
@@ -170,7 +171,7 @@ static void test_what_a_device_holds_is_bounded_and_given_back(void **state)
 {
     struct world *w = *state;
     struct intremap *large;
-    struct intremap_source one = device(1, 3), two = device(2, 3);
+    struct intremap_source one = device(1, 3), two = device(1, 4); /* each its own limit */
     struct intremap_stats stats;
     uint32_t a, b, c;
     assert_int_equal(intremap_new(w->unit, 0, &large), -EINVAL);
@@ -331,6 +332,7 @@ static void *raiser(void *arg)
         const struct intremap_target *target = intremap_begin(r->w->table, &disk, r->handle, 0);
         if (!target) {
             atomic_fetch_add(&r->missed, 1);
+            sched_yield();
             continue;
         }
         struct owner *owner = target->owner;
@@ -369,7 +371,7 @@ static void test_after_a_revoke_no_raise_reaches_the_old_target(void **state)
         struct intremap_target target = {.domid = 3, .port = lives, .owner = owner};
         assert_int_equal(intremap_assign(w->table, race.handle, 0, &target), 0);
         for (unsigned mark = race.reached; lives % 64 == 0 && race.reached == mark;)
-            ;
+            sched_yield();
         intremap_revoke(w->table, race.handle, 0);
         owner->life = 0;
         told += owner->told;

@@ -32,6 +32,7 @@
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
 
 #define KEYS_BLK_PAUSED     "domzero/paused"
+#define KEYS_BLK_WARNING    "domzero/warning" /* the backend's: what is wrong with how the disk is served */
 #define KEYS_BLK_RESUME     "resume"
 #define KEYS_BLK_QUEUES_MAX 16 /* what this project uses, at either end */
 

@@ -46,11 +46,17 @@ COUNTER(iommu_foreign, "pages refused since the device is no longer the guest's,
 COUNTER(iommu_window, "pages refused since their bus address is beyond what the device has, as of the last second")
 COUNTER(iommu_frame, "pages refused since their memory is gone or taken back, as of the last second")
 GAUGE(iommu_pages, "pages that the guest has mapped to bus addresses, as of the last second")
+COUNTER(dma_maps,
+        "pages that the strategy mapped through their grants, persistent_hits included, as of the last second")
+COUNTER(reactor_calls,
+        "system calls by which its queues' reactors submitted and waited, for other disks too, as of the last second")
+COUNTER(registrations, "times that these reactors registered memory with io_uring, likewise")
 GAUGE(queues, "queues that are connected")
 GAUGE(in_flight, "requests taken and not answered")
 GAUGE(held, "requests that wait since the storage failed, until the disk is resumed")
 GAUGE(pinned_bytes, "memory registered with io_uring, which the kernel holds pinned, as of the last second")
 GAUGE(persistent_pages, "pages of the guest that stay mapped between requests, as of the last second")
 GAUGE(dma_plain, "1: the kernel refused to register memory, plain vectors serve")
+GAUGE(dma_unsafe, "1: the DMA strategy holds nothing during I/O: guests may reach each other's memory")
 GAUGE(last_io_errno, "the last error of the storage as an errno, 0 for none")
 GAUGE(flush_lost, "1: a flush failed, so written data may be lost, and all flushes fail until the disk is closed")

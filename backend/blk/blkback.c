@@ -20,7 +20,8 @@ struct blkback {
     struct loop *loop;
     struct store_client *store;
     struct reactors *reactors;
-    struct iommu *iommu; /* one for all devices */
+    struct iommu *iommu;    /* one for all devices … */
+    struct intremap *remap; /* … and its interrupt table */
     struct back_reactor reactor[REACTORS_MAX];
     uint16_t domid;
     char root[64];
@@ -67,6 +68,7 @@ static struct blkdev *device_find(struct blkback *b, uint16_t front_domid, uint3
         return NULL;
     }
     d->siblings = &b->devices;
+    d->remap = b->remap;
     list_append(&b->devices, &d->link);
     return d;
 }
@@ -276,6 +278,7 @@ static void back_release(struct blkback *b)
     }
     store_unwatch(b->store, ROOT_TOKEN, "%s", b->root);
     map_deinit(&b->by_id);
+    intremap_free(b->remap);
     iommu_free(b->iommu);
     free(b);
 }
@@ -284,7 +287,8 @@ int blkback_new(struct loop *loop, struct store_client *store, struct reactors *
                 struct blkback **out, struct err *e)
 {
     struct blkback *b = calloc(1, sizeof(*b));
-    if (!b || iommu_new(&b->iommu)) {
+    if (!b || iommu_new(&b->iommu) || intremap_new(b->iommu, INTREMAP_ENTRIES_MAX, &b->remap)) {
+        iommu_free(b ? b->iommu : NULL);
         free(b);
         return err_set(e, -ENOMEM, "out of memory");
     }

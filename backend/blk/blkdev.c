@@ -109,6 +109,8 @@ static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct er
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/error", xb->dir);
     if (!rc)
+        rc = blkdev_warning_write(xb, tx, d, e);
+    if (!rc)
         rc = store_rm(xb->store, tx, "%s/" KEYS_BLK_PAUSED, xb->dir);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
 }
@@ -233,6 +235,7 @@ void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
         .iommu = d->iommu,
+        .remap = d->remap,
         .space = d->space,
         .iommu_deferred = d->config.iommu_deferred,
         .take_over = queue == 0 && d->siblings && !domain_waits(d),
@@ -401,6 +404,8 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
 /* A guest may connect as often as it likes: only the first time is news. */
 static void device_log_connected(struct blkdev *d)
 {
+    if (!d->connects)
+        blkdev_warn(d);
     log_line(d->connects++ ? LOG_DEBUG : LOG_INFO,
              DEV_FMT ": connected to %s:%s, %" PRIu64 " bytes%s, dma %s%s, %s, %u x %u requests", DEV_ARG(d),
              d->config.format, d->config.path, d->image->size_bytes, d->image->readonly ? ", read-only" : "",

@@ -73,7 +73,8 @@ struct blkdev {
     struct list link;            /* the owner's */
     const struct list *siblings; /* the owner's list of all devices, borrowed; NULL: none */
     struct reactors *reactors;
-    struct iommu *iommu;       /* the role's, borrowed */
+    struct iommu *iommu;       /* the role's, borrowed … */
+    struct intremap *remap;    /* … with its interrupt table */
     struct iommu_space *space; /* of this connection: its frontend uses bus addresses; NULL: grants */
     uint32_t bus_bits;         /* what was offered, 0: no bus addresses */
     struct xb_device xb;
@@ -133,6 +134,12 @@ void blkdev_live_queue_event(struct blkdev *d, const struct blkqueue *q, uint32_
 void blkdev_live_detached(struct blkdev *d);
 /* The configuration was read: its rates hold. 0, or -EINVAL with a sentence. */
 int blkdev_live_config(struct blkdev *d, struct err *e);
+/* Its strategy is one that gives guests into each other's hands (grant/dma.h). It was asked for by name, as no default
+ * is such a one; who runs it is told in the log when a frontend connects and when it is switched to, by
+ * KEYS_BLK_WARNING in its directory, and by a mark in all listings. */
+bool blkdev_unsafe(const struct blkdev *d);
+void blkdev_warn(const struct blkdev *d); /* in the log, where it is so */
+int blkdev_warning_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e);
 enum engine_poll blkdev_live_poll(const struct blkdev *d);
 
 /* ---- storage that fails (blkdev_stop.c) ---- */

@@ -118,6 +118,7 @@ struct blkqueue_config {
     const struct blk_protocol *protocol;
     const struct dma_strategy *dma;
     struct iommu *iommu;       /* the role's; borrowed; may be NULL */
+    struct intremap *remap;    /* its interrupt table likewise */
     struct iommu_space *space; /* the device's, borrowed: segments are bus pages, and `dma` is iommu; NULL: grants */
     bool iommu_deferred;
     bool persistent;           /* both ends want grants to stay mapped */
@@ -213,7 +214,8 @@ struct blkqueue {
     struct gntkeep *keep; /* NULL where grants do not stay mapped */
     struct frametable *frames;
     uint64_t misses_before;
-    int32_t file_index; /* of image->fd; -1: not registered */
+    uint64_t enters_before, registrations_before; /* of the reactor's ring, when the queue came there */
+    int32_t file_index;                           /* of image->fd; -1: not registered */
     uint32_t file_in_flight;
 
     struct gntmap_page page[BLKQUEUE_RING_PAGES_MAX];

@@ -68,6 +68,8 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     if (c->persistent && gntkeep_new(q->map, BLKQUEUE_KEEP_SLOT * q->request_count, &q->keep))
         return err_set(e, -ENOMEM, "out of memory for the grants that stay mapped");
     rc = blkqueue_dma_setup(q, c->dma, &q->dma, e);
+    if (!rc)
+        rc = blktell_route(q, c->dma, e);
     if (rc)
         return rc;
     q->file_index = uring_file_register(&r->uring, c->image->fd);
@@ -87,6 +89,7 @@ static void queue_give_back(struct blkqueue *q)
     q->file_index = -1;
     if (q->dma)
         q->config.dma->teardown(take_ptr(q->dma));
+    blktell_unroute(q);
     gntkeep_free(take_ptr(q->keep));
     if (q->channel.wait_fd >= 0)
         platform_evtchn_close(r->platform, &q->channel);
@@ -111,6 +114,8 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
     }
     blkcounter_add(&q->stats.inherited, journal_connect(&q->journal, q->instance, q->request_count));
     q->state = BLKQUEUE_RUNNING;
+    q->enters_before = r->uring.enters;
+    q->registrations_before = r->uring.registrations;
     blkqueue_rate_changed(q);
     blkqueue_listen(q);
     return 0;
@@ -190,6 +195,9 @@ void blkqueue_refresh(struct blkqueue *q)
     if (q->config.dma->turn)
         q->config.dma->turn(q->dma);
     q->config.dma->describe(q->dma, &s);
+    blkcounter_set(&q->stats.reactor_calls, q->reactor->uring.enters - q->enters_before);
+    blkcounter_set(&q->stats.registrations, q->reactor->uring.registrations - q->registrations_before);
+    blkcounter_set(&q->stats.dma_maps, s.maps);
     blkcounter_set(&q->stats.dma_copied_bytes, s.bytes_copied);
     blkcounter_set(&q->stats.dma_over_share, s.over_share);
     blkcounter_set(&q->stats.pinned_bytes, s.registered_bytes);
