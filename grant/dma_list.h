@@ -3,6 +3,7 @@
  * list. */
 DMA_STRATEGY(copy)
 DMA_STRATEGY(pin)
+DMA_STRATEGY(iommu)
 DMA_STRATEGY(validate)
 #ifdef DMA_BENCH_ROWS
 DMA_STRATEGY(none)

@@ -60,16 +60,17 @@ static int pin_each_get(struct dma *d, const struct dma_segment *segments, unsig
     assert(count > 0 && count <= io->segments_max);
     io->to_guest = to_guest;
     io->vec_count = 0;
+    dma_io_keep(io, segments, count);
     for (unsigned i = 0; i < count; i++) {
-        const struct dma_segment s = io->segment[i] = segments[i];
+        const struct dma_segment *s = &segments[i];
         struct active_entry *a;
-        assert(span_fits(s.offset_bytes, s.length_bytes, PAGE_BYTES));
-        int r = active_map(d->x.map, d->x.keep, s.gref, to_guest, &a);
+        assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
+        int r = active_map(d->x.map, d->x.keep, s->gref, to_guest, &a);
         if (r) {
             pages_unmap(d, io, i);
             return r;
         }
-        dma_io_append(io, a->address + s.offset_bytes, s.length_bytes, -1);
+        dma_io_append(io, a->address + s->offset_bytes, s->length_bytes, -1);
     }
     runs_register(d, io);
     io->segment_count = count;

@@ -65,6 +65,23 @@ int blkdev_live_config(struct blkdev *d, struct err *e)
     return 0;
 }
 
+/* A frontend that uses bus addresses, or may be about to, cannot be served by another strategy. */
+static int bus_check(const struct blkdev *d, const struct keys_blk_config *wanted, struct err *e)
+{
+    if (!strcmp(wanted->dma, d->config.dma))
+        return 0;
+    if (d->space)
+        return err_set(
+            e, -EBUSY,
+            "dma=%s: the frontend uses the bus addresses of the device's IOMMU; the strategy can change when "
+            "it has closed the disk",
+            wanted->dma);
+    if (d->bus_bits && d->xb.state == XenbusStateInitWait)
+        return err_set(e, -EBUSY, "dma=%s: a frontend that may use bus addresses is to connect; ask again when it has",
+                       wanted->dma);
+    return 0;
+}
+
 /* The configuration as it is asked for: 0, or a sentence. */
 static int config_wanted(const struct blkdev *d, struct keys_blk_config *out, struct err *e)
 {
@@ -81,7 +98,8 @@ static int config_wanted(const struct blkdev *d, struct keys_blk_config *out, st
         snprintf(out->poll, sizeof(out->poll), "%s", strcmp(set->poll, "default") ? set->poll : "");
     if (out->cdrom && !out->readonly)
         return err_set(e, -EINVAL, "a CD-ROM is read-only");
-    return config_check(out, e);
+    int r = config_check(out, e);
+    return r ? r : bus_check(d, out, e);
 }
 
 /* ---- rows that are served only where they are asked for by name ---- */

@@ -52,6 +52,7 @@ static int32_t buffer_register(void *ctx, uint16_t domid, void *address, size_t 
     }
     u->buffer_owner[index] = domid;
     u->buffers_of[domid]++;
+    u->registrations++;
     return (int32_t)index;
 }
 
