@@ -18,7 +18,8 @@ struct engine {
     struct reactor reactor;
     enum engine_poll poll; /* as it waits now */
     struct spin spin;
-    bool spin_in_flight; /* `poll`: also while I/O is under way; and the window does not shrink */
+    bool spin_in_flight; /* `poll`: also while I/O is under way; and whether it pays does not matter */
+    bool spin_asked;     /* before the sleep that comes */
     struct ticker ticker;
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
@@ -95,6 +96,10 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
 {
     if (l == &g->stop) {
         engine_stop_all(g);
+        return;
+    }
+    if (bits == BLKQUEUE_UNMAPPED) {
+        blkbus_letter(l);
         return;
     }
     struct blkqueue *q = container_of(l, struct blkqueue, to_reactor);
@@ -178,7 +183,8 @@ static void pass_publish(struct engine *g)
         blkqueue_publish(q);
 }
 
-/* How many went: the last one ends a thread that is to stop, so it must not go to sleep after that. */
+/* How many went, or gave something back: the last one ends a thread that is to stop, so it must not go to sleep after
+ * that. */
 static unsigned pass_release(struct engine *g)
 {
     struct blkqueue *q, *next;
@@ -186,6 +192,7 @@ static unsigned pass_release(struct engine *g)
     if (!g->reactor.draining)
         return 0;
     list_foreach_safe (q, next, &g->queues, engine_link) {
+        released += q->state == BLKQUEUE_DRAINING && blkbus_give_back(q);
         if (!blkqueue_drained(q))
             continue;
         list_remove(&q->engine_link);
@@ -215,7 +222,8 @@ static bool spin_allowed(const struct engine *g)
 /* True: there is something to do. */
 static bool engine_spin(struct engine *g)
 {
-    if (list_empty(&g->reactor.active) || !spin_allowed(g))
+    g->spin_asked = !list_empty(&g->reactor.active) && spin_allowed(g);
+    if (!g->spin_asked)
         return false;
     uint64_t window_ns = spin_window_ns(&g->spin);
     if (!window_ns)
@@ -231,7 +239,8 @@ static bool engine_spin(struct engine *g)
             end_ns = now_ns + window_ns;
     } while (!hit && now_ns < end_ns);
     g->reactor.now_ns = now_ns;
-    spin_learn(&g->spin, hit || g->spin_in_flight);
+    if (!g->spin_in_flight)
+        spin_learn(&g->spin, hit && now_ns < end_ns);
     if (hit)
         counter_bump(&g->spin_hits);
     return hit;
@@ -254,6 +263,17 @@ static void engine_submit(struct engine *g, bool wait)
     blkcounter_set(&g->enters, g->reactor.uring.enters);
 }
 
+static void engine_sleep(struct engine *g)
+{
+    const uint64_t since_ns = g->reactor.now_ns;
+    counter_bump(&g->sleeps);
+    engine_submit(g, true);
+    g->reactor.now_ns = ticker_now_ns(&g->ticker);
+    if (g->spin_asked)
+        spin_slept(&g->spin, g->reactor.now_ns - since_ns);
+    uring_reap(&g->reactor.uring);
+}
+
 static void engine_pass(struct engine *g)
 {
     struct uring *u = &g->reactor.uring;
@@ -268,13 +288,11 @@ static void engine_pass(struct engine *g)
     pass_publish(g);
     done += pass_release(g);
     bool spin = !done && !g->spun; /* a guest that only pretends to have work gets one spin, and then the sleep */
+    g->spin_asked = false;
     g->spun = spin && engine_spin(g);
     if (done || g->spun || engine_arm(g))
         return;
-    counter_bump(&g->sleeps);
-    engine_submit(g, true);
-    g->reactor.now_ns = ticker_now_ns(&g->ticker);
-    uring_reap(u);
+    engine_sleep(g);
 }
 
 static void engine_run(struct engine *g)
@@ -334,6 +352,7 @@ static int engine_setup(struct engine *g)
 static void *engine_main(void *arg)
 {
     struct engine *g = arg;
+    g->reactor.thread = pthread_self();
     int rc = g->start_result = engine_setup(g);
     sem_post(&g->started);
     if (rc)
@@ -347,6 +366,7 @@ static void engine_fields_init(struct engine *g, const struct engine_options *op
 {
     g->options = *options;
     g->reactor.to_control = &g->to_control;
+    g->reactor.to_reactor = &g->to_reactor;
     g->reactor.marks = options->marks;
     g->reactor.ticker = &g->ticker;
     list_init(&g->reactor.active);

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""bench/poll.py: what it costs and brings to look for requests instead of being told of them: `interrupt`, `poll` and `adaptive`, in
+turn, by arrivals of many kinds (poll_cases.py), made by bench/guest_poll.c.
+
+In a closed loop both ends wait by the mode. In an open loop and in bursts the guests are programs with an event loop, the same
+for all modes, so that only the server differs. Client and server are pinned: with two processors each end has its own, and
+what sleeps pays for waking another processor, as it does in a virtual machine; with one they share it.
+
+The disk is one without bytes (image=null) unless STORAGE=hot: it is the wait that is compared, and a file's own cost, the same in
+all modes, would only make the ratios look better.
+
+Only ratios of the same round compare; a goal looks at the median of these. Knobs:
+
+  ROUNDS=3 SECONDS_EACH=0.3 SEED=1 STORAGE=null SIZE_MIB=64 NICENESS=-15 BUILD=build
+  QUICK=1        one short round of the loads that goals look at
+  LOADS, MODES   patterns, by commas: LOADS='poisson 1000/s*,closed*' MODES=adaptive,poll; LOADS=list names all
+  RESULTS        where to; otherwise a run of everything goes to bench/results/poll-DATE-COMMIT/, others to bench/results/latest/
+"""
+import fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
+
+sys.dont_write_bytecode = True
+import machine, poll_report
+from block_peers import CPUS, Bench, CannotRun, Domzero
+from poll_cases import MODES, goals, loads
+
+QUICK = bool(os.environ.get("QUICK"))
+ROUNDS = int(os.environ.get("ROUNDS", "1" if QUICK else "3"))
+SECONDS = float(os.environ.get("SECONDS_EACH", "0.15" if QUICK else "0.3"))
+SEED = int(os.environ.get("SEED", "1"))
+STORAGE = os.environ.get("STORAGE", "null")
+CORES = min(2, len(CPUS))
+
+
+class Server(Domzero):
+    """A daemon that waits in one way, and as many domains with a disk as the widest load takes. They stay for the run."""
+
+    def __init__(self, mode):
+        super().__init__(mode)
+        self.directories = []
+
+    def add(self, bench):
+        i = len(self.directories)
+        disk = f"format=raw,vdev=xvda,access=r,target={bench.image['hot'] if STORAGE == 'hot' else '/dev/null'}"
+        with open(f"{self.run_dir}/guest{i}.cfg", "w") as f:
+            f.write(f'name = "guest{i}"\ndisk = ["{disk}"]\n')
+            if STORAGE == "null":
+                f.write(f'disk_options = ["xvda,image=null,size={bench.size_bytes}"]\n')
+        self.call("create", f.name)
+        p = subprocess.run([f"{self.build}/domzero", "list"], env=self.env, capture_output=True, text=True)
+        domid = next(line.split()[1] for line in p.stdout.splitlines() if line.split()[0] == f"guest{i}")
+        self.directories.append(f"{self.run_dir}/dom/{domid}")
+
+    def measure(self, bench, load, seed):
+        if not self.run_dir:
+            self.start(bench)
+        while len(self.directories) < load.devices:
+            self.add(bench)
+        blk, client = self.pid("blk"), CPUS[0] if load.cores > 1 else CPUS[-1]
+        machine.pin(blk, {CPUS[-1]})
+        wait = {"poll": ["-p"], "adaptive": ["-a"], "interrupt": []}[self.mode]
+        command = [f"{bench.build}/bench/guest_poll", "-c", blk, "-A", client, "-s", bench.seconds, "-W", bench.seconds / 4, "-r", seed,
+                   *wait, *load.args(), *self.directories[:load.devices]]
+        return bench.load([str(c) for c in command], None)
+
+
+class Run:
+    def __init__(self, bench, modes, count):
+        self.bench, self.servers = bench, {m: Server(m) for m in modes}
+        self.results, self.left_out, self.done, self.count, self.start = {}, [], 0, count, time.monotonic()
+
+    def progress(self, load):
+        self.done += 1
+        left = (time.monotonic() - self.start) / self.done * (self.count - self.done)
+        text = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+        print(f"[{self.done}/{self.count}] {load.name()}, {text} left", file=sys.stderr, flush=True)
+
+    def load(self, load):
+        rows = self.results[load] = {m: [] for m in self.servers}
+        for round_ in range(ROUNDS):
+            for mode, server in self.servers.items():
+                try:
+                    row = server.measure(self.bench, load, SEED + round_)
+                    rows[mode].append(row)
+                except CannotRun as e:
+                    rows[mode].append(None)
+                    self.left_out.append({"load": load.name(), "mode": mode, "why": str(e)})
+        self.progress(load)
+        print(poll_report.load_text(load, rows), flush=True)
+
+    def stop(self):
+        for s in self.servers.values():
+            s.stop()
+
+
+def picked(names, variable):
+    patterns = [p for p in os.environ.get(variable, "").split(",") if p]
+    return [n for n in names if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)]
+
+
+def results_directory(whole, info):
+    name = "poll-" + time.strftime("%Y-%m-%d-%H%M-") + info["commit"] if whole else "latest"
+    directory = os.environ.get("RESULTS") or f"bench/results/{name}"
+    os.makedirs(directory, exist_ok=True)
+    return directory
+
+
+def main():
+    every = loads(CORES)
+    if os.environ.get("LOADS") == "list":
+        return print("\n".join(l.name() for l in every))
+    wanted = [g.load for g in goals(CORES)] if QUICK else every
+    names, modes = picked([l.name() for l in every], "LOADS"), picked(MODES, "MODES")
+    chosen = [l for l in every if l.name() in names and (l in wanted or os.environ.get("LOADS"))]
+    if not chosen or not modes or ROUNDS < 1 or STORAGE not in ("null", "hot"):
+        sys.exit("poll.py: nothing to measure: LOADS=list names all, MODES are " + ", ".join(MODES) + ", STORAGE null or hot, ROUNDS at least 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("poll.py: terminated"))
+    machine.raise_descriptor_limit()
+    preferred = machine.prefer()
+    directory = tempfile.mkdtemp(prefix="dzp", dir="/tmp")
+    bench = Bench(os.path.abspath(os.environ.get("BUILD", "build")), directory, directory, int(os.environ.get("SIZE_MIB", "64")), SECONDS)
+    info = machine.describe(directory, directory)
+    info["niceness"] = f"{machine.NICE}, autogroups too" if preferred else "not raised, expect more noise"
+    run = Run(bench, modes, len(chosen))
+    busy = machine.busy_seconds(), run.start
+    try:
+        if STORAGE == "hot":
+            bench.make_image(bench.image["hot"])
+            machine.warm(bench.image["hot"])
+        for load in chosen:
+            run.load(load)
+    finally:
+        run.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    info["load after"] = machine.one_word("/proc/loadavg")
+    info["busy processors"] = round((machine.busy_seconds() - busy[0]) / (time.monotonic() - busy[1]), 2)
+    whole = chosen == every and len(modes) == len(MODES) and not QUICK
+    result = poll_report.result(info, run, goals(CORES), {"seed": SEED, "rounds": ROUNDS, "seconds_each": SECONDS, "quick": QUICK, "storage": STORAGE})
+    to = results_directory(whole, info)
+    print(poll_report.write_files(to, result))
+    print(f"{to}/poll.json, poll.md written; took {time.monotonic() - run.start:.0f} s")
+
+
+main()
