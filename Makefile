@@ -41,7 +41,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many bench-poll attack-dma report tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many attack-dma report tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
