@@ -17,7 +17,7 @@
 #define ATTEMPTS 200
 #define SEED     7
 
-static bool rule_traps(const struct attack *a)
+static bool needs_trap(const struct attack *a)
 {
     return a == &attack_rewrite_request || a == &attack_rewrite_indirect;
 }
@@ -83,7 +83,7 @@ static void test_the_table_shows_each_mutant(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(mutants); i++) {
-        if (rule_traps(mutants[i].attack) && !trap_works())
+        if (needs_trap(mutants[i].attack) && !trap_works())
             continue;
         if (mutants[i].flag)
             *mutants[i].flag = true;
