@@ -31,6 +31,8 @@ HARNESS  := $(filter-out tests/test_%.c tests/peer_%.c,$(wildcard tests/*.c))
 PEER_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/peer_*.c)))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard examples/*.c)))
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
+ATTACK_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard bench/attack/*.c)))
+MUTANT_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/mutants/*.c)))
 # What is built for other programs needs their headers: built where those are, and never with sanitizers, as the
 # programs that load them have none.
 FIO_SOURCE := $(BUILD)/fio-src/tree
@@ -39,7 +41,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-many bench-poll tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many bench-poll attack-dma report tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
@@ -115,6 +117,11 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lcmocka
 
+# The attack bench is a program of several files; its test adds code that is wrong on purpose.
+$(BUILD)/bench/attack_dma: $(ATTACK_OBJS)
+$(BUILD)/bench/attack_dma: GROUP := $(ATTACK_OBJS) $(GROUP)
+$(BUILD)/tests/test_attack: $(ATTACK_OBJS) $(MUTANT_OBJS)
+$(BUILD)/tests/test_attack: GROUP := $(MUTANT_OBJS) $(ATTACK_OBJS) $(GROUP)
 $(BUILD)/tests/test_diskshare: $(BUILD)/plugins/diskshare.o
 $(BUILD)/tests/test_diskshare: LDLIBS += $(BUILD)/plugins/diskshare.o $(GROUP)
 $(BUILD)/tests/test_blkfront_fallback: | $(addprefix $(BUILD)/tests/test_blkfront_,queues reconnect unusual late)
@@ -173,16 +180,38 @@ bench-poll:
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/guest_poll
 	@BUILD=$(BUILD) python3 bench/poll.py
 
+# What is measured beside the strategies of grant/dma_list.h, in no other build.
+bench-rows:
+	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" programs $(BENCHES:$(BUILD)/%=build/rows/%)
+
+# What the DMA strategies cost, all rows of one build. QUICK=1: a look in under a minute.
+bench-dma:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory bench-rows
+	@BUILD=build/rows python3 bench/dma.py
+
 bench-many:
 	@scripts/deps.sh build
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/many_disks
 	@BUILD=$(BUILD) bench/many.sh
+
+attack-dma:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory $(BUILD)/bench/attack_dma
+	@BUILD=$(BUILD) python3 bench/attack.py
 
 tidy:
 	@scripts/deps.sh check tidy
 	@scripts/tidy.sh
 format:
 	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.h')
+
+# One page of what the four DMA strategies cost and what they stop: the instruments one after the other, and then the page.
+# ONLY=render makes the page anew of what is in RESULTS.
+.PHONY: report
+report:
+	@scripts/deps.sh report || echo 'report: without gnuplot the page has tables and no pictures'
+	@BUILD=$(BUILD) RESULTS="$(RESULTS)" ONLY="$(ONLY)" QUICK="$(QUICK)" python3 bench/report.py
 
 install: deps
 	@$(MAKE) --no-print-directory programs $(wildcard $(BUILD)/nbdkit-domzero-plugin.so)
@@ -214,12 +243,16 @@ help:
 	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
 	@echo 'make bench           IOPS and latency next to plain io_uring on the same file, in a minute; SECONDS_EACH=2 ROUNDS=5'
 	@echo 'make bench-block     all cases beside io_uring, qemu and NBD servers, and the goals, in a quarter of an hour; CASES=hot-read-qd32 PEERS=…'
+	@echo 'make report          what the DMA strategies cost and what they stop, as one HTML page, in under 15 minutes; QUICK=1: in under 2'
+	@echo 'make bench-dma       what copy, validate, pin and iommu cost beside a row that checks nothing, in eight minutes; QUICK=1 in half of one; CASES=hot-read-4k-qd32'
 	@echo 'make bench-poll      interrupts and polling by arrivals of many kinds, in four minutes; QUICK=1 LOADS=pattern MODES=adaptive,poll'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
+	@echo 'make bench-rows      builds build/rows: the daemon and the bench programs with the DMA rows none and pin-each, for measuring only'
+	@echo 'make attack-dma      a hostile guest against each DMA strategy: what succeeded, and what stopped the rest; QUICK=1 SEED=1 ATTEMPTS=4000'
 	@echo 'make format          let clang-format rewrite the sources'
 	@echo 'make install         into PREFIX (/usr/local), honours DESTDIR'
 	@echo 'make clean           remove build/'
 	@echo
 	@echo 'Variables: BUILD=build CC=gcc OPT="-O2 -g" PREFIX=/usr/local; TEST=pattern picks tests of make check.'
 
--include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -name '*.d' -print 2>/dev/null)
+-include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -path '$(BUILD)/rows' -prune -o -name '*.d' -print 2>/dev/null)

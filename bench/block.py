@@ -17,24 +17,18 @@ from there, too. Knobs:
                  CASES='*' runs all, some of which are left out otherwise
   RESULTS        where to; otherwise a run of everything goes to bench/results/block-DATE-COMMIT/, others to bench/results/latest/
 """
-import fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
+import os, shutil, signal, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 import block_idle, block_report, machine
 from block_cases import cases
 from block_peers import PEERS, Bench, CannotRun, Domzero
+from driver import picked, results_directory
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS_EACH", "0.5"))
 SEED = int(os.environ.get("SEED", "1"))
 OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
-
-
-def picked(names, variable, otherwise=None):
-    """Those that a pattern of the variable names, whole or up to a dash; `otherwise`, or all, where it is not set."""
-    patterns = [p for p in os.environ.get(variable, "").split(",") if p]
-    good = lambda n: any(fnmatch.fnmatch(n, p) or fnmatch.fnmatch(n, p + "-*") for p in patterns)
-    return [n for n in names if good(n)] if patterns else list(otherwise or names)
 
 
 class Hogs:
@@ -147,13 +141,6 @@ class Run:
             peer.stop()
 
 
-def results_directory(whole, info):
-    name = "block-" + time.strftime("%Y-%m-%d-%H%M-") + info["commit"] if whole else "latest"
-    directory = os.environ.get("RESULTS") or f"bench/results/{name}"
-    os.makedirs(directory, exist_ok=True)
-    return directory
-
-
 def all_of(run, names, info):
     for line in (f"{k}: {v}" for k, v in info.items()):
         run.say(line)
@@ -198,7 +185,7 @@ def main():
     if others > OTHERS_MOST:
         run.say(f"Others used {others:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
     run.say(f"load after: {info['load after']}; took {info['took']}")
-    to = results_directory(set(names) >= set(usual) and not os.environ.get("PEERS"), info)
+    to = results_directory("block", set(names) >= set(usual) and not os.environ.get("PEERS"), info)
     said = block_report.write_files(to, info, cases(), run, "\n".join(run.text) + "\n")
     print(f"{to}/block.txt, .csv, .json, .svg written" + (f"; {said}" if said else ""))
 

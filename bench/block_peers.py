@@ -67,7 +67,8 @@ def places(case, polls):
     """Processors of client and server; None: as the scheduler likes."""
     if case.one_core:
         return {CPUS[-1]}, {CPUS[-1]}
-    if polls and not case.hogs and not case.write and case.image != "tmpfs" and len(CPUS) > 1:
+    workers = case.image == "tmpfs" or case.write and case.image != "null"
+    if polls and not case.hogs and not workers and len(CPUS) > 1:
         return {CPUS[0]}, {CPUS[-1]}
     return None, None
 
@@ -94,13 +95,23 @@ class Domzero:
     def __init__(self, mode, dma="pin", reactors=0, pairs=False):
         self.mode, self.dma, self.reactors, self.pairs, self.run_dir = mode, dma, reactors, pairs, None
 
+    pinned_modes, disk_options = ("poll",), ()
+
     def missing(self, bench, case):
         return None
+
+    def guest_options(self, case):
+        return []
+
+    def complete(self, row):
+        """What else is known of a row, while its disk is still there."""
+        return row
 
     def call(self, *args):
         p = subprocess.run([f"{self.build}/domzero", *args], env=self.env, capture_output=True, text=True)
         if p.returncode:
             raise CannotRun((p.stderr or p.stdout).strip())
+        return p.stdout
 
     def start(self, bench, name="dom0"):
         self.build = bench.build
@@ -123,6 +134,7 @@ class Domzero:
         options = [f"dma={self.dma}", f"max-queues={case.threads}"]
         options += ["direct-io=1"] * case.direct
         options += [f"image=null,size={bench.size_bytes}"] * (case.image == "null")
+        options += self.disk_options
         with open(f"{self.run_dir}/{name}.cfg", "w") as f:
             f.write(f'name = "{name}"\ndisk = ["format=raw,vdev=xvda,access=rw,target={path or bench.path(case) or "/dev/null"}"]\n')
             f.write(f'disk_options = ["xvda,{",".join(options)}"]\n')
@@ -138,7 +150,7 @@ class Domzero:
     def measure(self, bench, case, seed):
         if not self.run_dir:
             self.start(bench)
-        client, server = places(case, self.mode == "poll")
+        client, server = places(case, self.mode in self.pinned_modes)
         blk = self.pid("blk")
         self.create(bench, case)
         try:
@@ -147,7 +159,8 @@ class Domzero:
                 self.pin_pairs(blk)
             wait = {"poll": ["-p"], "adaptive": ["-a"], "interrupt": []}[self.mode]
             guest = [f"{bench.build}/bench/guest_blk", "-t", "xvda", "-c", str(blk), *wait, *bench.load_args(case, seed, self.pairs)]
-            return bench.load([f"{bench.build}/domzero", "exec", "bench", "--", *guest], client, self.env)
+            row = bench.load([f"{bench.build}/domzero", "exec", "bench", "--", *guest, *self.guest_options(case)], client, self.env)
+            return self.complete(row)
         finally:
             machine.pin(blk, CPUS)
             self.call("destroy", "bench")

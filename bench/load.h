@@ -29,8 +29,9 @@
 struct load {
     const char *target; /* a file, a vdev, or a socket */
     bool write, poll, adaptive, direct, sequential, nop, place;
-    unsigned qd, threads; /* qd is each thread's */
-    uint32_t block_bytes;
+    bool walk, touch, per_request;
+    unsigned qd, threads;             /* qd is each thread's */
+    uint32_t block_bytes, pool_bytes; /* pool_bytes 0: as the guest thinks fit */
     double seconds;
     uint64_t size_bytes, position, random;
     pid_t server[LOAD_SERVERS_MAX];
@@ -190,7 +191,9 @@ static inline int load_usage(const char *program)
     fprintf(stderr,
             "usage: %s -t TARGET [-w] [-S (in order)] [-q QD] [-b BYTES] [-j THREADS] [-P (thread i on "
             "processor i)] [-s SECONDS] [-p (poll) | -a "
-            "(adaptive)] [-d (O_DIRECT)] [-n (no I/O)] [-r SEED] [-c PID (of a server whose CPU time counts)]...\n",
+            "(adaptive)] [-d (O_DIRECT)] [-n (no I/O)] [-r SEED] [-c PID (of a server whose CPU time counts)]... of a "
+            "guest: "
+            "[-m BYTES (pool)] [-W (walks all of the pool)] [-T (touches the data)] [-G (grants for each request)]\n",
             program);
     return 2;
 }
@@ -208,7 +211,7 @@ static inline int load_parse(struct load *l, int argc, char **argv)
 {
     *l = (struct load){.qd = 32, .threads = 1, .block_bytes = 4096, .seconds = 1, .random = 88172645463325252ull};
     uint64_t v = 0;
-    for (int c; (c = getopt(argc, argv, "t:wSq:b:j:Ps:padnr:c:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "t:wSq:b:j:Ps:padnr:c:m:WTG")) != -1;) {
         bool ok = true;
         switch (c) {
         case 't': l->target = optarg; break;
@@ -219,6 +222,10 @@ static inline int load_parse(struct load *l, int argc, char **argv)
         case 'd': l->direct = true; break;
         case 'P': l->place = true; break;
         case 'n': l->nop = true; break;
+        case 'W': l->walk = true; break;
+        case 'T': l->touch = true; break;
+        case 'G': l->per_request = true; break;
+        case 'm': ok = !parse_size(optarg, &v) && v <= UINT32_MAX, l->pool_bytes = (uint32_t)v; break;
         case 'q': ok = !parse_u64(optarg, 1, LOAD_QD_MAX, &v), l->qd = (unsigned)v; break;
         case 'j': ok = !parse_u64(optarg, 1, LOAD_THREADS_MAX, &v), l->threads = (unsigned)v; break;
         case 'b': ok = !parse_size(optarg, &v) && v >= 512 && v <= 1 << 20, l->block_bytes = (uint32_t)v; break;

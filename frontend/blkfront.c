@@ -119,6 +119,7 @@ static struct dz_vbd *vbd_new(struct dz_domain *dom, const struct dz_vbd_options
     v->merge = o->merge;
     v->epoch_ns = o->request_timeout_ms * CLOCK_NS_PER_MS / VBD_EPOCHS;
     v->no_persistent = o->no_persistent;
+    v->no_bus_addresses = o->no_bus_addresses;
     v->timeout_ms = o->timeout_ms ? MIN(o->timeout_ms, (uint32_t)INT32_MAX) : VBD_TIMEOUT_MS;
     return v;
 }

@@ -5,6 +5,7 @@
  *   blkfront_memory.c how many rings it has, how large they and their requests are, and the memory for all
  *   blkfront_life.c   xenbus: connect, reconnect, detach (control path: store round trips)
  *   blkfront_close.c  the end of it
+ *   blkfront_bus.c    its memory, mapped for a device behind an IOMMU
  *   blkfront_queue.h  one ring and its books · blkfront_gate.h who may touch them
  *   blkfront_io.c     requests out, responses in (data path: no allocation, no log, no system call but the
  *                     notification)
@@ -35,21 +36,33 @@
 #define VBD_SYNC_DEPTH    32u        /* requests that a synchronous call has in flight */
 #define VBD_DISCARD_BYTES (1u << 30) /* of a discard that a synchronous call sends: a backend may do one at a time */
 
-#define VBD_CONTROL_MS  10    /* a poller looks at the control path that often; unmeasured, it costs one poll() */
-#define VBD_TIMEOUT_MS  10000 /* default of dz_vbd_options.timeout_ms */
-#define VBD_DETACH_MS   1000  /* a backend that takes the disk away gets that long from response to response */
-#define VBD_EPOCHS      4     /* of a request timeout: blkfront_late.c */
-#define VBD_GONE_MS     1000  /* a close does not wait longer for a backend that is not there */
-#define VBD_LOOK_MS     100   /* … and looks that often whether it is */
-#define VBD_WATCH_TOKEN "vbd"
-#define VBD_POOL_BYTES  (4u << 20)
-#define VBD_SPURIOUS    64 /* events in a row without a response, after which the channel is not listened to … */
-#define VBD_SPURIOUS_MS 1  /* … for that long (XSA-391) */
+#define VBD_CONTROL_MS     10    /* a poller looks at the control path that often; unmeasured, it costs one poll() */
+#define VBD_TIMEOUT_MS     10000 /* default of dz_vbd_options.timeout_ms */
+#define VBD_DETACH_MS      1000  /* a backend that takes the disk away gets that long from response to response */
+#define VBD_EPOCHS         4     /* of a request timeout: blkfront_late.c */
+#define VBD_GONE_MS        1000  /* a close does not wait longer for a backend that is not there */
+#define VBD_LOOK_MS        100   /* … and looks that often whether it is */
+#define VBD_WATCH_TOKEN    "vbd"
+#define VBD_POOL_BYTES     (4u << 20)
+#define VBD_BUS_PIECES_MAX (POOL_PAGES_MAX / BLKREQ_BUS_PAGES_MAX)
+#define VBD_SPURIOUS       64 /* events in a row without a response, after which the channel is not listened to … */
+#define VBD_SPURIOUS_MS    1  /* … for that long (XSA-391) */
 
 enum vbd_life {
     VBD_CONNECTING, /* being opened, or the backend is away: requests gather in the shadows */
+    VBD_MAPPING,    /* connected, and our memory is not mapped yet: they gather on. blkfront_bus.c */
     VBD_CONNECTED,
     VBD_FAILED, /* no request is taken any more: `failed`, `why` */
+};
+
+/* Bus addresses: blkfront_bus.c. */
+struct vbd_bus {
+    unsigned bits;                        /* of one, in this connection; 0: there are none, segments name grants */
+    uint32_t unanswered, answered;        /* pieces of the pool: how many; a bit for each */
+    uint64_t wanted[VBD_BUS_PIECES_MAX];  /* … asked for in this connection, in bytes; 0: anywhere */
+    uint64_t address[VBD_BUS_PIECES_MAX]; /* … where it is, or was; 0: nowhere yet */
+    uint32_t *page;                       /* by page of the pool: its bus page */
+    struct pool *lists;                   /* a page of the pool's references for each piece */
 };
 
 struct dz_vbd {
@@ -62,6 +75,8 @@ struct dz_vbd {
     uint64_t epoch_ns; /* a quarter of the request timeout, an option or a key; 0: there is none */
     struct dz_vbd_info info;
     struct pool *pool, *ring_pool; /* ring_pool: each queue's ring, then each of its slots' pages of segments */
+    const uint32_t *ref_of_page;   /* what a segment says of a page of the pool: its grant, or its bus page */
+    bool references_new;           /* … other than in the last connection */
     uint32_t queue_count;          /* 1 until the backend was seen */
     struct dz_queue *queue[KEYS_BLK_QUEUES_MAX];
     struct err why;
@@ -73,12 +88,14 @@ struct dz_vbd {
     struct store_client *store;
     struct xb_device device;
     bool watched;
-    bool world_gone;    /* store or hypervisor role: nothing more is said to either */
-    bool ours;          /* our keys are in the directory: we published once */
-    bool starting_over; /* opening, and a dead predecessor's connection is not closed yet */
-    bool opened;        /* was connected once */
-    bool biased;        /* the gates' fast way: membarrier() is to be had */
-    bool no_persistent; /* option: the backend is not told that it may keep grants mapped */
+    bool world_gone;       /* store or hypervisor role: nothing more is said to either */
+    bool ours;             /* our keys are in the directory: we published once */
+    bool starting_over;    /* opening, and a dead predecessor's connection is not closed yet */
+    bool opened;           /* was connected once */
+    bool biased;           /* the gates' fast way: membarrier() is to be had */
+    bool no_persistent;    /* option: the backend is not told that it may keep grants mapped */
+    bool no_bus_addresses; /* option: nor is its offer of bus addresses taken */
+    struct vbd_bus bus;
     uint64_t reconnects;
     uint64_t peerless_since_ns; /* closing: since when nobody is at the other end; 0: somebody is */
 
@@ -114,6 +131,17 @@ void vbd_channels_close(struct dz_vbd *v);
 void vbd_disconnect(struct dz_vbd *v, uint64_t deadline_ns);
 /* Closing: the backend is not there, or does not talk to us any more. */
 bool vbd_backend_gone(struct dz_vbd *v);
+
+/* ---- blkfront_bus.c; control path ---- */
+/* The offer is there, and about to be answered: are bus addresses used in this connection? v->bus.bits. */
+int vbd_bus_agree(struct dz_vbd *v, struct err *e);
+/* Connected: has the pool mapped, VBD_MAPPING until that is done. */
+int vbd_bus_begin(struct dz_vbd *v, struct err *e);
+/* Takes what was answered: 1: all is mapped, 0: not yet, or -errno. */
+int vbd_bus_look(struct dz_vbd *v, struct err *e);
+/* The users of other queues hear of queue 0's channel no more. */
+void vbd_bus_unwatch(struct dz_vbd *v);
+void vbd_bus_free(struct dz_vbd *v);
 
 /* ---- blkfront_memory.c ---- */
 /* The backend offers these: the first time sizes the disk and makes its memory; later it must offer no less. */

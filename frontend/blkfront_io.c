@@ -33,16 +33,15 @@ int transfer_check(const struct dz_vbd_info *disk, const struct dz_io *io, bool 
 }
 
 /* `bytes` of page `page` from byte `offset` on. */
-static inline uint64_t segment_of(const struct pool *pool, uint32_t page, uint32_t offset, uint32_t bytes)
+static inline uint64_t segment_of(const struct dz_vbd *v, uint32_t page, uint32_t offset, uint32_t bytes)
 {
-    return blkreq_native_segment(pool->gref[page], offset / SECTOR_BYTES, (offset + bytes) / SECTOR_BYTES - 1);
+    return blkreq_native_segment(v->ref_of_page[page], offset / SECTOR_BYTES, (offset + bytes) / SECTOR_BYTES - 1);
 }
 
 bool segments_direct(const struct dz_queue *q, struct vbd_shadow *s, const void *address, uint32_t bytes)
 {
     const struct dz_vbd *v = q->disk;
-    const struct pool *pool = v->pool;
-    int64_t at = pool_offset(pool, address, bytes);
+    int64_t at = pool_offset(v->pool, address, bytes);
     if (at < 0 || ((uint64_t)at | bytes) & (v->info.sector_bytes - 1))
         return false;
     uint32_t page = (uint32_t)((uint64_t)at / PAGE_BYTES), offset = (uint64_t)at % PAGE_BYTES;
@@ -52,8 +51,8 @@ bool segments_direct(const struct dz_queue *q, struct vbd_shadow *s, const void 
     uint64_t *to = s->segment + s->segment_count;
     s->segment_count = (uint16_t)(s->segment_count + pages);
     for (uint32_t part; (part = MIN(bytes, PAGE_BYTES - offset)) < bytes; bytes -= part, offset = 0)
-        *to++ = segment_of(pool, page++, offset, part);
-    *to = segment_of(pool, page, offset, bytes);
+        *to++ = segment_of(v, page++, offset, part);
+    *to = segment_of(v, page, offset, bytes);
     return true;
 }
 
@@ -65,7 +64,7 @@ static inline bool segment_direct(const struct dz_vbd *v, struct vbd_shadow *s, 
     if (at >= (uint64_t)v->pool->page_count * PAGE_BYTES || bytes > PAGE_BYTES - offset ||
         offset & (v->info.sector_bytes - 1))
         return false;
-    s->segment[0] = segment_of(v->pool, (uint32_t)(at / PAGE_BYTES), offset, bytes);
+    s->segment[0] = segment_of(v, (uint32_t)(at / PAGE_BYTES), offset, bytes);
     s->segment_count = 1;
     return true;
 }
@@ -78,7 +77,7 @@ int segments_bounced(struct dz_queue *q, struct vbd_shadow *s, uint32_t bytes)
         return r;
     for (uint32_t i = 0; i < count; i++)
         s->segment[s->segment_count++] =
-            segment_of(q->disk->pool, s->bounce[first + i], 0, MIN(bytes - i * PAGE_BYTES, PAGE_BYTES));
+            segment_of(q->disk, s->bounce[first + i], 0, MIN(bytes - i * PAGE_BYTES, PAGE_BYTES));
     vbd_count(&q->stats.bytes_bounced, bytes);
     return 0;
 }
@@ -229,7 +228,8 @@ static inline int status_result(int16_t status)
 void queue_take_responses(struct dz_queue *q)
 {
     uint32_t count = 0;
-    if (unlikely(q->disk->life == VBD_FAILED || q->wrong))
+    const enum vbd_life life = q->disk->life;
+    if (unlikely(life == VBD_FAILED || q->wrong || (life == VBD_MAPPING && !q->index))) /* not for requests */
         return;
     if (unlikely(ring_front_pending(&q->ring, &count))) {
         q->wrong = "runs ahead of the requests with its response index";

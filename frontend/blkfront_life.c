@@ -3,6 +3,7 @@
  *
  *   open       whatever a dead process of this domain left is closed as the protocol asks (5, 6), then 1; the backend
  *              comes to InitWait; keys and 3 in one transaction; the backend connects; the disk's keys are checked; 4
+ *   mapping    where the backend is behind an IOMMU: before any request the disk's memory is mapped (blkfront_bus.c)
  *   reconnect  the backend was restarted and shows InitWait under our 4: fresh ring and channel, keys and 3; at its 4,
  *              ours, and the replay
  *   detach     the backend shows Closing: 5, the responses that still come are taken, the rest is -ENODEV, 6
@@ -113,6 +114,7 @@ static uint64_t finished_all(const struct dz_vbd *v)
 
 void vbd_channels_close(struct dz_vbd *v)
 {
+    vbd_bus_unwatch(v);
     for (uint32_t i = 0; i < v->queue_count; i++) {
         struct dz_queue *q = v->queue[i];
         if (q->channel.wait_fd < 0)
@@ -177,6 +179,7 @@ static int publish_body(struct xb_device *d, store_tx tx, void *arg, struct err 
         .persistent = !v->no_persistent,
         .fua = true,
         .write_zeroes = true,
+        .bus_addresses = v->bus.bits != 0,
     };
     for (uint32_t i = 0; i < v->queue_count; i++) {
         const struct dz_queue *q = v->queue[i];
@@ -201,6 +204,8 @@ static int publish(struct dz_vbd *v, struct err *e)
     int r = keys_blk_features_read(&v->device, &offer, e);
     if (r == 0)
         r = vbd_memory_fit(v, &offer, e);
+    if (r == 0)
+        r = vbd_bus_agree(v, e);
     if (r == 0)
         r = channels_open(v, e);
     if (r < 0)
@@ -251,6 +256,7 @@ static int disk_read(struct dz_vbd *v, struct err *e)
         .fua = v->offer.fua && !(disk.info & KEYS_BLK_INFO_READONLY),
         .write_zeroes_bytes_max = disk.info & KEYS_BLK_INFO_READONLY ? 0 : zeroes_bytes_max(v, disk.sector_bytes),
         .request_bytes_max = v->segments_max * PAGE_BYTES,
+        .bus_addresses = v->bus.bits != 0,
         .changes = before.changes,
     };
     v->info.changes += v->opened && (before.size_bytes != v->info.size_bytes || before.readonly != v->info.readonly ||
@@ -267,13 +273,9 @@ static int connected_body(struct xb_device *d, store_tx tx, void *arg, struct er
     return r < 0 ? r : xb_device_switch(d, tx, XenbusStateConnected, e);
 }
 
-static int on_connect(struct dz_vbd *v, struct err *e)
+/* All is ready: what gathered goes out. */
+static void serve(struct dz_vbd *v)
 {
-    int r = disk_read(v, e);
-    if (r == 0)
-        r = xb_transaction(&v->device, connected_body, NULL, e);
-    if (r < 0)
-        return r;
     v->life = VBD_CONNECTED;
     vbd_count(&v->reconnects, v->opened);
     v->opened = true;
@@ -281,13 +283,36 @@ static int on_connect(struct dz_vbd *v, struct err *e)
         queue_replay(v->queue[i]);
         queue_kick(v->queue[i]);
     }
+    v->references_new = false;
+}
+
+static int on_connect(struct dz_vbd *v, struct err *e)
+{
+    int r = disk_read(v, e);
+    if (r == 0)
+        r = xb_transaction(&v->device, connected_body, NULL, e);
+    if (r < 0)
+        return r;
+    if (v->bus.bits)
+        return vbd_bus_begin(v, e);
+    serve(v);
     return 0;
+}
+
+/* The backend has our memory mapped, or not yet. */
+static int on_mapping(struct dz_vbd *v, struct err *e)
+{
+    int r = vbd_bus_look(v, e);
+    if (r > 0)
+        serve(v);
+    return MIN(r, 0);
 }
 
 /* The backend was restarted. What its predecessor answered is taken first: it need not be done again. */
 static int on_reconnect(struct dz_vbd *v, struct err *e)
 {
-    take_all(v);
+    if (v->life == VBD_CONNECTED)
+        take_all(v);
     if (v->life == VBD_FAILED)
         return 0;
     v->life = VBD_CONNECTING;
@@ -352,7 +377,8 @@ static void on_close(struct dz_vbd *v)
 /* Connected both, and the backend rewrote its state: a resize. */
 static int on_change(struct dz_vbd *v, struct err *e)
 {
-    return v->life == VBD_CONNECTED && v->device.peer_state == XenbusStateConnected ? disk_read(v, e) : 0;
+    bool ours = v->life == VBD_CONNECTED || v->life == VBD_MAPPING;
+    return ours && v->device.peer_state == XenbusStateConnected ? disk_read(v, e) : 0;
 }
 
 /* The next state on the way from what a dead predecessor left to Initialising; the same where the backend has to move
@@ -423,6 +449,8 @@ static int react(struct dz_vbd *v, struct err *e)
     if (v->starting_over && ((r = start_over(v, e)) < 0 || v->starting_over))
         return r;
     r = react_to_pair(v, e);
+    if (r == 0 && v->life == VBD_MAPPING)
+        r = on_mapping(v, e);
     return r == -ESTALE ? 0 : r; /* the backend moved meanwhile: its watch event is on its way */
 }
 
@@ -473,7 +501,7 @@ void vbd_control(struct dz_vbd *v, bool patient)
     else if (pthread_mutex_trylock(&v->control))
         return;
     int r = news(v, &e);
-    if (r) {
+    if (r || v->life == VBD_MAPPING) {
         exclusive_begin(v);
         r = r < 0 ? r : react(v, &e);
         if (r < 0)
@@ -510,6 +538,9 @@ static int open_timeout(struct dz_vbd *v, struct err *e)
 {
     char says[BACKEND_SAYS_MAX];
     backend_says(v, says, sizeof(says));
+    if (v->life == VBD_MAPPING)
+        return err_set(e, -ETIMEDOUT, "%s: the backend (domain %u) did not map the disk's memory within %u ms%s",
+                       v->name, v->device.back_domid, v->timeout_ms, says);
     return err_set(e, -ETIMEDOUT,
                    "%s: the backend (domain %u) is in state %s and did not connect within %u ms; is its "
                    "blk role running?%s",
@@ -524,13 +555,13 @@ static int connect_loop(struct dz_vbd *v, struct err *e)
     if (r < 0)
         return r;
     v->watched = true; /* and it fires at once */
-    while (v->life == VBD_CONNECTING) {
+    while (v->life == VBD_CONNECTING || v->life == VBD_MAPPING) {
         int timeout_ms = vbd_ms_until(deadline);
         if (timeout_ms == 0)
             return open_timeout(v, e);
         queue_await_alone(v->queue[0], timeout_ms);
         r = news(v, e);
-        r = r > 0 ? react(v, e) : r;
+        r = r > 0 || (r == 0 && v->life == VBD_MAPPING) ? react(v, e) : r;
         if (r < 0)
             return r;
     }

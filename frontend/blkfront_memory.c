@@ -125,6 +125,7 @@ int vbd_memory_fit(struct dz_vbd *v, const struct keys_blk_features *offer, stru
 
 void vbd_memory_free(struct dz_vbd *v)
 {
+    vbd_bus_free(v);
     domain_pool_retire(v->dom, v->pool);
     domain_pool_retire(v->dom, v->ring_pool);
     for (uint32_t i = 0; i < ARRAY_SIZE(v->queue); i++)

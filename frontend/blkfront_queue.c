@@ -13,7 +13,7 @@ int queue_source_add(struct dz_queue *q, enum vbd_source source, int fd)
 {
     /* The channel's end is an epoll set itself, whose bit is left standing: each notification is one event here, and
      * taking it costs no second call. */
-    const uint32_t edge = source == VBD_SOURCE_CHANNEL ? EPOLLET : 0;
+    const uint32_t edge = source == VBD_SOURCE_CHANNEL || source == VBD_SOURCE_MAPPING ? EPOLLET : 0;
     struct epoll_event event = {.events = EPOLLIN | edge, .data.u32 = source};
     return epoll_ctl(q->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }

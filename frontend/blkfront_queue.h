@@ -9,11 +9,12 @@
  *
  * The shadow is also what a restarted backend is given again: the ring page is initialised anew, a new event channel
  * made, both published with the same grant references, and each request still in a slot put again in the order of its
- * submission. A request of more segments than fit a slot is an indirect one: each slot of the ring has a granted page
- * for them, which is written anew from the private copy whenever the request is put. Requests submitted while the
- * backend is away only fill slots. That is safe as the only trace of the dead backend are pages it may have written for
- * reads that are done again, and reading/writing bits in grant entries, which its successor's maps of the same
- * references take over and clear (pool.h). A request answered before the death was taken from the ring first.
+ * submission. Where this backend names memory otherwise, by bus addresses in place of grants (blkfront_bus.c), the
+ * segments are made anew. A request of more segments than fit a slot is an indirect one: each slot of the ring has a
+ * granted page for them, which is written anew from the private copy whenever the request is put. Requests submitted
+ * while the backend is away only fill slots. That is safe as the only trace of the dead backend are pages it may have
+ * written for reads that are done again, and reading/writing bits in grant entries, which its successor's maps of the
+ * same references take over and clear (pool.h). A request answered before the death was taken from the ring first.
  *
  * Finished requests queue in `done` (linked through dz_io.private_[0]) until the caller reaps; private_[1] is 0, or the
  * struct vbd_sync of a synchronous call, which gets its completions directly.
@@ -46,6 +47,7 @@ enum vbd_source {
     VBD_SOURCE_PLATFORM,
     VBD_SOURCE_BELL,
     VBD_SOURCE_TIMER,
+    VBD_SOURCE_MAPPING, /* queue 0's channel, at the others */
     VBD_SOURCES
 };
 

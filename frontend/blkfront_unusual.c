@@ -87,7 +87,7 @@ static uint8_t write_operation(const struct dz_queue *q, const struct dz_io *io)
     return io->op & DZ_FUA && q->disk->offer.fua ? BLKREQ_OP_WRITE_FUA : BLKIF_OP_WRITE;
 }
 
-int queue_replay_fit(const struct dz_queue *q, struct vbd_shadow *s)
+static int operation_fit(const struct dz_queue *q, struct vbd_shadow *s)
 {
     uint64_t zeroes_bytes_max = (uint64_t)q->disk->offer.max_write_zeroes_sectors * SECTOR_BYTES;
     switch (s->operation) {
@@ -121,6 +121,32 @@ static bool part_direct(const struct dz_queue *q, struct vbd_shadow *s, const st
         left -= (uint32_t)bytes;
     }
     return true;
+}
+
+/* Its segments as this connection names them: bounce pages one by one, else from the caller's memory again. */
+static int segments_renew(const struct dz_queue *q, struct vbd_shadow *s)
+{
+    const uint32_t *ref = q->disk->ref_of_page;
+    bool ok = true;
+    for (uint32_t i = 0; i < s->bounce_count; i++)
+        s->segment[i] = (s->segment[i] >> 32 << 32) | ref[s->bounce[i]];
+    if (s->bounce_count || !s->segment_count)
+        return 0;
+    s->segment_count = 0;
+    if (s->shape == VBD_PART || io_is_vector(s->io))
+        ok = part_direct(q, s, s->io);
+    else if (s->shape == VBD_PLAIN)
+        ok = segments_direct(q, s, s->io->buffer, s->length_bytes);
+    else
+        for (const struct dz_io *io = s->io; io && ok; io = io_next(io))
+            ok = segments_direct(q, s, io->buffer, io->length_bytes);
+    return ok ? 0 : -EINVAL; /* its owner changed it meanwhile */
+}
+
+int queue_replay_fit(const struct dz_queue *q, struct vbd_shadow *s)
+{
+    int r = operation_fit(q, s);
+    return r == 0 && q->disk->references_new ? segments_renew(q, s) : r;
 }
 
 /* -EAGAIN: no slot or no bounce page. */

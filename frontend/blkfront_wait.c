@@ -89,9 +89,12 @@ static inline void take(struct dz_queue *q)
     if (likely(!ring_front_looks_busy(&q->ring)))
         return;
     queue_take_responses(q);
-    if (unlikely(q->wrong)) {
+    if (unlikely(q->wrong || q->disk->life == VBD_MAPPING)) {
         gate_leave_for_now(&q->gate);
-        vbd_fail_queue(q);
+        if (q->wrong)
+            vbd_fail_queue(q);
+        else
+            vbd_control(q->disk, true);
         gate_return(&q->gate);
     } else if (q->finished != mark && gate_is_shared(&q->gate)) {
         queue_wake_served(q);
@@ -128,6 +131,10 @@ static bool events_take(struct dz_queue *q, const struct epoll_event *event, int
     for (int i = 0; i < n; i++) {
         switch ((enum vbd_source)event[i].data.u32) {
         case VBD_SOURCE_CHANNEL: channel_event(q); break;
+        case VBD_SOURCE_MAPPING:
+            channel_event(q);
+            control = true;
+            break;
         case VBD_SOURCE_BELL: bell_event(q); break;
         case VBD_SOURCE_TIMER: timer_event(q); break;
         default: control = true;

@@ -209,10 +209,10 @@ static int copy_get(struct dma *d, const struct dma_segment *segments, unsigned 
     assert(arena->free_count > 0); /* requests_max and large_max bound what is outstanding */
     io->slot = arena->free[--arena->free_count];
     uint32_t bytes = 0;
+    dma_io_keep(io, segments, count);
     for (unsigned i = 0; i < count; i++) {
-        const struct dma_segment s = io->segment[i] = segments[i];
-        assert(span_fits(s.offset_bytes, s.length_bytes, PAGE_BYTES));
-        bytes += s.length_bytes;
+        assert(span_fits(segments[i].offset_bytes, segments[i].length_bytes, PAGE_BYTES));
+        bytes += segments[i].length_bytes;
     }
     io->vec_count = 1;
     io->vec[0] = (struct dma_vec){.address = slot_address(arena, io->slot),

@@ -3,3 +3,9 @@
  * list. */
 DMA_STRATEGY(copy)
 DMA_STRATEGY(pin)
+DMA_STRATEGY(iommu)
+DMA_STRATEGY(validate)
+#ifdef DMA_BENCH_ROWS
+DMA_STRATEGY(none)
+DMA_STRATEGY(pin_each)
+#endif

@@ -273,6 +273,11 @@ void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page)
     active_unmap(m, page->gref, page->write);
 }
 
+void gntmap_unmap_gref(struct gntmap *m, uint32_t gref, bool write)
+{
+    active_unmap(m, gref, write);
+}
+
 int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, bool write, struct gntmap_page *out,
                     unsigned *failed)
 {
@@ -391,6 +396,7 @@ const char *grant_error_name(int code)
         [GRANT_E_BAD_REF] = "bad-ref",   [GRANT_E_TYPE] = "type",         [GRANT_E_DOMAIN] = "domain",
         [GRANT_E_READONLY] = "readonly", [GRANT_E_UNSTABLE] = "unstable", [GRANT_E_FRAME] = "frame",
         [GRANT_E_PINS] = "pins",         [GRANT_E_REVOKED] = "revoked",   [GRANT_E_RANGE] = "range",
+        [GRANT_E_FAULT] = "bus-fault",
     };
     return code > 0 && code < GRANT_E_COUNT_ ? name[code] : "unknown";
 }
@@ -407,6 +413,7 @@ const char *grant_error_text(int code)
         [GRANT_E_PINS] = "the grant is mapped too many times",
         [GRANT_E_REVOKED] = "the owner of the page is gone or takes it back",
         [GRANT_E_RANGE] = "the copy leaves the page",
+        [GRANT_E_FAULT] = "the IOMMU does not allow the device that at this bus address",
     };
     return code > 0 && code < GRANT_E_COUNT_ ? text[code] : "unknown grant error";
 }

@@ -11,11 +11,17 @@
  * no fence and no exchange: the price of an unmap is paid by the unmap.
  *
  * iommu_unmap() takes the entries away at once: no translation that begins afterwards succeeds, but for those of
- * IOMMU_DEFERRED below. It has ended (`done`) when every IOTLB has forgotten them and no DMA under way uses them; until
- * then neither the frames may be given up nor are the bus addresses used again. IOMMU_STRICT begins that with each
- * unmap; IOMMU_DEFERRED gathers unmaps, until there are IOMMU_BATCH_MAX of them or somebody calls iommu_flush() (who
- * owns the unit does so every IOMMU_FLUSH_MS): meanwhile a translation that an IOTLB remembers still works, on frames
- * that are still held for it, so it reaches what the domain had granted and nothing else.
+ * IOMMU_DEFERRED below. It has ended (`done`) when no IOTLB can translate by them any more and no DMA under way uses
+ * them; until then neither the frames may be given up nor are the bus addresses used again. IOMMU_STRICT begins that
+ * with each unmap; IOMMU_DEFERRED gathers unmaps, until there are IOMMU_BATCH_MAX of them or somebody calls
+ * iommu_flush() (who owns the unit does so every IOMMU_FLUSH_MS): meanwhile a translation that an IOTLB remembers still
+ * works, on frames that are still held for it, so it reaches what the domain had granted and nothing else.
+ *
+ * `done` says that nothing will be read or written there any more; it does not say that every frame_hold() was undone.
+ * That is for each IOTLB's own thread: one that was idle gives what it remembers back in its next iotlb_get(),
+ * iotlb_turn() or iotlb_rest(), of whatever page. Where a hold is a pin in a frame table, it keeps the memory from
+ * going back to its owner that much longer, and lets nobody reach it: so call iotlb_turn() before a revocation looks at
+ * pins, and iotlb_rest() where a queue falls idle.
  *
  * What cannot be translated is a fault: it fails that request only, and is put down with domain, device, address and
  * reason in the unit's log, which keeps the last IOMMU_FAULTS_KEPT and counts all.
@@ -97,15 +103,19 @@ uint32_t iommu_space_id(const struct iommu_space *s);
 int iommu_map(struct iommu_space *s, uint64_t *bus_page, const uint32_t *frames, uint32_t count, unsigned access);
 
 struct iommu_unmap {
-    /* All of it has ended. Called once, from iommu_unmap(), iommu_flush(), iotlb_put(), iotlb_turn() or iotlb_free(),
-     * of any thread that uses the space, with no lock held. */
+    /* All of it has ended. Called once, with no lock held, from any iommu_*() or iotlb_*() that takes the space or an
+     * IOTLB of it, but iommu_map(), in whatever thread: also from within the iommu_unmap() that it belongs to. It may
+     * call iommu_*(), and no iotlb_*(). */
     void (*done)(struct iommu_unmap *u);
     /* the space's own */
     struct list link;
+    struct iommu_table *tables; /* emptied by it */
     uint64_t sequence, bus_page;
     uint32_t count;
+    uint32_t uses; /* entries of IOTLBs that hold it up */
 };
-/* All of the pages must be mapped, else -ENOENT and nothing is done. `u` is borrowed until done(). */
+/* All of the pages must be mapped, else -ENOENT; -ENOMEM: a part of what was mapped at once, or of an entry of 2 MiB,
+ * could not be told from the rest. Then nothing is done. `u` is borrowed until done(). */
 int iommu_unmap(struct iommu_space *s, uint64_t bus_page, uint32_t count, struct iommu_unmap *u);
 void iommu_flush(struct iommu_space *s); /* begins the end of what was deferred */
 
@@ -124,13 +134,16 @@ struct iotlb_ops {
 
 /* What is remembered of one bus page. */
 struct iotlb_entry {
-    uint64_t bus_page;
-    unsigned char *address; /* of the 4 KiB page */
-    void *handle;           /* frame_hold()'s */
+    _Alignas(64) uint64_t bus_page; /* 0: nothing is */
+    unsigned char *address;         /* of the 4 KiB page */
+    void *handle;                   /* frame_hold()'s */
     uint32_t frame;
     uint32_t in_use; /* DMAs under way */
-    uint8_t access;
-    bool stale; /* unmapped meanwhile: goes with its last use */
+    uint8_t access;  /* for which it is given out; 0: for none any more */
+    bool stale;      /* goes with its last use: unmapped meanwhile, or not to be remembered */
+    /* the IOTLB's own */
+    uint32_t next;
+    struct iommu_unmap *unmap;
 };
 
 /* `entries`: a power of two, how many pages are remembered; `uses_max`: iotlb_get()s that may be in force at once, so
@@ -144,9 +157,13 @@ void iotlb_put(struct iotlb *t, struct iotlb_entry *e);
 /* An entry's number, and back: what a request keeps. */
 uint32_t iotlb_index(const struct iotlb *t, const struct iotlb_entry *e);
 struct iotlb_entry *iotlb_at(struct iotlb *t, uint32_t index);
-/* Does what others' unmaps ask of this IOTLB; for its thread to call now and then while it uses the IOTLB little. One
- * that has nothing in use need not be called for an unmap to end. */
+/* Does what others' unmaps ask of this IOTLB, as iotlb_get() and iotlb_put() do. Nobody needs to call it for an unmap
+ * to end: one that has nothing in use is not asked, and one that has answers with its next get or put. It lets unmaps
+ * of other pages end while a slow DMA is all that this IOTLB has. */
 void iotlb_turn(struct iotlb *t);
+/* iommu_unmap() for the IOTLB's thread: this IOTLB answers at once, and where it is the space's only one no barrier is
+ * needed. */
+int iotlb_unmap(struct iotlb *t, uint64_t bus_page, uint32_t count, struct iommu_unmap *u);
 /* Forgets what is not in use: its frames are given back. */
 void iotlb_rest(struct iotlb *t);
 

@@ -4,6 +4,7 @@
  *   user.c          the row: connection, events, event channels, domains
  *   user_give.c     the granting side: own extents, the grant table and its frames
  *   user_take.c     the mapping side: a frame table and a grant map for each domain that is mapped
+ *   user_space.c    where in this process their memory goes
  *
  * Everything here is bookkeeping about mappings of this process. The hypervisor role decides what exists and who may
  * have it; what a hostile domain can do is make lookups fail.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* platform/user_take.c: the mapping side: a frame table and a grant map for each domain that is mapped. */
 #include "platform/user.h"
+#include "platform/user_space.h"
 
 #include <assert.h>
 #include <sys/mman.h>
@@ -21,7 +22,7 @@ static int extent_get(void *ctx, uint16_t domid, uint32_t gfn, struct frame_exte
     if (r < 0)
         return r;
     /* Not populated: it is the owner's to put memory behind it, on the owner's account. */
-    void *address = user_mmap(fd, x.frame_count, x.readonly);
+    void *address = user_space_map(fd, x.frame_count, x.readonly);
     if (!address) {
         r = -errno;
         hvclient_extent_put(m->u->hv, domid, x.id, NULL);
@@ -40,7 +41,7 @@ static int extent_get(void *ctx, uint16_t domid, uint32_t gfn, struct frame_exte
 static void extent_put(void *ctx, const struct frame_extent *extent)
 {
     struct user_map *m = ctx;
-    munmap(extent->address, (size_t)extent->frame_count * PAGE_BYTES);
+    user_space_unmap(extent->address, extent->frame_count);
     hvclient_extent_put(m->u->hv, extent->owner, extent->id, NULL);
 }
 

@@ -17,7 +17,7 @@ struct wire {
     const void *segments;       /* struct blkif_request_segment[11], unaligned */
     uint8_t indirect_operation; /* these two: of BLKIF_OP_INDIRECT */
     const void *indirect_grefs; /* uint32_t[BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST], unaligned */
-    uint8_t span_flag;          /* these two: where blkreq_is_span() */
+    uint8_t span_flag;          /* these two: where blkreq_is_span() or blkreq_is_bus() */
     uint64_t span_sectors;
 };
 
@@ -49,6 +49,8 @@ static inline bool operation_offered(const struct wire *wire, const struct blkre
                 (wire->indirect_operation == BLKREQ_OP_WRITE_FUA && limits->fua));
     case BLKREQ_OP_WRITE_ZEROES: return limits->zeroes_sectors_max && !(wire->span_flag & ~BLKREQ_ZEROES_MAY_UNMAP);
     case BLKREQ_OP_WRITE_FUA: return limits->fua;
+    case BLKREQ_OP_BUS_MAP:
+    case BLKREQ_OP_BUS_UNMAP: return limits->bus_bits != 0;
     default: return false;
     }
 }
@@ -104,6 +106,25 @@ static int indirect_check(const struct wire *wire, const struct blkreq_limits *l
     return 0;
 }
 
+/* A map's pages and access, an unmap's pages: within the device's window. Whether they are mapped is not known here. */
+static int bus_check(const struct wire *wire, const struct blkreq_limits *limits, struct blkreq *out)
+{
+    const bool map = wire->operation == BLKREQ_OP_BUS_MAP;
+    const uint64_t count = map ? wire->segment_count : wire->span_sectors;
+    assert(limits->bus_bits > PAGE_SHIFT_4K && limits->bus_bits <= PAGE_SHIFT_4K + 32);
+    if (!count || count > BLKREQ_BUS_PAGES_MAX || wire->sector % PAGE_BYTES ||
+        !span_fits(wire->sector >> PAGE_SHIFT_4K, count, UINT64_C(1) << (limits->bus_bits - PAGE_SHIFT_4K)))
+        return BLKREQ_E_BUS;
+    if (map ? !wire->span_flag || (wire->span_flag & ~(BLKREQ_BUS_READ | BLKREQ_BUS_WRITE)) : wire->span_flag)
+        return BLKREQ_E_BUS;
+    out->flag = wire->span_flag;
+    out->sector_count = count;
+    if (map)
+        memcpy(out->indirect_gref, wire->indirect_grefs, sizeof(out->indirect_gref[0]));
+    out->operation = wire->operation;
+    return 0;
+}
+
 /* The one check of all of it: what decode returns. */
 static inline int request_check(const struct wire *wire, const struct blkreq_limits *limits, struct blkreq *out)
 {
@@ -119,6 +140,8 @@ static inline int request_check(const struct wire *wire, const struct blkreq_lim
         return BLKREQ_E_OPERATION;
     if (indirect)
         return indirect_check(wire, limits, out);
+    if (blkreq_is_bus(op))
+        return bus_check(wire, limits, out);
     int code;
     if (blkreq_is_span(op)) {
         out->flag = wire->span_flag;
@@ -218,11 +241,11 @@ int blkreq_decode(const struct blk_protocol *p, const void *slot_copy, const str
     memcpy(&wire.id, slot + p->id, sizeof(wire.id));
     memcpy(&wire.sector, slot + p->sector, sizeof(wire.sector));
     wire.segments = slot + p->segments;
-    if (wire.operation == BLKIF_OP_INDIRECT) {
-        wire.indirect_operation = slot[AT_FLAG];
+    if (wire.operation == BLKIF_OP_INDIRECT || wire.operation == BLKREQ_OP_BUS_MAP) {
+        wire.indirect_operation = wire.span_flag = slot[AT_FLAG];
         memcpy(&wire.segment_count, slot + AT_INDIRECT_SEGMENTS, sizeof(wire.segment_count));
         wire.indirect_grefs = slot + p->indirect_grefs;
-    } else if (blkreq_is_span(wire.operation)) {
+    } else if (blkreq_is_span(wire.operation) || wire.operation == BLKREQ_OP_BUS_UNMAP) {
         wire.span_flag = slot[AT_FLAG];
         memcpy(&wire.span_sectors, slot + p->span_sectors, sizeof(wire.span_sectors));
     }
@@ -232,7 +255,8 @@ int blkreq_decode(const struct blk_protocol *p, const void *slot_copy, const str
 void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, void *to_slot)
 {
     unsigned char *slot = to_slot;
-    const bool own_segments = !request->indirect_pages && !blkreq_is_span(request->operation);
+    const bool own_segments =
+        !request->indirect_pages && !blkreq_is_span(request->operation) && !blkreq_is_bus(request->operation);
     memset(slot, 0, own_segments ? BLKREQ_HEAD_BYTES : p->request_bytes);
     slot[AT_OPERATION] = request->operation;
     memcpy(slot + p->id, &request->id, sizeof(request->id));
@@ -247,6 +271,11 @@ void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, v
         memcpy(slot + AT_INDIRECT_SEGMENTS, &request->segment_count, sizeof(request->segment_count));
         memcpy(slot + p->indirect_grefs, request->indirect_gref,
                request->indirect_pages * sizeof(request->indirect_gref[0]));
+    } else if (request->operation == BLKREQ_OP_BUS_MAP) {
+        const uint16_t count = (uint16_t)request->sector_count;
+        slot[AT_FLAG] = request->flag;
+        memcpy(slot + AT_INDIRECT_SEGMENTS, &count, sizeof(count));
+        memcpy(slot + p->indirect_grefs, request->indirect_gref, sizeof(request->indirect_gref[0]));
     } else {
         slot[AT_FLAG] = request->flag;
         memcpy(slot + p->span_sectors, &request->sector_count, sizeof(request->sector_count));
@@ -262,6 +291,20 @@ void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t o
     memcpy(slot + AT_RESPONSE_TAIL, tail, sizeof(tail));
     if (p->response_bytes > AT_RESPONSE_TAIL + sizeof(tail))
         memset(slot + AT_RESPONSE_TAIL + sizeof(tail), 0, p->response_bytes - AT_RESPONSE_TAIL - sizeof(tail));
+}
+
+#define AT_BUS_ADDRESS 16
+
+void blkreq_encode_bus_address(uint64_t address, void *to_slot)
+{
+    memcpy((unsigned char *)to_slot + AT_BUS_ADDRESS, &address, sizeof(address));
+}
+
+uint64_t blkreq_decode_bus_address(const void *slot_copy)
+{
+    uint64_t address;
+    memcpy(&address, (const unsigned char *)slot_copy + AT_BUS_ADDRESS, sizeof(address));
+    return address;
 }
 
 void blkreq_decode_response(const void *slot_copy, uint64_t *id, uint8_t *operation, int16_t *status)
@@ -306,6 +349,11 @@ static const struct {
     [BLKREQ_E_RANGE] = {"range",
                         "the request reaches past the end of the disk, begins or ends within a sector, is empty, or "
                         "is to zero more than was offered"},
+    [BLKREQ_E_BUS] = {"bus", "a map or unmap of bus addresses is of no page or too many, begins within a page, ends "
+                             "beyond the device's window, or allows nothing"},
+    [BLKREQ_E_BUS_TAKEN] = {"bus-taken", "a map is to bus addresses that are taken, or whose unmap has not ended"},
+    [BLKREQ_E_BUS_LIMIT] = {"bus-limit", "a map is of more than the device may have mapped at once"},
+    [BLKREQ_E_BUS_UNMAP] = {"bus-unmap", "an unmap is of bus addresses that this ring has not mapped"},
 };
 
 const char *blkreq_error_name(int code)

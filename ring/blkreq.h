@@ -9,7 +9,7 @@
  * so. A flush may carry data segments: it is then a flush followed by that write, as QEMU has it; without any its
  * sector number means nothing and is not looked at. A secure discard is never offered.
  *
- * Two operations are our own, done only where both ends said so (`domzero/` keys of xenbus/keys_blk.h); to everybody
+ * Four operations are our own, done only where both ends said so (`domzero/` keys of xenbus/keys_blk.h); to everybody
  * else their codes, far above those of <xen/io/blkif.h>, are unknown ones:
  *
  *   BLKREQ_OP_WRITE_ZEROES  laid out as a discard; afterwards the sectors read as zeroes. With the flag
@@ -17,6 +17,16 @@
  *                           most as many sectors as were offered.
  *   BLKREQ_OP_WRITE_FUA     laid out as a write, also inside an indirect request: a write that is on stable storage
  *                           when it is answered. It says nothing of other writes.
+ *   BLKREQ_OP_BUS_MAP       laid out as an indirect request, on a device behind an IOMMU: maps up to
+ *                           BLKREQ_BUS_PAGES_MAX pages, whose references are 32-bit words in the one page that the
+ *                           slot names, to bus pages in a row. `flag` (on the wire: the inner operation) is what the
+ *                           device may do to them, `sector` (its sector number) the wanted bus address in bytes, 0:
+ *                           any. Its response carries the bus address: blkreq_encode_bus_address().
+ *   BLKREQ_OP_BUS_UNMAP     laid out as a discard: `sector` is a bus address in bytes, `sector_count` counts pages.
+ *                           Answered when no DMA uses them any more.
+ *
+ * Where those two were agreed on, the reference of every segment, also of an indirect one, is the number of a bus page;
+ * the codec does not care.
  *
  * An indirect request has its segments in pages of the guest's, which the codec does not reach. Its decode checks what
  * the slot says and leaves `indirect_pages` and their references; the backend copies those pages out, once, and
@@ -45,6 +55,11 @@
 #define BLKREQ_OP_WRITE_ZEROES  0xd0
 #define BLKREQ_OP_WRITE_FUA     0xd1
 #define BLKREQ_ZEROES_MAY_UNMAP 1u
+#define BLKREQ_OP_BUS_MAP       0xd2
+#define BLKREQ_OP_BUS_UNMAP     0xd3
+#define BLKREQ_BUS_PAGES_MAX    1024u /* references in the list page; also of an unmap */
+#define BLKREQ_BUS_READ         1u    /* what the device may do: it reads memory when the guest writes to the disk */
+#define BLKREQ_BUS_WRITE        2u
 
 /* The peer's errors. Names and texts: blkreq_error_name(), blkreq_error_text(). */
 enum blkreq_error {
@@ -52,7 +67,11 @@ enum blkreq_error {
     BLKREQ_E_SEGMENT_COUNT, /* none, or more than fit */
     BLKREQ_E_SEGMENT,       /* first > last, last > 7, or not a multiple of the sector size */
     BLKREQ_E_READ_ONLY,     /* a write to a read-only disk */
-    BLKREQ_E_RANGE, /* past the end, also by wrapping, not aligned to the sector size, or a discard of nothing */
+    BLKREQ_E_RANGE,     /* past the end, also by wrapping, not aligned to the sector size, or a discard of nothing */
+    BLKREQ_E_BUS,       /* a map or unmap of no page or too many, beyond the window, off a page, or for no access */
+    BLKREQ_E_BUS_TAKEN, /* a map to bus addresses that are mapped already, or whose unmap has not ended */
+    BLKREQ_E_BUS_LIMIT, /* a map of more than the device may have mapped, or for which its window has no room */
+    BLKREQ_E_BUS_UNMAP, /* an unmap of what this ring has not mapped */
     BLKREQ_E_COUNT_
 };
 
@@ -67,10 +86,10 @@ struct blkreq {
     uint8_t
         operation_raw; /* as the guest wrote it (of an indirect request: the one inside): goes back in the response */
     uint16_t segment_count;
-    uint8_t flag;            /* of a discard or write-zeroes */
+    uint8_t flag;            /* of a discard or write-zeroes; of a bus map BLKREQ_BUS_* */
     uint16_t indirect_pages; /* 0: the segments are in `segment`; else in pages of these references */
-    uint64_t sector;         /* 512-byte units */
-    uint64_t sector_count;   /* sum over the segments, or of a discard or write-zeroes */
+    uint64_t sector;         /* 512-byte units; of blkreq_is_bus() a bus address in bytes */
+    uint64_t sector_count;   /* sum over the segments, or of a discard or write-zeroes; of blkreq_is_bus() pages */
     struct blkreq_segment segment[BLKREQ_SEGMENTS_MAX];
     uint32_t indirect_gref[BLKREQ_INDIRECT_PAGES_MAX];
 };
@@ -86,6 +105,7 @@ struct blkreq_limits {
     bool fua;                       /* BLKREQ_OP_WRITE_FUA agreed on */
     uint32_t zeroes_sectors_max;    /* of a BLKREQ_OP_WRITE_ZEROES; 0: not agreed on */
     uint16_t indirect_segments_max; /* 0: BLKIF_OP_INDIRECT is not offered; <= BLKREQ_INDIRECT_SEGMENTS_MAX */
+    uint8_t bus_bits;               /* of a bus address, 12 … 44; 0: BLKREQ_OP_BUS_* not agreed on */
 };
 
 /* An ABI: where fields lie in a slot; what is the same in all is in blkreq.c. */
@@ -95,7 +115,8 @@ struct blk_protocol {
     uint16_t id, sector, segments, indirect_grefs, span_sectors; /* offsets in a request */
 };
 
-#define BLKREQ_HEAD_BYTES 32 /* all of a request of one segment, in every row */
+#define BLKREQ_BUS_RESPONSE_BYTES 24 /* of a bus map, in every row */
+#define BLKREQ_HEAD_BYTES         32 /* all of a request of one segment, in every row */
 
 /* How many bytes of a slot mean something, by its first BLKREQ_HEAD_BYTES: most requests are of one segment, and the
  * second cache line of such a slot need not go from processor to processor. */
@@ -121,6 +142,9 @@ void blkreq_encode(const struct blk_protocol *p, const struct blkreq *request, v
 /* All bytes of the response are written, padding with zeroes (XSA-216). */
 void blkreq_encode_response(const struct blk_protocol *p, uint64_t id, uint8_t operation, int16_t status,
                             void *to_slot);
+/* Of a bus map that was done: behind its response, in the same slot, which is longer. */
+void blkreq_encode_bus_address(uint64_t address, void *to_slot);
+uint64_t blkreq_decode_bus_address(const void *slot_copy); /* of BLKREQ_BUS_RESPONSE_BYTES */
 /* The same in every row. */
 void blkreq_decode_response(const void *slot_copy, uint64_t *id, uint8_t *operation, int16_t *status);
 
@@ -133,6 +157,12 @@ int blkreq_check_indirect(struct blkreq *req, const struct blkif_request_segment
 static inline bool blkreq_is_span(uint8_t operation)
 {
     return operation == BLKIF_OP_DISCARD || operation == BLKREQ_OP_WRITE_ZEROES;
+}
+
+/* Does it change what the device can reach? It names no sectors. */
+static inline bool blkreq_is_bus(uint8_t operation)
+{
+    return operation == BLKREQ_OP_BUS_MAP || operation == BLKREQ_OP_BUS_UNMAP;
 }
 
 const char *blkreq_error_name(int code); /* "range"; never NULL */

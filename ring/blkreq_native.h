@@ -65,4 +65,12 @@ static inline void blkreq_native_put_span(void *slot, uint8_t operation, uint8_t
     r->nr_sectors = sector_count;
 }
 
+/* A map of the `count` pages whose references are in the page of reference `list`, at `address`, 0: anywhere. */
+static inline void blkreq_native_put_bus_map(void *slot, uint8_t access, uint64_t id, uint64_t address, uint32_t list,
+                                             unsigned count)
+{
+    blkreq_native_put_indirect(slot, access, id, address, list, count);
+    ((struct blkif_request_indirect *)slot)->operation = BLKREQ_OP_BUS_MAP;
+}
+
 #endif

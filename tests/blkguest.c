@@ -88,6 +88,7 @@ void blkguest_offer(struct blkguest *g, const char *protocol)
     keys.queue[0].port = g->channel.port;
     keys.fua = g->fua;
     keys.write_zeroes = g->write_zeroes;
+    keys.bus_addresses = g->bus;
     snprintf(keys.protocol, sizeof(keys.protocol), "%s", protocol ? protocol : "");
     if (keys_blk_front_write(&g->xb, STORE_NO_TX, &keys, &e))
         fail_msg("%s", e.text);
@@ -187,6 +188,23 @@ uint64_t blkguest_put_indirect(struct blkguest *g, uint8_t operation, uint64_t s
     return blkguest_put_raw(g, &req);
 }
 
+uint64_t blkguest_put_map(struct blkguest *g, const uint32_t *grefs, unsigned count, uint64_t address, uint8_t access)
+{
+    memcpy(blkguest_indirect_page(g), grefs, MIN(count * sizeof(*grefs), PAGE_BYTES));
+    struct blkreq req = {.id = ++g->next_id,
+                         .operation = BLKREQ_OP_BUS_MAP,
+                         .flag = access,
+                         .sector = address,
+                         .sector_count = count,
+                         .indirect_gref = {g->indirect_gref[g->indirect_next++ % BLKWORLD_INDIRECT]}};
+    return blkguest_put_raw(g, &req);
+}
+
+uint64_t blkguest_put_unmap(struct blkguest *g, uint64_t address, uint64_t count)
+{
+    return blkguest_put_span(g, BLKREQ_OP_BUS_UNMAP, address, count, 0);
+}
+
 void blkguest_kick(struct blkguest *g)
 {
     if (ring_front_push(&g->ring))
@@ -242,7 +260,8 @@ int16_t blkguest_take(struct blkguest *g, uint64_t *id)
         assert_true(clock_now_ns() < end);
         assert_int_not_equal(evtchn_wait(&g->channel, BLKWORLD_PATIENCE_MS), -ETIMEDOUT);
     }
-    ring_front_take(&g->ring, slot, g->protocol->response_bytes);
+    ring_front_take(&g->ring, slot, g->bus ? BLKREQ_BUS_RESPONSE_BYTES : g->protocol->response_bytes);
+    g->bus_address = g->bus ? blkreq_decode_bus_address(slot) : 0;
     blkreq_decode_response(slot, id, &operation, &status);
     return status;
 }
@@ -265,6 +284,16 @@ int16_t blkguest_do(struct blkguest *g, uint8_t operation, uint64_t sector, unsi
 int16_t blkguest_do_span(struct blkguest *g, uint8_t operation, uint64_t sector, uint64_t count, uint8_t flag)
 {
     return kick_and_take(g, blkguest_put_span(g, operation, sector, count, flag));
+}
+
+int16_t blkguest_do_map(struct blkguest *g, const uint32_t *grefs, unsigned count, uint64_t address, uint8_t access)
+{
+    return kick_and_take(g, blkguest_put_map(g, grefs, count, address, access));
+}
+
+int16_t blkguest_do_unmap(struct blkguest *g, uint64_t address, uint64_t count)
+{
+    return kick_and_take(g, blkguest_put_unmap(g, address, count));
 }
 
 int16_t blkguest_do_indirect(struct blkguest *g, uint8_t operation, uint64_t sector, unsigned page, unsigned segments,

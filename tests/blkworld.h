@@ -103,6 +103,8 @@ struct blkguest {
     struct ring_front ring;
     const struct blk_protocol *protocol;
     bool fua, write_zeroes; /* extensions that it takes */
+    bool bus;               /* and bus addresses: gref[] of the data are then bus pages, to be mapped by the test */
+    uint64_t bus_address;   /* of the last response of a map */
     struct keys_blk_disk disk;
     uint64_t next_id;
 };
@@ -133,6 +135,12 @@ uint64_t blkguest_put_indirect(struct blkguest *g, uint8_t operation, uint64_t s
                                unsigned first, unsigned last);
 /* The page of segments that the next of them uses. */
 struct blkif_request_segment *blkguest_indirect_page(struct blkguest *g);
+/* Map, of grants that the next of the indirect pages lists, and unmap. The ids. */
+uint64_t blkguest_put_map(struct blkguest *g, const uint32_t *grefs, unsigned count, uint64_t address, uint8_t access);
+uint64_t blkguest_put_unmap(struct blkguest *g, uint64_t address, uint64_t count);
+/* put, kick, take: the status; of a map that was done g->bus_address says where. */
+int16_t blkguest_do_map(struct blkguest *g, const uint32_t *grefs, unsigned count, uint64_t address, uint8_t access);
+int16_t blkguest_do_unmap(struct blkguest *g, uint64_t address, uint64_t count);
 void blkguest_kick(struct blkguest *g); /* publishes, notifies where it is asked for */
 /* The next response, whichever it is; fails the test when none comes. */
 int16_t blkguest_take(struct blkguest *g, uint64_t *id);

@@ -10,6 +10,7 @@
 #include "tests/front_world.h"
 
 #define STORM_EVENTS 10000
+#define BUS_PAGES    4096u
 
 struct back_queue {
     struct gntmap_page ring_page[KEYS_BLK_RING_REFS_MAX];
@@ -37,6 +38,11 @@ struct back {
     unsigned held_count;
     uint64_t stale_id;
     bool have_stale;
+    bool bus;
+    unsigned bus_maps; /* in this connection */
+    uint32_t bus_base; /* the first bus page that it gives out */
+    uint32_t bus_next;
+    uint32_t bus_gref[BUS_PAGES]; /* by bus page, from bus_base on; 0: nothing is mapped there */
 };
 
 #define must(call)                                                                                 \
@@ -78,6 +84,11 @@ static void connect_front(struct back *b)
         connect_queue(b, &b->queue[i], &keys.queue[i]);
     b->connected = true;
     b->shared->persistent = keys.persistent;
+    b->shared->bus = b->bus = keys.bus_addresses && offer->bus_bits;
+    b->bus_maps = 0;
+    b->bus_next = 0;
+    b->bus_base = offer->bus_bits > 32 ? 1u << 24 : 0x300;
+    memset(b->bus_gref, 0, sizeof(b->bus_gref));
     must(keys_blk_disk_write(&b->device, STORE_NO_TX, &b->shared->disk, &e));
     must(xb_device_switch(&b->device, STORE_NO_TX, XenbusStateConnected, &e));
     b->shared->connected++;
@@ -221,6 +232,74 @@ static int segments_take(struct back *b, const struct blkreq_limits *limits, str
     return r ? r : blkreq_check_indirect(req, copy, limits, h->segment);
 }
 
+/* ---- bus addresses ---- */
+
+/* The grants behind the segments. */
+static int segments_translate(struct back *b, struct held *h)
+{
+    for (unsigned i = 0; b->bus && i < h->request.segment_count; i++) {
+        uint32_t at = h->segment[i].gref - b->bus_base;
+        if (at >= BUS_PAGES || !b->bus_gref[at])
+            return BLKREQ_E_SEGMENT;
+        h->segment[i].gref = b->bus_gref[at];
+    }
+    return 0;
+}
+
+static void respond_map(struct back_queue *q, const struct blkreq *req, uint64_t address)
+{
+    blkreq_encode_bus_address(address, ring_slot(&q->ring.ring, q->ring.rsp_prod_pvt));
+    respond(q, req->id, req->operation, BLKIF_RSP_OKAY);
+}
+
+/* Where the pages went, in bytes. */
+static uint64_t map_pages(struct back *b, const struct blkreq *req)
+{
+    const bool elsewhere = b->shared->map_mode == BACK_MAP_ELSEWHERE;
+    uint32_t count = (uint32_t)req->sector_count, at = b->bus_next + elsewhere;
+    if (req->sector && !elsewhere)
+        at = (uint32_t)(req->sector / PAGE_BYTES) - b->bus_base;
+    else
+        b->bus_next += count;
+    assert(at <= BUS_PAGES && count <= BUS_PAGES - at);
+    must(gntmap_copy(b->map, req->indirect_gref[0], 0, b->bus_gref + at, count * sizeof(uint32_t), false));
+    b->shared->mapped_pages += count;
+    return (uint64_t)(b->bus_base + at) * PAGE_BYTES;
+}
+
+static void map_misbehave(struct back *b, struct back_queue *q, struct blkreq req, uint64_t address)
+{
+    const uint64_t end = 1ull << b->shared->features.bus_bits;
+    switch ((enum back_map_mode)b->shared->map_mode) {
+    case BACK_MAP_REFUSED: respond(q, req.id, req.operation, BLKIF_RSP_ERROR); return;
+    case BACK_MAP_NOTHING: address = 0; break;
+    case BACK_MAP_MISALIGNED: address += 512; break;
+    case BACK_MAP_BEYOND: address = end - (req.sector_count - 1) * PAGE_BYTES; break;
+    case BACK_MAP_WRAPS: address = -(uint64_t)PAGE_BYTES; break;
+    case BACK_MAP_OVERLAP: address = (uint64_t)(b->bus_base + 3) * PAGE_BYTES; break;
+    case BACK_MAP_TWICE: req.id -= b->bus_maps - 1; break;
+    case BACK_MAP_WRONG_OP: req.operation = BLKREQ_OP_BUS_UNMAP; break;
+    case BACK_MAP_BAD_ID: req.id = 0; break;
+    case BACK_MAP_RUNS_AHEAD: q->ring.rsp_prod_pvt += 1000; break;
+    default: break;
+    }
+    respond_map(q, &req, address);
+}
+
+static void take_map(struct back *b, struct back_queue *q, const struct blkreq *req)
+{
+    unsigned n = b->bus_maps++;
+    b->shared->maps++;
+    while (b->shared->map_mode == BACK_MAP_HOLD)
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    uint64_t address = map_pages(b, req);
+    if (n < ARRAY_SIZE(b->shared->wanted)) {
+        b->shared->wanted[n] = req->sector;
+        b->shared->mapped[n] = address;
+    }
+    map_misbehave(b, q, *req, address);
+}
+
 static void take_one(struct back *b, struct back_queue *q)
 {
     unsigned char slot[sizeof(union blkif_sring_entry)];
@@ -231,6 +310,7 @@ static void take_one(struct back *b, struct back_queue *q)
                                    .flush = disk->flush_cache,
                                    .discard = disk->discard,
                                    .fua = b->shared->features.fua,
+                                   .bus_bits = b->bus ? (uint8_t)b->shared->features.bus_bits : 0,
                                    .zeroes_sectors_max = b->shared->features.max_write_zeroes_sectors,
                                    .indirect_segments_max = (uint16_t)MIN(b->shared->features.max_indirect_segments,
                                                                           (uint32_t)BLKREQ_INDIRECT_SEGMENTS_MAX)};
@@ -238,9 +318,14 @@ static void take_one(struct back *b, struct back_queue *q)
     h.queue = q;
     ring_back_take(&q->ring, slot, blk_protocol_native.request_bytes);
     int r = blkreq_decode(&blk_protocol_native, slot, &limits, &h.request);
+    if (r == 0 && h.request.operation == BLKREQ_OP_BUS_MAP) {
+        take_map(b, q, &h.request);
+        return;
+    }
     b->shared->taken++;
     b->shared->taken_by[q - b->queue]++;
     r = r ? r : segments_take(b, &limits, &h);
+    r = r ? r : segments_translate(b, &h);
     b->shared->durable += r == 0 && h.request.operation == BLKREQ_OP_WRITE_FUA;
     if (r == 0) {
         for (unsigned i = 0; i < h.request.segment_count; i++)

@@ -188,6 +188,7 @@ void front_world_backend_start(struct front_world *w, enum back_mode mode, unsig
     assert_int_equal(w->backend, 0);
     front_world_mode(w, mode, after);
     w->back->seen = 0;
+    w->back->mapped_pages = 0;
     w->back->held = 0;
     fflush(NULL);
     w->backend = fork();

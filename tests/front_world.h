@@ -40,8 +40,25 @@ enum back_mode {
     BACK_NO_UNMAP,     /* closes, but keeps the ring page mapped */
 };
 
+/* How it answers a map of bus addresses. */
+enum back_map_mode {
+    BACK_MAP_GOOD,
+    BACK_MAP_HOLD,       /* not, until the mode changes */
+    BACK_MAP_REFUSED,    /* BLKIF_RSP_ERROR */
+    BACK_MAP_NOTHING,    /* address 0 */
+    BACK_MAP_MISALIGNED, /* within a page */
+    BACK_MAP_BEYOND,     /* the last page behind what the device reaches */
+    BACK_MAP_WRAPS,      /* at the end of 64 bits */
+    BACK_MAP_OVERLAP,    /* all pieces at one address */
+    BACK_MAP_ELSEWHERE,  /* not where it was asked to */
+    BACK_MAP_TWICE,      /* the first one answered a second time */
+    BACK_MAP_WRONG_OP,   /* as another operation */
+    BACK_MAP_BAD_ID,     /* an id of no map */
+    BACK_MAP_RUNS_AHEAD, /* a response index far ahead */
+};
+
 struct back_shared {
-    _Atomic int mode;
+    _Atomic int mode, map_mode;
     _Atomic unsigned after;
     _Atomic bool detach; /* the toolstack wants the disk back */
     struct keys_blk_disk disk;
@@ -51,6 +68,9 @@ struct back_shared {
     _Atomic unsigned taken_by[KEYS_BLK_QUEUES_MAX]; /* queue by queue */
     _Atomic bool persistent;                        /* the frontend said feature-persistent */
     _Atomic unsigned held;                          /* taken and not answered now */
+    _Atomic bool bus;                               /* the frontend takes bus addresses */
+    _Atomic unsigned maps, mapped_pages;            /* requests; pages mapped since the backend's start */
+    _Atomic uint64_t wanted[2], mapped[2];          /* of the first two maps of a connection: addresses in bytes */
     _Atomic bool out_of_order;  /* a write came before an older one to a lower sector: see the replay's test */
     uint64_t sectors_seen[256]; /* of the first requests taken since the backend's start */
     _Atomic unsigned seen;

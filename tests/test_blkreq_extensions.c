@@ -72,6 +72,7 @@ static void test_the_codes_are_not_xens(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(xens); i++)
         assert_true(xens[i] < 0x80);
     assert_true(BLKREQ_OP_WRITE_ZEROES >= 0x80 && BLKREQ_OP_WRITE_FUA >= 0x80);
+    assert_true(BLKREQ_OP_BUS_MAP >= 0x80 && BLKREQ_OP_BUS_UNMAP >= 0x80);
 }
 
 static void test_extensions_lie_where_the_wire_has_them(void **state)

@@ -189,6 +189,10 @@ static void test_a_guest_that_comes_back_goes_on_counting(void **state)
         assert_number(&r, "reads", round);
         assert_number(&r, "connects", round);
         assert_number(&r, "pinned_bytes", 0);
+        assert_number(&r, "dma_maps", round);        /* exact once the queue is gone */
+        assert_true(r.stats.reactor_calls >= round); /* a read each, and nothing to share a call */
+        assert_true(r.stats.registrations <= round &&
+                    r.stats.registrations > 0); /* its memory; or it was not the time */
         assert_int_equal(loghist_count(r.stats.latency[STATS_BLK_READ].bucket), round);
         blkguest_switch(&v.g, XenbusStateInitialising);
         blkguest_connect(&v.g, NULL);

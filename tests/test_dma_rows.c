@@ -9,8 +9,6 @@
 #include <sys/mman.h>
 #include <cmocka.h>
 
-#include <sys/mman.h>
-
 #include "grant/dma.h"
 #include "tests/dma_world.h"
 
@@ -153,6 +151,94 @@ static void test_pin_asks_again_where_an_earlier_ring_refused(void **state)
     f->refuse = 0;
     f->dma = dma_world_device(f);
     assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    assert_int_equal(f->in_force, 1);
+    dma_world_free(f);
+}
+
+/* ---- validate ---- */
+
+static void test_validate_holds_nothing_and_the_guests_end_is_not_refused(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_validate, 0);
+    struct dma_segment s[2] = {{gworld_grant(&f->world, GFN, false), 512, 1024},
+                               {gworld_grant(&f->world, GFN_FAR, false), 0, PAGE_BYTES}};
+    DMA_IO(io);
+    assert_int_equal(dma_validate.get(f->dma, s, 2, true, &io), 0);
+    assert_int_equal(gntmap_mapped(f->world.map), 0);
+    assert_int_equal(frametable_pinned(f->world.frames), 0);
+    assert_int_equal(gworld_flags(&f->world, s[0].gref), GTF_permit_access);
+    assert_int_equal(gnttab_end(f->world.table, s[0].gref), 0);
+    assert_ptr_equal(io.vec[0].address, gworld_host_page(&f->world, GFN) + 512);
+    assert_ptr_equal(io.vec[1].address, gworld_host_page(&f->world, GFN_FAR));
+    dma_device_checks(f, &io, 1024 + PAGE_BYTES);
+    dma_device_fills(&io, 1); /* into memory that the guest uses for something else by now */
+    assert_int_equal(gworld_guest_page(&f->world, GFN)[512], 1);
+    assert_int_equal(dma_validate.put(f->dma, &io, true), 0);
+    dma_world_free(f);
+}
+
+/* The hole: a guest gives memory back after the check, somebody else's is put in its place, and the I/O lands there. */
+static void test_validate_reaches_whoever_has_the_place_by_the_time_of_the_io(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_validate, -EPERM);
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    DMA_IO(io);
+    assert_int_equal(dma_validate.get(f->dma, &s, 1, true, &io), 0);
+    f->world.extent[0].gone = true;
+    frametable_revoke(f->world.frames, 1, 0);
+    assert_null(f->world.extent[0].host); /* at once */
+    const size_t bytes = (size_t)16 * PAGE_BYTES;
+    unsigned char *victim = mmap(io.vec[0].address, bytes, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    assert_ptr_equal(victim, io.vec[0].address);
+    dma_device_fills(&io, 1);
+    assert_int_equal(dma_validate.put(f->dma, &io, true), 0); /* and nobody is told */
+    assert_int_equal(victim[10], 11);
+    munmap(victim, bytes);
+    dma_world_free(f);
+}
+
+static void test_what_touches_the_memory_of_an_unsafe_row_gets_an_error_where_it_is_gone(void **state)
+{
+    (void)state;
+    unsigned char mine[2 * PAGE_BYTES];
+    memset(mine, 7, sizeof(mine));
+    unsigned char *theirs = mmap(NULL, 3 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (unsigned i = 0; i < dma_strategy_count; i++) {
+        const struct dma_strategy *row = dma_strategies[i];
+        assert_int_equal(dma_reach(row, theirs + 5, mine, PAGE_BYTES + 1, true), 0);
+        assert_memory_equal(theirs + 5, mine, PAGE_BYTES + 1);
+        assert_int_equal(theirs[4] | theirs[PAGE_BYTES + 6], 0);
+        assert_int_equal(dma_reach(row, theirs + 6, NULL, PAGE_BYTES, true), 0);
+        assert_int_equal(theirs[5], 7);
+        assert_int_equal(theirs[6] | theirs[PAGE_BYTES + 5], 0);
+        mine[0] = 0;
+        assert_int_equal(dma_reach(row, theirs + 5, mine, 1, false), 0);
+        assert_int_equal(mine[0], 7);
+        memset(theirs, 0, 3 * PAGE_BYTES);
+    }
+    mprotect(theirs + PAGE_BYTES, PAGE_BYTES, PROT_NONE);
+    assert_int_equal(dma_reach(&dma_validate, theirs + PAGE_BYTES, mine, 1, true), -EFAULT);
+    assert_int_equal(dma_reach(&dma_validate, theirs + PAGE_BYTES, mine, 1, false), -EFAULT);
+    assert_int_equal(dma_reach(&dma_validate, theirs, mine, PAGE_BYTES + 1, true), -EFAULT);
+    assert_int_equal(dma_reach(&dma_validate, theirs, NULL, PAGE_BYTES + 1, true), -EFAULT);
+    munmap(theirs, 3 * PAGE_BYTES);
+}
+
+static void test_pin_and_validate_share_registrations(void **state)
+{
+    (void)state;
+    struct dma_world *f = dma_world_new(&dma_pin, 0);
+    struct dma *pin = f->dma;
+    struct dma_segment s = {gworld_grant(&f->world, GFN, false), 0, PAGE_BYTES};
+    assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    f->row = &dma_validate;
+    f->dma = dma_world_device(f);
+    assert_int_equal(dma_device_request(f, &s, 1, true), 0);
+    assert_int_equal(f->registrations, 1);
+    dma_pin.teardown(pin);
     assert_int_equal(f->in_force, 1);
     dma_world_free(f);
 }
@@ -324,6 +410,10 @@ int main(void)
         cmocka_unit_test(test_lesson_399_registration_ends_before_the_extent_goes),
         cmocka_unit_test(test_pin_devices_of_one_domain_share_registrations),
         cmocka_unit_test(test_pin_asks_again_where_an_earlier_ring_refused),
+        cmocka_unit_test(test_validate_holds_nothing_and_the_guests_end_is_not_refused),
+        cmocka_unit_test(test_validate_reaches_whoever_has_the_place_by_the_time_of_the_io),
+        cmocka_unit_test(test_what_touches_the_memory_of_an_unsafe_row_gets_an_error_where_it_is_gone),
+        cmocka_unit_test(test_pin_and_validate_share_registrations),
         cmocka_unit_test(test_lesson_155_copy_does_not_see_what_the_guest_writes_later),
         cmocka_unit_test(test_copy_holds_nothing_and_fails_a_read_whose_grant_vanished),
         cmocka_unit_test(test_copy_of_a_failed_read_does_not_reach_the_guest),

@@ -155,6 +155,7 @@ static void *thread_run(void *arg)
 
 struct job {
     int end_fd, end_write_fd, round_fd;
+    bool bus_addresses; /* what the backend is to have offered */
 };
 
 /* Tells each round; ends when it is told to. */
@@ -172,6 +173,12 @@ static int guest(const char *domain_dir, void *arg)
     close(job->end_write_fd);
     if (dz_domain_open(domain_dir, &dom) || dz_vbd_open(dom, "xvda", &options, &disk)) {
         fprintf(stderr, "guest: %s\n", dz_error());
+        return 1;
+    }
+    struct dz_vbd_info info;
+    dz_vbd_info(disk, &info);
+    if (info.bus_addresses != job->bus_addresses) {
+        fprintf(stderr, "guest: bus addresses: %d\n", info.bus_addresses);
         return 1;
     }
     for (unsigned i = 0; i < THREADS; i++) {
@@ -219,17 +226,16 @@ static void assert_image(const struct world *w, const char *name)
     }
 }
 
-static void test_threads_of_both_kinds_over_the_death_of_the_role(void **state)
+static void threads_over_deaths(const char *options, bool bus_addresses)
 {
-    (void)state;
     struct world w;
     int end[2], round[2];
     char byte, out[1024];
     world_start(&w, NULL);
     world_image(&w, "disk.img", THREADS * (uint64_t)REGION_BYTES, 1);
-    unsigned domid = world_guest(&w, "vm", "disk.img", "max-queues=3");
+    unsigned domid = world_guest(&w, "vm", "disk.img", options);
     assert_true(pipe(end) == 0 && pipe(round) == 0);
-    struct job job = {end[0], end[1], round[1]};
+    struct job job = {end[0], end[1], round[1], bus_addresses};
     pid_t pid = world_spawn(&w, domid, guest, &job);
     close(round[1]);
     for (unsigned kills = 0; kills <= KILLS; kills++) {
@@ -245,6 +251,19 @@ static void test_threads_of_both_kinds_over_the_death_of_the_role(void **state)
     if (world_domzero(&w, out, sizeof(out), "destroy vm") != 0)
         fail_msg("destroy: %s", out);
     world_stop(&w);
+}
+
+static void test_threads_of_both_kinds_over_the_death_of_the_role(void **state)
+{
+    (void)state;
+    threads_over_deaths("max-queues=3", false);
+}
+
+/* Each role that follows has the pool mapped anew before the replay. */
+static void test_the_same_by_bus_addresses(void **state)
+{
+    (void)state;
+    threads_over_deaths("max-queues=3,dma=iommu", true);
 }
 
 static void test_the_example_with_threads_reads_all_of_the_disk(void **state)
@@ -274,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_of_both_kinds_over_the_death_of_the_role),
+        cmocka_unit_test(test_the_same_by_bus_addresses),
         cmocka_unit_test(test_the_example_with_threads_reads_all_of_the_disk),
     };
     return cmocka_run_group_tests_name("e2e_threads", tests, NULL, NULL);

@@ -235,7 +235,7 @@ static void test_a_disk_attached_read_only_becomes_writable(void **state)
 
 static void test_strategy_and_polling_are_switched_under_load(void **state)
 {
-    static const char *const settings[] = {"dma=copy poll=poll", "dma=pin poll=interrupt", "dma=copy iops=5000",
+    static const char *const settings[] = {"dma=copy poll=poll", "dma=validate poll=interrupt", "dma=copy iops=5000",
                                            "dma=pin poll=adaptive iops=0", "poll=default bytes=100M"};
     struct load l;
     (void)state;

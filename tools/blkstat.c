@@ -143,5 +143,5 @@ void blkstat_free(struct blkstat_list *l)
 
 void blkstat_dma(const struct blkstat *d, char *out, size_t size)
 {
-    snprintf(out, size, "%s%s", d->r.dma, d->r.stats.dma_plain ? "!" : "");
+    snprintf(out, size, "%s%s%s", d->r.stats.dma_unsafe ? "?" : "", d->r.dma, d->r.stats.dma_plain ? "!" : "");
 }

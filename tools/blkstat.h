@@ -37,7 +37,7 @@ int blkstat_read_numbers(const char *run_dir, const struct blkstat_filter *filte
 int blkstat_read_queues(const char *run_dir, struct blkstat_list *l, struct err *e);
 void blkstat_free(struct blkstat_list *l);
 
-/* "dma", with '!' where the kernel refused to register memory. */
+/* "dma", with '!' behind it where the kernel refused to register memory, and '?' before it where it is unsafe. */
 void blkstat_dma(const struct blkstat *d, char *out, size_t size);
 /* The numbers as JSON members, in braces. */
 void blkstat_json_numbers(FILE *f, const struct stats_blk *s);

@@ -13,7 +13,7 @@
 
 /* A row of strings; NULL where the key is missing. */
 struct block_row {
-    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *poll, *error, *paused;
+    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *poll, *error, *paused, *warning;
     struct keys_blk_qos qos;
 };
 
@@ -37,6 +37,7 @@ static void row_read(struct block_row *row, const struct xb_device *d)
         .poll = read_key(c, d->dir, "domzero/poll"),
         .error = read_key(c, d->dir, "error"),
         .paused = read_key(c, d->dir, KEYS_BLK_PAUSED),
+        .warning = read_key(c, d->dir, KEYS_BLK_WARNING),
     };
     (void)keys_blk_qos_read(c, d->dir, &row->qos, NULL); /* what cannot be read is no limit: the backend refused it */
     if (!row->ring_ref)
@@ -45,8 +46,8 @@ static void row_read(struct block_row *row, const struct xb_device *d)
 
 static void row_free(struct block_row *row)
 {
-    char *all[] = {row->vdev, row->state, row->port, row->ring_ref, row->params,
-                   row->mode, row->dma,   row->poll, row->error,    row->paused};
+    char *all[] = {row->vdev, row->state, row->port,  row->ring_ref, row->params, row->mode,
+                   row->dma,  row->poll,  row->error, row->paused,   row->warning};
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
         free(all[i]);
 }
@@ -82,14 +83,18 @@ static void print_limits(const struct keys_blk_qos *qos, const char *format, con
 
 static void print_text(const struct xb_device *d, const struct block_row *row, const struct stats_blk *stats)
 {
+    char dma[20];
+    snprintf(dma, sizeof(dma), "%s%s", row->warning ? "?" : "", or_dash(row->dma));
     printf("%-8s %-3u %-6u %-5s %-6s %-8s %-36s %-4s %-8s %s\n", or_dash(row->vdev), d->back_domid, d->front_domid,
-           or_dash(row->state), or_dash(row->port), or_dash(row->ring_ref), d->dir, or_dash(row->mode),
-           or_dash(row->dma), or_dash(row->params));
+           or_dash(row->state), or_dash(row->port), or_dash(row->ring_ref), d->dir, or_dash(row->mode), dma,
+           or_dash(row->params));
     if (row->qos.iops || row->qos.bytes) {
         printf("         limits: ");
         print_limits(&row->qos, "%s%s=%" PRIu64, " ");
         printf("\n");
     }
+    if (row->warning)
+        printf("         warning: %s\n", row->warning);
     if (row->error)
         printf("         error: %s\n", row->error);
     if (row->paused)
@@ -123,6 +128,7 @@ static void print_json(const struct xb_device *d, const struct block_row *row, c
     printf(", \"limits\": {");
     print_limits(&row->qos, "%s\"%s\": %" PRIu64, ", ");
     printf("}");
+    member_if("warning", row->warning);
     member_if("error", row->error);
     member_if("paused", row->paused);
     if (stats) {
@@ -187,8 +193,8 @@ const struct verb verb_block_list = {
     .name = "block-list",
     .arguments = "DOMAIN [--json]",
     .summary = "show a domain's disks",
-    .help =
-        "xl's columns, then mode, DMA strategy and target; below a disk its limits, the error that closed it, why it\n"
-        "is paused, and what it has counted (see block-stats), where there is any of it.\n",
+    .help = "xl's columns, then mode, DMA strategy and target; below a disk its limits, what its strategy warns of\n"
+            "(then with '?' before it), the error that closed it, why it is paused, and what it has counted (see "
+            "block-stats), where there is any of it.\n",
     .run = block_list_run,
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/parse.h"
+#include "tools/json.h"
 #include "tools/vbd.h"
 #include "tools/verb.h"
 
@@ -73,6 +74,14 @@ static int rates_check(const struct xb_device *d, const struct keys_blk_set *set
     return keys_blk_qos_check(&wanted, e);
 }
 
+/* What the backend has to say of how it serves the disk now. */
+static void warning_show(const struct xb_device *d, const char *vdev)
+{
+    _cleanup_free_ char *text = NULL;
+    if (store_read(d->store, STORE_NO_TX, &text, NULL, "%s/" KEYS_BLK_WARNING, d->dir) == 0)
+        fprintf(stderr, "warning: disk %s: %s\n", vdev, json_plain(text));
+}
+
 static int change(struct tool *t, const char *name, const char *vdev, struct keys_blk_set *set, struct err *e)
 {
     struct platform_domain domain;
@@ -82,6 +91,8 @@ static int change(struct tool *t, const char *name, const char *vdev, struct key
         return r;
     r = rates_check(&d, set, e);
     r = r ? r : vbd_change(&d, set, VBD_CHANGE_MS, e);
+    if (!r && set->dma[0])
+        warning_show(&d, vdev);
     return r ? err_prefix(e, r, "disk %s", vdev) : 0;
 }
 

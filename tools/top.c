@@ -73,7 +73,8 @@ const struct verb verb_top = {
         "Reads and writes (flushes among them) a second, MiB a second, average and 99th percentile of the latency "
         "over\n"
         "the interval, notifications in both directions for each request, requests in flight, the DMA strategy ('!':\n"
-        "memory could not be registered), and errors since the disk was attached.\n"
+        "memory could not be registered; '?' before it: UNSAFE, guests may reach each other's memory), and errors "
+        "since the disk was attached.\n"
         "Keys: q quit, s sort by the next column, d change the delay. --batch prints N rounds as text.\n",
     .run = top_run,
 };

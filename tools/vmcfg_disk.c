@@ -62,8 +62,8 @@ static int option_direct_io(struct vmcfg_disk *disk, const char *option, const c
 
 bool vmcfg_word(const char *text, size_t size)
 {
-    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz");
-    return n > 0 && !text[n] && n < size;
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz-");
+    return text[0] != '-' && n > 0 && !text[n] && n < size;
 }
 
 /* Which strategies there are is the backend's to know. */

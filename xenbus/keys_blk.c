@@ -59,6 +59,27 @@ static int read_on_error(const struct xb_device *d, bool *stop, struct err *e)
     return r;
 }
 
+/* How the device's IOMMU ends unmaps, and how far it reaches. */
+static int read_iommu(const struct xb_device *d, struct keys_blk_config *k, struct err *e)
+{
+    static const struct xb_key bits_key = {
+        .name = "domzero/dma-bits", .max = KEYS_BLK_BUS_BITS_MAX, .def = KEYS_BLK_BUS_BITS_MAX};
+    char text[16];
+    uint64_t bits;
+    int r = xb_key_read_string(d->store, STORE_NO_TX, d->dir, "domzero/iommu", "strict", text, sizeof(text), e);
+    r = r ? r : xb_key_read(d->store, STORE_NO_TX, d->dir, &bits_key, &bits, e);
+    if (r)
+        return r;
+    if (strcmp(text, "strict") && strcmp(text, "deferred"))
+        return err_set(e, -EINVAL, "%s/domzero/iommu is '%s': strict and deferred are known", d->dir, text);
+    if (bits != KEYS_BLK_BUS_BITS_32 && bits != KEYS_BLK_BUS_BITS_MAX)
+        return err_set(e, -EINVAL, "%s/domzero/dma-bits is %" PRIu64 ": %d and %d are known", d->dir, bits,
+                       KEYS_BLK_BUS_BITS_32, KEYS_BLK_BUS_BITS_MAX);
+    k->iommu_deferred = !strcmp(text, "deferred");
+    k->dma_bits = (uint32_t)bits;
+    return 0;
+}
+
 /* 512, 4096, or 0 for "not said". */
 static int read_block_bytes(const struct xb_device *back, const struct xb_key *key, uint32_t *out, struct err *e)
 {
@@ -117,6 +138,7 @@ int keys_blk_config_read(const struct xb_device *back, struct keys_blk_config *o
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &queues, &max_queues, e);
     r = r ? r : xb_key_read(c, STORE_NO_TX, dir, &persistent, &persists, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/dma", DMA_DEFAULT_NAME, k.dma, sizeof(k.dma), e);
+    r = r ? r : read_iommu(back, &k, e);
     r = r ? r : read_on_error(back, &k.stop_on_error, e);
     r = r ? r : read_report_after(c, dir, &k.report_after_ms, e);
     r = r ? r : xb_key_read_string(c, STORE_NO_TX, dir, "domzero/poll", "", k.poll, sizeof(k.poll), e);
@@ -168,6 +190,8 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
     snprintf(queues, sizeof(queues), "%" PRIu32, config->max_queues);
     char report[16];
     snprintf(report, sizeof(report), "%" PRIu32, config->report_after_ms);
+    char bits[12];
+    snprintf(bits, sizeof(bits), "%" PRIu32, config->dma_bits ? config->dma_bits : KEYS_BLK_BUS_BITS_MAX);
     const struct pair pairs[] = {
         {"params", params},
         {"type", "qdisk"},
@@ -185,6 +209,8 @@ int keys_blk_config_write(struct store_client *c, store_tx tx, const char *back_
         {"domzero/physical-sector-size", physical},
         {"domzero/host-alignment", alignment},
         {"domzero/persistent", config->no_persistent ? "0" : "1"},
+        {"domzero/iommu", config->iommu_deferred ? "deferred" : "strict"},
+        {"domzero/dma-bits", bits},
         {"domzero/max-queues", queues}, /* the last: where it was not said it is not written */
     };
     static const struct pair safe = {"direct-io-safe", "1"}; /* where it is not, xl writes nothing */
@@ -317,6 +343,7 @@ int keys_blk_front_read(const struct xb_device *back, uint32_t order_max, uint32
     r = r ? r : read_bool(back, dir, "feature-persistent", &k.persistent, e);
     r = r ? r : read_bool(back, dir, "domzero/feature-fua", &k.fua, e);
     r = r ? r : read_bool(back, dir, "domzero/feature-write-zeroes", &k.write_zeroes, e);
+    r = r ? r : read_bool(back, dir, "domzero/bus-addresses", &k.bus_addresses, e);
     if (r == 0)
         *out = k;
     return r;
@@ -404,6 +431,7 @@ int keys_blk_front_write(const struct xb_device *front, store_tx tx, const struc
     r = r ? r : write_number(front, tx, "feature-persistent", keys->persistent, e);
     r = r ? r : write_extension(front, tx, "domzero/feature-fua", keys->fua, e);
     r = r ? r : write_extension(front, tx, "domzero/feature-write-zeroes", keys->write_zeroes, e);
+    r = r ? r : write_extension(front, tx, "domzero/bus-addresses", keys->bus_addresses, e);
     if (r || !keys->protocol[0])
         return r ? r : remove_key(front, tx, "protocol", e);
     const struct pair protocol = {"protocol", keys->protocol};
@@ -418,6 +446,7 @@ int keys_blk_features_write(const struct xb_device *back, store_tx tx, const str
     r = r ? r : write_number(back, tx, "multi-queue-max-queues", f->max_queues, e);
     r = r ? r : write_extension(back, tx, "domzero/feature-fua", f->fua, e);
     r = r ? r : write_extension(back, tx, "domzero/max-write-zeroes-sectors", f->max_write_zeroes_sectors, e);
+    r = r ? r : write_extension(back, tx, "domzero/feature-bus-addresses", f->bus_bits, e);
     r = r ? r : write_number(back, tx, "feature-persistent", f->persistent, e);
     if (r || !f->max_indirect_segments)
         return r ? r : remove_key(back, tx, "feature-max-indirect-segments", e);
@@ -431,18 +460,21 @@ int keys_blk_features_read(const struct xb_device *front, struct keys_blk_featur
     static const struct xb_key queues_key = {.name = "multi-queue-max-queues", .min = 1, .max = UINT32_MAX, .def = 1};
     static const struct xb_key indirect_key = {.name = "feature-max-indirect-segments", .max = UINT32_MAX};
     static const struct xb_key zeroes_key = {.name = "domzero/max-write-zeroes-sectors", .max = UINT32_MAX};
-    uint64_t order, queues, segments, zeroes;
+    static const struct xb_key bus_key = {.name = "domzero/feature-bus-addresses", .max = UINT32_MAX};
+    uint64_t order, queues, segments, zeroes, bus_bits;
     bool fua;
     f->persistent = false;
     int r = xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &order_key, &order, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &queues_key, &queues, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &indirect_key, &segments, e);
     r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &zeroes_key, &zeroes, e);
+    r = r ? r : xb_key_read(front->store, STORE_NO_TX, front->peer_dir, &bus_key, &bus_bits, e);
     r = r ? r : read_bool(front, front->peer_dir, "domzero/feature-fua", &fua, e);
     r = r ? r : read_bool(front, front->peer_dir, "feature-persistent", &f->persistent, e);
     if (r)
         return r;
     f->fua = fua;
+    f->bus_bits = bus_bits > PAGE_SHIFT_4K && bus_bits <= KEYS_BLK_BUS_BITS_MAX ? (uint32_t)bus_bits : 0;
     f->max_write_zeroes_sectors = (uint32_t)zeroes;
     f->max_ring_order = (uint32_t)MIN(order, (uint64_t)KEYS_BLK_RING_ORDER_MAX);
     f->max_queues = (uint32_t)MIN(queues, (uint64_t)KEYS_BLK_QUEUES_MAX);

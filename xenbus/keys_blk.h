@@ -8,16 +8,14 @@
  *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
  *                                discard-enable, direct-io-safe; below domzero/ offset, size, direct-io, dma, poll,
  *                                on-error, report-after, persistent, max-queues, sector-size, physical-sector-size,
- *                                host-alignment, those of keys_blk_qos.h; and to change a disk that runs set/…
- *                                (keys_blk_set.h), paused ("resume", over what the backend wrote)
- *   backend → its dir            max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments,
- *                                feature-persistent (where it may be used, 1),
- *                                domzero/{feature-fua,max-write-zeroes-sectors}; then, with
- *                                state 4, sectors, sector-size, physical-sector-size, info, feature-flush-cache,
- *                                feature-barrier, and where it discards feature-discard, discard-granularity,
- *                                discard-alignment, discard-secure (0)
- *   frontend → its dir           with state 3: multi-queue-num-queues, ring-page-order, protocol, feature-persistent,
- *                                domzero/{feature-fua,feature-write-zeroes,instance},
+ *                                host-alignment, iommu (strict|deferred), dma-bits, those of keys_blk_qos.h; and to
+ * change a disk that runs set/… (keys_blk_set.h), paused ("resume", over what the backend wrote) backend → its dir
+ * max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments, feature-persistent (where it may be used,
+ * 1), domzero/{feature-fua,max-write-zeroes-sectors,feature-bus-addresses}; then, with state 4, sectors, sector-size,
+ * physical-sector-size, info, feature-flush-cache, feature-barrier, and where it discards feature-discard,
+ * discard-granularity, discard-alignment, discard-secure (0) frontend → its dir           with state 3:
+ * multi-queue-num-queues, ring-page-order, protocol, feature-persistent,
+ *                                domzero/{feature-fua,feature-write-zeroes,bus-addresses,instance},
  *                                and ring-ref | ring-ref<n> and event-channel: of one queue here, of several in
  *                                queue-<N>/
  *
@@ -34,10 +32,14 @@
 #define KEYS_BLK_RING_REFS_MAX  (1u << KEYS_BLK_RING_ORDER_MAX)
 
 #define KEYS_BLK_PAUSED     "domzero/paused"
+#define KEYS_BLK_WARNING    "domzero/warning" /* the backend's: what is wrong with how the disk is served */
 #define KEYS_BLK_RESUME     "resume"
 #define KEYS_BLK_QUEUES_MAX 16 /* what this project uses, at either end */
 
 #define KEYS_BLK_INDIRECT_MAX 4096u /* segments: 8 pages of 512 */
+
+#define KEYS_BLK_BUS_BITS_32  32 /* of a device that reaches 4 GiB of bus addresses */
+#define KEYS_BLK_BUS_BITS_MAX 44 /* a bus page has the room of a grant reference */
 
 #define KEYS_BLK_INFO_CDROM     1u /* VDISK_CDROM, _REMOVABLE, _READONLY of blkif.h's `info` */
 #define KEYS_BLK_INFO_REMOVABLE 2u
@@ -55,6 +57,8 @@ struct keys_blk_config {
     uint64_t offset_bytes;    /* where the disk begins in the file */
     uint64_t size_bytes;      /* its size; 0: to the end of the file */
     char dma[16];             /* a row of grant/dma.h */
+    bool iommu_deferred;      /* where that is "iommu": unmaps are gathered, and ended a little later */
+    uint32_t dma_bits;        /* and so many bits of bus address the device has: 32, 44 */
     bool stop_on_error;       /* requests that the storage failed are held, not answered */
     uint32_t report_after_ms; /* the frontend's: see keys_blk_report_after_read() */
     char poll[16];            /* how its reactors wait for it; "": as the role does */
@@ -90,6 +94,7 @@ struct keys_blk_front {
     struct keys_blk_queue queue[KEYS_BLK_QUEUES_MAX];
     bool persistent;
     bool fua, write_zeroes; /* it takes these extensions where they are offered */
+    bool bus_addresses;     /* and this one: then every segment names a bus page */
     char protocol[32];      /* "" where absent */
 };
 /* `order_max`, `queues_max`: what the backend offered. */
@@ -104,6 +109,7 @@ struct keys_blk_features {
     uint32_t max_indirect_segments;      /* 0: no indirect requests */
     bool fua;                            /* BLKREQ_OP_WRITE_FUA of ring/blkreq.h */
     uint32_t max_write_zeroes_sectors;   /* BLKREQ_OP_WRITE_ZEROES of up to so many; 0: none */
+    uint32_t bus_bits;                   /* BLKREQ_OP_BUS_*, and bits of a bus address; 0: there are none */
     bool persistent;                     /* it keeps grants mapped where the frontend says so, too */
 };
 int keys_blk_features_write(const struct xb_device *back, store_tx tx, const struct keys_blk_features *f,

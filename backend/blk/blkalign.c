@@ -124,7 +124,8 @@ static void steps_read(struct blkalign_slot *s)
 {
     const struct image *image = s->align->image;
     step_add(s, image->fd, false, s->base_bytes, block_up(image, s->end_bytes));
-    s->step[0].needed_bytes = (uint32_t)(s->end_bytes - s->base_bytes);
+    if (!image->stable_data)
+        s->step[0].needed_bytes = (uint32_t)(s->end_bytes - s->base_bytes);
 }
 
 /* The blocks of [first, end) that are written in part: [first, end) lies in the region's whole blocks. */
@@ -155,29 +156,68 @@ static void steps_write(struct blkalign_slot *s)
         step_add(s, image->edge_fd, true, MAX(s->first_bytes, inner_end), s->end_bytes);
 }
 
-/* The guest's part of the slot to or from its memory. */
-static void slot_copy(struct blkalign_slot *s, bool to_guest)
+/* The guest's part of the slot to or from its memory: 0, or an errno, a positive one. */
+static int slot_copy(struct blkalign_slot *s, bool to_guest)
 {
     unsigned char *at = s->memory + (s->first_bytes - s->base_bytes);
+    const struct dma_strategy *row = s->align->queue->config.dma;
     const struct dma_io *io = &s->request->dma;
-    for (unsigned i = 0; i < io->vec_count; i++) {
-        if (to_guest)
-            memcpy(io->vec[i].address, at, io->vec[i].length_bytes);
-        else
-            memcpy(at, io->vec[i].address, io->vec[i].length_bytes);
+    int r = 0;
+    for (unsigned i = 0; i < io->vec_count && !r; i++) {
+        r = dma_reach(row, io->vec[i].address, at, io->vec[i].length_bytes, to_guest);
         at += io->vec[i].length_bytes;
     }
+    return -r;
 }
 
-static void slot_fill(struct blkalign_slot *s)
+static int slot_fill(struct blkalign_slot *s)
 {
-    if (s->zeroes)
-        memset(s->memory + (s->first_bytes - s->base_bytes), 0, s->end_bytes - s->first_bytes);
-    else
-        slot_copy(s, false);
+    if (!s->zeroes)
+        return slot_copy(s, false);
+    memset(s->memory + (s->first_bytes - s->base_bytes), 0, s->end_bytes - s->first_bytes);
+    return 0;
+}
+
+/* Tells the image of blocks of the slot, where it wants to know: 0, or an errno, a positive one. */
+static int slot_seal(const struct blkalign_slot *s, enum image_seal event, uint64_t first_bytes, uint64_t end_bytes)
+{
+    const struct image *image = s->align->image;
+    return image->format->seal
+               ? -image->format->seal(image, event, first_bytes - image->base_bytes,
+                                      s->memory + (first_bytes - s->base_bytes), end_bytes - first_bytes)
+               : 0;
+}
+
+/* All that this round is about. */
+static int slot_seal_round(const struct blkalign_slot *s, enum image_seal event)
+{
+    return slot_seal(s, event, s->base_bytes, block_up(s->align->image, s->end_bytes));
+}
+
+/* What is to be written is put into the slot, over the blocks that were read for it. */
+static int slot_prepare(struct blkalign_slot *s)
+{
+    int error = 0;
+    for (unsigned i = 0; i < s->read_count && !error; i++) {
+        const uint64_t end = s->step[i].offset_bytes + s->step[i].length_bytes; /* of one block, wherever it stopped */
+        error = slot_seal(s, IMAGE_SEAL_READ, end - s->align->image->align_bytes, end);
+    }
+    error = error ? error : slot_fill(s);
+    return error ? error : slot_seal_round(s, IMAGE_SEAL_WRITE);
 }
 
 static void slot_go(struct blkalign_slot *s);
+static void slot_end(struct blkalign_slot *s, int error);
+
+/* Begins the step that is next. */
+static void slot_step(struct blkalign_slot *s)
+{
+    int error = s->request->write && s->at == s->read_count ? slot_prepare(s) : 0;
+    if (error)
+        slot_end(s, error);
+    else
+        slot_go(s);
+}
 
 static void slot_round(struct blkalign_slot *s, uint64_t first_bytes)
 {
@@ -191,9 +231,7 @@ static void slot_round(struct blkalign_slot *s, uint64_t first_bytes)
         steps_write(s);
     else
         steps_read(s);
-    if (s->request->write && !s->read_count)
-        slot_fill(s);
-    slot_go(s);
+    slot_step(s);
 }
 
 /* ---- doing it ---- */
@@ -231,7 +269,7 @@ static void slot_end(struct blkalign_slot *s, int error)
     if (!r->error)
         r->error = error;
     if (!r->write && !r->error)
-        slot_copy(s, true);
+        r->error = slot_copy(s, true);
     slot_put(s);
     done(r);
 }
@@ -242,14 +280,14 @@ static void slot_next(struct blkalign_slot *s)
     s->at++;
     s->retries = 0;
     if (s->at < s->step_count) {
-        if (s->at == s->read_count)
-            slot_fill(s);
-        slot_go(s);
-    } else if (s->end_bytes < s->last_bytes) {
-        slot_round(s, s->end_bytes);
-    } else {
-        slot_end(s, 0);
+        slot_step(s);
+        return;
     }
+    int error = slot_seal_round(s, s->request->write ? IMAGE_SEAL_WROTE : IMAGE_SEAL_READ);
+    if (error || s->end_bytes == s->last_bytes)
+        slot_end(s, error);
+    else
+        slot_round(s, s->end_bytes);
 }
 
 /* What the kernel did in part is continued at a block, which is where it can be. */
@@ -303,7 +341,7 @@ static void slot_give(struct blk_request *r)
     s->done = r->bounced;
     s->first_bytes = r->span_first_bytes;
     s->last_bytes = r->span_end_bytes;
-    if (r->write)
+    if (r->write || a->image->stable_data)
         range_claim(r);
     else
         bounce_granted(r);
@@ -327,12 +365,14 @@ static void bounce(struct blk_request *r, uint64_t first_bytes, uint64_t end_byt
 {
     struct blkalign *a = r->queue->align;
     const struct image *image = a->image;
-    blkcounter_add(&r->queue->stats.realigned, 1);
+    if (!image->stable_data)
+        blkcounter_add(&r->queue->stats.realigned, 1);
     r->span_first_bytes = first_bytes;
     r->span_end_bytes = end_bytes;
-    r->range = (struct blkrange){.first_bytes = block_down(image, first_bytes),
-                                 .end_bytes = block_up(image, end_bytes),
-                                 .exclusive = !whole_blocks(image, first_bytes, end_bytes)};
+    r->range =
+        (struct blkrange){.first_bytes = block_down(image, first_bytes),
+                          .end_bytes = block_up(image, end_bytes),
+                          .exclusive = image->stable_data ? r->write : !whole_blocks(image, first_bytes, end_bytes)};
     r->granted = bounce_granted;
     r->bounced = done;
     if (a->free_count) {
@@ -351,7 +391,7 @@ bool blkalign_begin(struct blk_request *r)
 {
     const struct image *image = r->queue->align->image;
     const uint64_t first = image->base_bytes + r->offset_bytes, end = first + r->length_bytes;
-    if (!whole_blocks(image, first, end) || !memory_fits(image, &r->dma)) {
+    if (image->stable_data || !whole_blocks(image, first, end) || !memory_fits(image, &r->dma)) {
         bounce(r, first, end, blkrequest_data_end);
         return true;
     }

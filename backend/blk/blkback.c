@@ -20,6 +20,8 @@ struct blkback {
     struct loop *loop;
     struct store_client *store;
     struct reactors *reactors;
+    struct iommu *iommu;    /* one for all devices … */
+    struct intremap *remap; /* … and its interrupt table */
     struct back_reactor reactor[REACTORS_MAX];
     uint16_t domid;
     char root[64];
@@ -58,7 +60,7 @@ static struct blkdev *device_find(struct blkback *b, uint16_t front_domid, uint3
     struct blkdev *d = map_get(&b->by_id, device_key(front_domid, devid));
     if (d)
         return d;
-    d = blkdev_new(b->store, b->reactors, b->domid, front_domid, devid, b->starting);
+    d = blkdev_new(b->store, b->reactors, b->iommu, b->domid, front_domid, devid, b->starting);
     if (!d)
         return NULL;
     if (map_put(&b->by_id, device_key(front_domid, devid), d)) {
@@ -66,6 +68,7 @@ static struct blkdev *device_find(struct blkback *b, uint16_t front_domid, uint3
         return NULL;
     }
     d->siblings = &b->devices;
+    d->remap = b->remap;
     list_append(&b->devices, &d->link);
     return d;
 }
@@ -275,6 +278,8 @@ static void back_release(struct blkback *b)
     }
     store_unwatch(b->store, ROOT_TOKEN, "%s", b->root);
     map_deinit(&b->by_id);
+    intremap_free(b->remap);
+    iommu_free(b->iommu);
     free(b);
 }
 
@@ -282,8 +287,11 @@ int blkback_new(struct loop *loop, struct store_client *store, struct reactors *
                 struct blkback **out, struct err *e)
 {
     struct blkback *b = calloc(1, sizeof(*b));
-    if (!b)
+    if (!b || iommu_new(&b->iommu) || intremap_new(b->iommu, INTREMAP_ENTRIES_MAX, &b->remap)) {
+        iommu_free(b ? b->iommu : NULL);
+        free(b);
         return err_set(e, -ENOMEM, "out of memory");
+    }
     b->loop = loop;
     b->store = store;
     b->reactors = reactors;

@@ -78,7 +78,8 @@ static uint32_t queues_offered(const struct blkdev *d)
 
 static bool device_durable_writes(const struct blkdev *d)
 {
-    return !d->image->readonly && !d->image->format->record; /* a record knows flushes */
+    /* A record knows flushes, and so does what stands beside stable data. */
+    return !d->image->readonly && !d->image->format->record && !d->image->stable_data;
 }
 
 static uint32_t device_zeroes_max(const struct blkdev *d)
@@ -86,20 +87,30 @@ static uint32_t device_zeroes_max(const struct blkdev *d)
     return d->image->write_zeroes ? BLKDEV_ZEROES_SECTORS : 0;
 }
 
+/* What is offered now; a frontend that is connected may have been offered other. */
+static uint32_t bus_bits_offered(const struct blkdev *d)
+{
+    return !strcmp(d->config.dma, dma_iommu.name) ? d->config.dma_bits : 0;
+}
+
 static int announce_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
-    const struct blkdev *d = arg;
+    struct blkdev *d = arg;
+    d->bus_bits = bus_bits_offered(d);
     const struct keys_blk_features features = {.max_ring_order = BLKDEV_RING_ORDER,
                                                .max_queues = queues_offered(d),
                                                .max_indirect_segments = BLKREQ_INDIRECT_SEGMENTS_MAX,
                                                .persistent = !d->config.no_persistent,
                                                .fua = device_durable_writes(d),
+                                               .bus_bits = d->bus_bits,
                                                .max_write_zeroes_sectors = device_zeroes_max(d)};
     int rc = xb_device_confirm_peer(xb, tx, e);
     if (!rc)
         rc = keys_blk_features_write(xb, tx, &features, e);
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/error", xb->dir);
+    if (!rc)
+        rc = blkdev_warning_write(xb, tx, d, e);
     if (!rc)
         rc = store_rm(xb->store, tx, "%s/" KEYS_BLK_PAUSED, xb->dir);
     return rc ? rc : xb_device_switch(xb, tx, XenbusStateInitWait, e);
@@ -224,6 +235,10 @@ void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, u
         .port = front->queue[queue].port,
         .protocol = blk_protocol_find(front->protocol[0] ? front->protocol : NULL),
         .dma = dma_strategy_find(d->config.dma),
+        .iommu = d->iommu,
+        .remap = d->remap,
+        .space = d->space,
+        .iommu_deferred = d->config.iommu_deferred,
         .take_over = queue == 0 && d->siblings && !domain_waits(d),
         .persistent = front->persistent && !d->config.no_persistent,
         .image = d->image,
@@ -235,6 +250,7 @@ void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, u
                    .flush = true,
                    .barrier = device_barriers(front->queue_count),
                    .fua = front->fua && device_durable_writes(d),
+                   .bus_bits = d->space ? (uint8_t)d->bus_bits : 0,
                    .zeroes_sectors_max = front->write_zeroes ? device_zeroes_max(d) : 0,
                    .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
     };
@@ -252,8 +268,11 @@ static bool step_connect(struct blkdev *d)
     }
     int rc = keys_blk_front_read(&d->xb, BLKDEV_RING_ORDER, queues_offered(d), &front, &e);
     if (!rc)
+        rc = blkdev_space_make(d, &front, &e);
+    if (!rc)
         rc = blkdev_queues_make(d, &front, &e);
     if (rc) {
+        blkdev_space_drop(d);
         device_fail(d, rc, e.text);
         return false;
     }
@@ -386,10 +405,13 @@ static int connected_body(struct xb_device *xb, store_tx tx, void *arg, struct e
 /* A guest may connect as often as it likes: only the first time is news. */
 static void device_log_connected(struct blkdev *d)
 {
+    if (!d->connects)
+        blkdev_warn(d);
     log_line(d->connects++ ? LOG_DEBUG : LOG_INFO,
-             DEV_FMT ": connected to %s:%s, %" PRIu64 " bytes%s, dma %s, %s, %u x %u requests", DEV_ARG(d),
+             DEV_FMT ": connected to %s:%s, %" PRIu64 " bytes%s, dma %s%s, %s, %u x %u requests", DEV_ARG(d),
              d->config.format, d->config.path, d->image->size_bytes, d->image->readonly ? ", read-only" : "",
-             d->config.dma, d->queue[0].queue->config.protocol->name, d->queue_count, d->queue[0].queue->request_count);
+             d->config.dma, d->space ? " by bus addresses" : "", d->queue[0].queue->config.protocol->name,
+             d->queue_count, d->queue[0].queue->request_count);
 }
 
 static void device_show_connected(struct blkdev *d)
@@ -524,14 +546,15 @@ static void device_inherit(struct blkdev *d)
         d->dirty = step_take_over(d);
 }
 
-struct blkdev *blkdev_new(struct store_client *store, struct reactors *reactors, uint16_t back_domid,
-                          uint16_t front_domid, uint32_t devid, bool inherited)
+struct blkdev *blkdev_new(struct store_client *store, struct reactors *reactors, struct iommu *iommu,
+                          uint16_t back_domid, uint16_t front_domid, uint32_t devid, bool inherited)
 {
     struct err e;
     struct blkdev *d = calloc(1, sizeof(*d));
     if (!d)
         return NULL;
     d->reactors = reactors;
+    d->iommu = iommu;
     d->since_ns = clock_now_ns();
     d->change.asked = inherited; /* of a predecessor, which did not come to it */
     throttle_init(&d->throttle);
@@ -559,6 +582,7 @@ void blkdev_free(struct blkdev *d)
     for (unsigned i = 0; i < d->queue_count; i++)
         blkqueue_free(d->queue[i].queue);
     free(d->queue);
+    blkdev_space_drop(d);
     image_close(d->image);
     throttle_deinit(&d->throttle);
     free(d);

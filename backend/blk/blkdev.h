@@ -23,6 +23,10 @@
  * long as the storage takes, and the guest sees a pause. Then the image's lock, which somebody else may have taken
  * meanwhile, is tried for BLKDEV_LOCK_WAIT_NS. Devices that are new go on.
  *
+ * A device whose strategy is `iommu` offers bus addresses. A frontend that takes them gets an address space for this
+ * connection, which all its queues share; the strategy can then not be another before it is closed, nor while a
+ * frontend may just be taking the offer.
+ *
  * Live changes. What the toolstack asks for (xenbus/keys_blk_set.h) is done when the device is between two steps. What
  * needs a quiet queue has it held (blkqueue.h), is done here, and the queue resumed; where the frontend has to hear of
  * it (size, read-only) `sectors` and `info` are rewritten and then `state`, so that its watch fires. Where the queue
@@ -69,6 +73,10 @@ struct blkdev {
     struct list link;            /* the owner's */
     const struct list *siblings; /* the owner's list of all devices, borrowed; NULL: none */
     struct reactors *reactors;
+    struct iommu *iommu;       /* the role's, borrowed … */
+    struct intremap *remap;    /* … with its interrupt table */
+    struct iommu_space *space; /* of this connection: its frontend uses bus addresses; NULL: grants */
+    uint32_t bus_bits;         /* what was offered, 0: no bus addresses */
     struct xb_device xb;
     char token[32]; /* of the watch on the frontend's state */
     struct keys_blk_config config;
@@ -98,8 +106,8 @@ struct blkdev {
 };
 
 /* The device with these directories: NULL where there is none, or no memory. `inherited`: the role starts just now. */
-struct blkdev *blkdev_new(struct store_client *store, struct reactors *reactors, uint16_t back_domid,
-                          uint16_t front_domid, uint32_t devid, bool inherited);
+struct blkdev *blkdev_new(struct store_client *store, struct reactors *reactors, struct iommu *iommu,
+                          uint16_t back_domid, uint16_t front_domid, uint32_t devid, bool inherited);
 /* Its queues are detached, or the reactors gone. Closes the image; leaves the store as it is. */
 void blkdev_free(struct blkdev *d);
 void blkdev_react(struct blkdev *d);
@@ -126,6 +134,12 @@ void blkdev_live_queue_event(struct blkdev *d, const struct blkqueue *q, uint32_
 void blkdev_live_detached(struct blkdev *d);
 /* The configuration was read: its rates hold. 0, or -EINVAL with a sentence. */
 int blkdev_live_config(struct blkdev *d, struct err *e);
+/* Its strategy is one that gives guests into each other's hands (grant/dma.h). It was asked for by name, as no default
+ * is such a one; who runs it is told in the log when a frontend connects and when it is switched to, by
+ * KEYS_BLK_WARNING in its directory, and by a mark in all listings. */
+bool blkdev_unsafe(const struct blkdev *d);
+void blkdev_warn(const struct blkdev *d); /* in the log, where it is so */
+int blkdev_warning_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e);
 enum engine_poll blkdev_live_poll(const struct blkdev *d);
 
 /* ---- storage that fails (blkdev_stop.c) ---- */
@@ -154,6 +168,9 @@ void blkdev_queue_drop(struct blkdev *d, unsigned queue);
 int blkdev_image_open(const struct keys_blk_config *k, struct image **out, struct err *e);
 void blkdev_queue_config(struct blkdev *d, const struct keys_blk_front *front, unsigned queue,
                          struct blkqueue_config *out);
+/* Between its queues and the guest's memory: 0, or -ENOMEM with a sentence. */
+int blkdev_space_make(struct blkdev *d, const struct keys_blk_front *front, struct err *e);
+void blkdev_space_drop(struct blkdev *d);
 /* Those limits that the image sets and that change with it; what was agreed on with the frontend stays. */
 void blkdev_limits_of_image(const struct blkdev *d, struct blkreq_limits *limits);
 int blkdev_disk_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e);

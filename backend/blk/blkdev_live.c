@@ -65,6 +65,23 @@ int blkdev_live_config(struct blkdev *d, struct err *e)
     return 0;
 }
 
+/* A frontend that uses bus addresses, or may be about to, cannot be served by another strategy. */
+static int bus_check(const struct blkdev *d, const struct keys_blk_config *wanted, struct err *e)
+{
+    if (!strcmp(wanted->dma, d->config.dma))
+        return 0;
+    if (d->space)
+        return err_set(
+            e, -EBUSY,
+            "dma=%s: the frontend uses the bus addresses of the device's IOMMU; the strategy can change when "
+            "it has closed the disk",
+            wanted->dma);
+    if (d->bus_bits && d->xb.state == XenbusStateInitWait)
+        return err_set(e, -EBUSY, "dma=%s: a frontend that may use bus addresses is to connect; ask again when it has",
+                       wanted->dma);
+    return 0;
+}
+
 /* The configuration as it is asked for: 0, or a sentence. */
 static int config_wanted(const struct blkdev *d, struct keys_blk_config *out, struct err *e)
 {
@@ -81,7 +98,43 @@ static int config_wanted(const struct blkdev *d, struct keys_blk_config *out, st
         snprintf(out->poll, sizeof(out->poll), "%s", strcmp(set->poll, "default") ? set->poll : "");
     if (out->cdrom && !out->readonly)
         return err_set(e, -EINVAL, "a CD-ROM is read-only");
-    return config_check(out, e);
+    int r = config_check(out, e);
+    return r ? r : bus_check(d, out, e);
+}
+
+/* ---- rows that are served only where they are asked for by name ---- */
+
+bool blkdev_unsafe(const struct blkdev *d)
+{
+    const struct dma_strategy *row = dma_strategy_find(d->config.dma);
+    return row && row->unsafe;
+}
+
+#define WARNING_BYTES 256
+
+/* One line, for the log and for the store. */
+static const char *warning_text(const struct blkdev *d, char out[WARNING_BYTES])
+{
+    snprintf(out, WARNING_BYTES,
+             "dma=%s is UNSAFE: it does not hold the guest's memory during I/O, so a guest can have other guests' "
+             "memory read and overwritten; it is for demonstrations",
+             d->config.dma);
+    return out;
+}
+
+void blkdev_warn(const struct blkdev *d)
+{
+    char text[WARNING_BYTES];
+    if (blkdev_unsafe(d))
+        log_warning("vbd %u/%u: %s", d->xb.front_domid, d->xb.devid, warning_text(d, text));
+}
+
+int blkdev_warning_write(struct xb_device *xb, store_tx tx, const struct blkdev *d, struct err *e)
+{
+    char text[WARNING_BYTES];
+    int r = blkdev_unsafe(d) ? store_write(xb->store, tx, warning_text(d, text), "%s/" KEYS_BLK_WARNING, xb->dir)
+                             : store_rm(xb->store, tx, "%s/" KEYS_BLK_WARNING, xb->dir);
+    return r < 0 ? err_set(e, r, "cannot write %s/" KEYS_BLK_WARNING ": %s", xb->dir, strerror(-r)) : 0;
 }
 
 /* ---- the answer ---- */
@@ -104,6 +157,8 @@ static int answer_body(struct xb_device *xb, store_tx tx, void *arg, struct err 
         return err_set(e, r, "%s is gone", xb->dir);
     if (change->tried)
         r = keys_blk_config_write_live(xb->store, tx, xb->dir, &d->config, e);
+    if (!r && change->tried)
+        r = blkdev_warning_write(xb, tx, d, e);
     if (!r && still_asked(d, tx))
         r = keys_blk_set_answer(xb->store, tx, xb->dir, change->set.id, change->why.text, e);
     bool closing = xb_state_parse(state) != xb->state; /* the toolstack wrote into it */
@@ -125,6 +180,8 @@ static void change_end(struct blkdev *d)
         log_info("vbd %u/%u: changed as asked for: %" PRIu64 " bytes%s, dma %s", d->xb.front_domid, d->xb.devid,
                  d->image ? d->image->size_bytes : d->config.size_bytes, d->config.readonly ? ", read-only" : "",
                  d->config.dma);
+    if (d->change.set.dma[0] && !change_refused(d))
+        blkdev_warn(d);
     if (xb_transaction(&d->xb, answer_body, d, &e))
         log_warning("vbd %u/%u: %s", d->xb.front_domid, d->xb.devid, e.text);
 }

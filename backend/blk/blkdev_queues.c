@@ -39,6 +39,22 @@ void blkdev_queue_drop(struct blkdev *d, unsigned queue)
         return;
     free(take_ptr(d->queue));
     d->queue_count = 0;
+    blkdev_space_drop(d);
+}
+
+int blkdev_space_make(struct blkdev *d, const struct keys_blk_front *front, struct err *e)
+{
+    const struct iommu_limits limits = {.pages_max = BLKBUS_PAGES_MAX, .tables_max = BLKBUS_TABLES_MAX};
+    if (!front->bus_addresses || !d->bus_bits)
+        return 0;
+    int rc = iommu_space_new(d->iommu, d->xb.front_domid, d->xb.devid, d->bus_bits,
+                             d->config.iommu_deferred ? IOMMU_DEFERRED : IOMMU_STRICT, &limits, &d->space);
+    return rc ? err_set(e, rc, "out of memory for an address space") : 0;
+}
+
+void blkdev_space_drop(struct blkdev *d)
+{
+    iommu_space_free(take_ptr(d->space));
 }
 
 static int queue_make(struct blkdev *d, const struct keys_blk_front *front, unsigned queue, unsigned reactor,

@@ -34,6 +34,7 @@ static void stats_live(const struct blkdev *d, unsigned queue, struct stats_blk 
     if (queue_is_first(d, queue) || !q->config.dma->registers_extents)
         s->pinned_bytes += live.pinned_bytes;
     s->persistent_pages += live.persistent_pages;
+    s->iommu_pages += live.iommu_pages;
     s->dma_plain |= live.dma_plain;
     s->flush_lost |= live.flush_lost;
     if (live.last_io_errno)
@@ -62,6 +63,7 @@ void blkdev_stats(const struct blkdev *d, struct stats_blk_reply *out)
         if (d->queue[i].queue)
             stats_live(d, i, &out->stats);
     out->stats.connects = d->connects;
+    out->stats.dma_unsafe = blkdev_unsafe(d);
 }
 
 bool blkdev_stats_queue(const struct blkdev *d, unsigned queue, struct stats_blk_reply *out)
@@ -74,5 +76,6 @@ bool blkdev_stats_queue(const struct blkdev *d, unsigned queue, struct stats_blk
     blkstats_read(&d->queue[queue].queue->stats, &out->stats);
     out->stats.in_flight = out->stats.requests > out->stats.responses ? out->stats.requests - out->stats.responses : 0;
     out->stats.queues = 1;
+    out->stats.dma_unsafe = d->queue[queue].queue->config.dma->unsafe;
     return true;
 }

@@ -28,7 +28,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     if (!q)
         return err_set(e, -ENOMEM, "out of memory");
     q->config = *config;
-    q->sync_fd = -1;
+    q->sync_fd = q->companion_fd = -1;
     q->poll = (uint8_t)config->poll;
     budget_init(q);
     q->request_count = config_entries(config);
@@ -38,6 +38,10 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         blkpool_init(&q->large, large, DMA_SEGMENTS_MAX)) {
         blkqueue_free(q);
         return err_set(e, -ENOMEM, "out of memory for %u requests", q->request_count);
+    }
+    if (config->space && blkbus_new(q, config->space, config->iommu_deferred, &q->bus)) {
+        blkqueue_free(q);
+        return err_set(e, -ENOMEM, "out of memory for bus addresses");
     }
     if (journal_claim(config->journal, config->front_domid, config->devid, config->index, &q->journal)) {
         blkqueue_free(q);
@@ -51,6 +55,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         return err_set(e, -ENOMEM, "out of memory for what the storage cannot do directly");
     }
     q->sync_fd = image_sync_open(config->image);
+    q->companion_fd = config->image->format->companion_fd ? config->image->format->companion_fd(config->image) : -1;
     q->sqe_flags = config->image->punts ? IOSQE_ASYNC : 0;
     q->threaded = config->image->punts || !config->image->direct_io;
     q->recorded = config->image->format->record;
@@ -71,6 +76,7 @@ void blkqueue_free(struct blkqueue *q)
         return;
     assert(q->state == BLKQUEUE_NEW || q->state == BLKQUEUE_RELEASED);
     blkalign_free(q->align);
+    blkbus_free(q->bus);
     blkpool_deinit(&q->small);
     blkpool_deinit(&q->large);
     journal_release(q->config.journal, &q->journal);
@@ -149,15 +155,17 @@ static void event_done(struct uring_op *op, int result, uint32_t cqe_flags)
         blkqueue_listen(q);
 }
 
-void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int16_t status)
+void *blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int16_t status)
 {
     if (status != BLKIF_RSP_OKAY)
         blkcounter_add(&q->stats.errors, 1);
     if (q->broken)
-        return;
-    blkreq_encode_response(q->config.protocol, id, operation_raw, status, ring_back_slot(&q->ring));
+        return NULL;
+    void *slot = ring_back_slot(&q->ring);
+    blkreq_encode_response(q->config.protocol, id, operation_raw, status, slot);
     if (list_empty(&q->dirty_link))
         list_append(&q->reactor->dirty, &q->dirty_link);
+    return slot;
 }
 
 void blkqueue_refuse(struct blkqueue *q, const struct blkreq *req, int code)
@@ -213,6 +221,8 @@ static void request_begin(struct blkqueue *q, struct blkreq *req)
     q->barrier = blkrequest_is_barrier(req);
     if (req->indirect_pages)
         indirect_begin(q, req);
+    else if (__builtin_expect(blkreq_is_bus(req->operation), 0))
+        blkbus_start(q, req);
     else
         blkrequest_start(q, req, req->segment);
 }
@@ -347,5 +357,7 @@ bool blkqueue_arm(struct blkqueue *q)
         return true;
     q->false_arms = 0;
     list_remove(&q->active_link);
+    if (q->config.dma->turn)
+        q->config.dma->turn(q->dma);
     return false;
 }

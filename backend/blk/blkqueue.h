@@ -13,6 +13,8 @@
  * finds none is parked, decoded, and nothing more is taken from this ring until one is free. So a guest with large
  * requests has at most 8 MiB of them under way, and its neighbours their turn.
  *
+ * Where both ends agreed on bus addresses, segments name bus pages, and the guest maps and unmaps them (blkbus.h).
+ *
  * An indirect request's segments lie in a page of the guest's: it is copied into the reactor's memory, once, and what
  * is checked and used is the copy.
  *
@@ -41,6 +43,7 @@
 #define BLK_BLKQUEUE_H
 
 #include "backend/blk/blkalign.h"
+#include "backend/blk/blkbus.h"
 #include "backend/blk/blkpool.h"
 #include "backend/blk/blkstats.h"
 #include "backend/blk/blkstop.h"
@@ -85,7 +88,8 @@ struct reactor {
     struct uring uring;
     struct platform *platform;
     struct gntmarks *marks; /* shared with the other reactors; NULL: there are none */
-    struct mailbox *to_control;
+    struct mailbox *to_control, *to_reactor;
+    pthread_t thread;
     struct list active;          /* queues to be looked at in each pass; the others wait for an event */
     struct list dirty;           /* queues with responses to publish */
     uint32_t in_flight;          /* I/O operations of all queues */
@@ -96,6 +100,8 @@ struct reactor {
     /* An indirect request between its guest's pages and its start, within one call: the copy, and what was checked. */
     struct blkif_request_segment indirect[BLKREQ_INDIRECT_SEGMENTS_MAX];
     struct blkreq_segment segment[BLKREQ_INDIRECT_SEGMENTS_MAX];
+    /* A map request likewise: the grants, and their frames. */
+    uint32_t bus_gref[BLKREQ_BUS_PAGES_MAX], bus_frame[BLKREQ_BUS_PAGES_MAX];
 };
 
 /* How a reactor waits (engine.h), from the least keen on. */
@@ -111,6 +117,10 @@ struct blkqueue_config {
     uint32_t port; /* the guest's */
     const struct blk_protocol *protocol;
     const struct dma_strategy *dma;
+    struct iommu *iommu;       /* the role's; borrowed; may be NULL */
+    struct intremap *remap;    /* its interrupt table likewise */
+    struct iommu_space *space; /* the device's, borrowed: segments are bus pages, and `dma` is iommu; NULL: grants */
+    bool iommu_deferred;
     bool persistent;           /* both ends want grants to stay mapped */
     bool take_over;            /* of the domain's grants: no I/O of a predecessor is under way */
     const struct image *image; /* borrowed until detached */
@@ -138,19 +148,20 @@ enum blkqueue_pause {
 enum blkqueue_word {
     BLKQUEUE_ATTACH = 1 << 0, /* to the reactor */
     BLKQUEUE_DETACH = 1 << 1,
-    BLKQUEUE_REFRESH = 1 << 2,  /* write the DMA strategy's numbers into stats */
-    BLKQUEUE_ATTACHED = 1 << 3, /* to control: q->result and q->err say how it went */
-    BLKQUEUE_FAULTED = 1 << 4,  /* q->fault says why; detach it */
-    BLKQUEUE_DETACHED = 1 << 5, /* all is given back: it is control's to free */
-    BLKQUEUE_HOLD = 1 << 6,     /* to the reactor: take nothing more, say when nothing is under way */
-    BLKQUEUE_RESUME = 1 << 7,   /* with q->change as it is to be from now on */
-    BLKQUEUE_TUNE = 1 << 8,     /* the throttle or q->poll has changed */
-    BLKQUEUE_HELD = 1 << 9,     /* to control: image and q->change are its to change */
-    BLKQUEUE_RESUMED = 1 << 10, /* q->result and q->err say whether the DMA strategy was had */
-    BLKQUEUE_RETRY = 1 << 11,   /* to the reactor: do again what the storage failed */
-    BLKQUEUE_GIVE_UP = 1 << 12, /* … answer it with its errors, and what fails from now on */
-    BLKQUEUE_STOPPED = 1 << 13, /* to control: stats.held has changed, to or from 0, or was tried in vain */
-    BLKQUEUE_REST = 1 << 14,    /* to the reactor: give back the memory that an idle queue does not need */
+    BLKQUEUE_REFRESH = 1 << 2,   /* write the DMA strategy's numbers into stats */
+    BLKQUEUE_ATTACHED = 1 << 3,  /* to control: q->result and q->err say how it went */
+    BLKQUEUE_FAULTED = 1 << 4,   /* q->fault says why; detach it */
+    BLKQUEUE_DETACHED = 1 << 5,  /* all is given back: it is control's to free */
+    BLKQUEUE_HOLD = 1 << 6,      /* to the reactor: take nothing more, say when nothing is under way */
+    BLKQUEUE_RESUME = 1 << 7,    /* with q->change as it is to be from now on */
+    BLKQUEUE_TUNE = 1 << 8,      /* the throttle or q->poll has changed */
+    BLKQUEUE_HELD = 1 << 9,      /* to control: image and q->change are its to change */
+    BLKQUEUE_RESUMED = 1 << 10,  /* q->result and q->err say whether the DMA strategy was had */
+    BLKQUEUE_RETRY = 1 << 11,    /* to the reactor: do again what the storage failed */
+    BLKQUEUE_GIVE_UP = 1 << 12,  /* … answer it with its errors, and what fails from now on */
+    BLKQUEUE_STOPPED = 1 << 13,  /* to control: stats.held has changed, to or from 0, or was tried in vain */
+    BLKQUEUE_UNMAPPED = 1 << 15, /* no letter of a queue but of an unmap: blkbus_letter() */
+    BLKQUEUE_REST = 1 << 14,     /* to the reactor: give back the memory that an idle queue does not need */
 };
 
 enum blkqueue_state { BLKQUEUE_NEW, BLKQUEUE_RUNNING, BLKQUEUE_BROKEN, BLKQUEUE_DRAINING, BLKQUEUE_RELEASED };
@@ -185,8 +196,10 @@ struct blkqueue {
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
 
-    int sync_fd;        /* image_sync_open(): the control thread's, as opening and closing may wait for the storage */
-    bool sync_borrowed; /* while held: it is the image's own, which may get another */
+    int companion_fd;    /* synced before it (image.h); -1: there is none */
+    bool sync_companion; /* that is being done */
+    int sync_fd;         /* image_sync_open(): the control thread's, as opening and closing may wait for the storage */
+    bool sync_borrowed;  /* while held: it is the image's own, which may get another */
 
     /* Discards and write-zeroes (blkspan.h). */
     struct uring_op span_op;
@@ -195,6 +208,7 @@ struct blkqueue {
     unsigned span_refused, span_retries;
     struct iovec span_iov[16]; /* 1 MiB of zeroes */
 
+    struct blkbus *bus;     /* NULL: segments are grants */
     struct blkalign *align; /* NULL: whatever the guest may ask for the storage can do */
 
     struct dma *dma;
@@ -202,7 +216,8 @@ struct blkqueue {
     struct gntkeep *keep; /* NULL where grants do not stay mapped */
     struct frametable *frames;
     uint64_t misses_before;
-    int32_t file_index; /* of image->fd; -1: not registered */
+    uint64_t enters_before, registrations_before; /* of the reactor's ring, when the queue came there */
+    int32_t file_index;                           /* of image->fd; -1: not registered */
     uint32_t file_in_flight;
 
     struct gntmap_page page[BLKQUEUE_RING_PAGES_MAX];

@@ -41,6 +41,9 @@ int blkqueue_dma_setup(struct blkqueue *q, const struct dma_strategy *dma, struc
                                     .keep = q->keep,
                                     .frames = q->frames,
                                     .host = &q->reactor->uring.host,
+                                    .iommu = q->config.iommu,
+                                    .device = q->config.devid,
+                                    .space = q->config.space,
                                     .requests_max = q->small.count,
                                     .large_max = q->large.count};
     return dma->setup(&setup, out, e);
@@ -65,6 +68,8 @@ static int queue_acquire(struct blkqueue *q, struct err *e)
     if (c->persistent && gntkeep_new(q->map, BLKQUEUE_KEEP_SLOT * q->request_count, &q->keep))
         return err_set(e, -ENOMEM, "out of memory for the grants that stay mapped");
     rc = blkqueue_dma_setup(q, c->dma, &q->dma, e);
+    if (!rc)
+        rc = blktell_route(q, c->dma, e);
     if (rc)
         return rc;
     q->file_index = uring_file_register(&r->uring, c->image->fd);
@@ -79,11 +84,12 @@ static bool queue_idle(const struct blkqueue *q)
 static void queue_give_back(struct blkqueue *q)
 {
     struct reactor *r = q->reactor;
-    assert(queue_idle(q) && !q->event_posted && !q->rate_posted);
+    assert(queue_idle(q) && !q->event_posted && !q->rate_posted && blkbus_idle(q->bus));
     uring_file_unregister(&r->uring, q->file_index);
     q->file_index = -1;
     if (q->dma)
         q->config.dma->teardown(take_ptr(q->dma));
+    blktell_unroute(q);
     gntkeep_free(take_ptr(q->keep));
     if (q->channel.wait_fd >= 0)
         platform_evtchn_close(r->platform, &q->channel);
@@ -108,6 +114,8 @@ int blkqueue_attach(struct blkqueue *q, struct reactor *r, struct err *e)
     }
     blkcounter_add(&q->stats.inherited, journal_connect(&q->journal, q->instance, q->request_count));
     q->state = BLKQUEUE_RUNNING;
+    q->enters_before = r->uring.enters;
+    q->registrations_before = r->uring.registrations;
     blkqueue_rate_changed(q);
     blkqueue_listen(q);
     return 0;
@@ -121,6 +129,7 @@ static void queue_stop(struct blkqueue *q, enum blkqueue_state state)
     if (q->event_posted)
         uring_cancel(&q->reactor->uring, &q->event_op);
     blkqueue_rate_stop(q);
+    blkbus_stop(q);
 }
 
 void blkqueue_break(struct blkqueue *q, enum blkqueue_fault fault)
@@ -152,7 +161,7 @@ void blkqueue_detach(struct blkqueue *q)
 bool blkqueue_drained(const struct blkqueue *q)
 {
     return q->state == BLKQUEUE_DRAINING && queue_idle(q) && !q->event_posted && !q->rate_posted &&
-           list_empty(&q->dirty_link);
+           list_empty(&q->dirty_link) && blkbus_idle(q->bus);
 }
 
 void blkqueue_release(struct blkqueue *q)
@@ -183,11 +192,17 @@ void blkqueue_refresh(struct blkqueue *q)
     struct dma_stats s;
     if (!q->dma)
         return;
+    if (q->config.dma->turn)
+        q->config.dma->turn(q->dma);
     q->config.dma->describe(q->dma, &s);
+    blkcounter_set(&q->stats.reactor_calls, q->reactor->uring.enters - q->enters_before);
+    blkcounter_set(&q->stats.registrations, q->reactor->uring.registrations - q->registrations_before);
+    blkcounter_set(&q->stats.dma_maps, s.maps);
     blkcounter_set(&q->stats.dma_copied_bytes, s.bytes_copied);
     blkcounter_set(&q->stats.dma_over_share, s.over_share);
     blkcounter_set(&q->stats.pinned_bytes, s.registered_bytes);
     blkcounter_set(&q->stats.dma_plain, !s.fixed_buffers);
+    blkbus_refresh(q, &s);
 }
 
 void blkqueue_rest(struct blkqueue *q)

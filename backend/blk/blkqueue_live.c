@@ -36,6 +36,11 @@ static int dma_switch(struct blkqueue *q, const struct dma_strategy *to, struct 
     int r = blkqueue_dma_setup(q, to, &dma, e);
     if (r)
         return r;
+    r = blktell_route(q, to, e);
+    if (r) {
+        to->teardown(dma);
+        return r;
+    }
     q->config.dma->teardown(q->dma);
     q->dma = dma;
     q->config.dma = to;

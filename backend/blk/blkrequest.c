@@ -2,7 +2,6 @@
 #include "backend/blk/blkspan.h"
 
 #include <assert.h>
-#include <string.h>
 
 static void piece_submit(struct blk_piece *p);
 static void request_sync(struct blk_request *r);
@@ -177,12 +176,17 @@ static void piece_cut(struct blk_piece *p, struct vec_cursor *at, uint64_t lengt
     p->iov_count = (uint16_t)(at->iov_count - p->iov_first);
 }
 
-static void piece_zero(const struct blk_piece *p)
+/* 0, or an errno, a positive one. */
+static int piece_zero(const struct blk_piece *p)
 {
     const struct blk_request *r = p->request;
+    int rc = 0;
     assert(!r->write); /* a format answers a write with places to write to */
-    for (unsigned i = 0; i < p->iov_count; i++)
-        memset(r->iov[p->iov_first + i].iov_base, 0, r->iov[p->iov_first + i].iov_len);
+    for (unsigned i = 0; i < p->iov_count && !rc; i++) {
+        const struct iovec *iov = &r->iov[p->iov_first + i];
+        rc = dma_reach(r->queue->config.dma, iov->iov_base, NULL, iov->iov_len, true);
+    }
+    return -rc;
 }
 
 void blkrequest_transfer(struct blk_request *r)
@@ -211,8 +215,7 @@ void blkrequest_transfer(struct blk_request *r)
             piece_submit(p);
             continue;
         }
-        piece_zero(p);
-        piece_end(p, 0);
+        piece_end(p, piece_zero(p));
     }
     assert(at.vec == r->dma.vec_count); /* the extents cover the request */
     piece_end(&r->piece[0], 0);
@@ -226,16 +229,22 @@ static void request_transfer(struct blk_request *r)
 
 static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags);
 
+static void sync_submit(struct blkqueue *q, int fd)
+{
+    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->sync_op);
+    io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+    blkrequest_flight_begin(q, true);
+}
+
 /* One fdatasync() for all flushes that wait. */
 static void sync_start(struct blkqueue *q)
 {
     q->sync_running = take_ptr(q->sync_waiting);
     q->sync_op.fn = sync_done;
+    q->sync_companion = q->companion_fd >= 0;
     if (q->recorded)
         blkrecord_sync_begin(q);
-    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->sync_op);
-    io_uring_prep_fsync(sqe, q->sync_fd, IORING_FSYNC_DATASYNC);
-    blkrequest_flight_begin(q, true);
+    sync_submit(q, q->sync_companion ? q->companion_fd : q->sync_fd);
     blkcounter_add(&q->stats.syncs, 1);
 }
 
@@ -256,8 +265,14 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
 {
     (void)cqe_flags;
     struct blkqueue *q = container_of(op, struct blkqueue, sync_op);
-    struct blk_request *r = take_ptr(q->sync_running);
     blkrequest_flight_end(q, true);
+    const bool image_next = q->sync_companion && result >= 0;
+    q->sync_companion = false;
+    if (image_next) {
+        sync_submit(q, q->sync_fd);
+        return;
+    }
+    struct blk_request *r = take_ptr(q->sync_running);
     if (q->recorded && result >= 0)
         result = blkrecord_sync_end(q);
     int error = sync_result(q, result);

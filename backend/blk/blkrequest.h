@@ -85,7 +85,8 @@ static inline bool blkrequest_is_large(const struct blkreq *req)
 {
     return req->segment_count > DMA_SEGMENTS_SMALL;
 }
-/* Writes a response into the ring, to be published with the pass. */
-void blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int16_t status);
+/* Writes a response into the ring, to be published with the pass: its slot, NULL where the ring is not to be touched.
+ */
+void *blkqueue_answer(struct blkqueue *q, uint64_t id, uint8_t operation_raw, int16_t status);
 
 #endif

@@ -98,6 +98,10 @@ static void engine_letter(struct engine *g, struct letter *l, uint32_t bits)
         engine_stop_all(g);
         return;
     }
+    if (bits == BLKQUEUE_UNMAPPED) {
+        blkbus_letter(l);
+        return;
+    }
     struct blkqueue *q = container_of(l, struct blkqueue, to_reactor);
     if (bits & BLKQUEUE_ATTACH)
         engine_attach_now(g, q);
@@ -179,7 +183,8 @@ static void pass_publish(struct engine *g)
         blkqueue_publish(q);
 }
 
-/* How many went: the last one ends a thread that is to stop, so it must not go to sleep after that. */
+/* How many went, or gave something back: the last one ends a thread that is to stop, so it must not go to sleep after
+ * that. */
 static unsigned pass_release(struct engine *g)
 {
     struct blkqueue *q, *next;
@@ -187,6 +192,7 @@ static unsigned pass_release(struct engine *g)
     if (!g->reactor.draining)
         return 0;
     list_foreach_safe (q, next, &g->queues, engine_link) {
+        released += q->state == BLKQUEUE_DRAINING && blkbus_give_back(q);
         if (!blkqueue_drained(q))
             continue;
         list_remove(&q->engine_link);
@@ -346,6 +352,7 @@ static int engine_setup(struct engine *g)
 static void *engine_main(void *arg)
 {
     struct engine *g = arg;
+    g->reactor.thread = pthread_self();
     int rc = g->start_result = engine_setup(g);
     sem_post(&g->started);
     if (rc)
@@ -359,6 +366,7 @@ static void engine_fields_init(struct engine *g, const struct engine_options *op
 {
     g->options = *options;
     g->reactor.to_control = &g->to_control;
+    g->reactor.to_reactor = &g->to_reactor;
     g->reactor.marks = options->marks;
     g->reactor.ticker = &g->ticker;
     list_init(&g->reactor.active);

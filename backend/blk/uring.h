@@ -39,7 +39,11 @@
  * on the thread that serves all guests. So a longer buffer is refused, and so that one guest's many extents, or its
  * reconnecting all day, do not add up, registering has one part in URING_REGISTER_SHARE of the time, with some saved.
  */
-#define URING_BUFFER_BYTES_MAX  (16u << 20)
+#ifdef DMA_BENCH_ROWS
+#define URING_BUFFER_BYTES_MAX (80u << 20) /* a pool larger than the caches is to differ from others by that alone */
+#else
+#define URING_BUFFER_BYTES_MAX (16u << 20)
+#endif
 #define URING_REGISTER_SHARE    16
 #define URING_REGISTER_SAVED_NS (10 * CLOCK_NS_PER_MS)
 
@@ -62,6 +66,7 @@ struct uring {
     bool deferred;              /* completions run only when asked for */
     uint32_t queued;            /* SQEs since the last submit */
     uint64_t enters;            /* system calls made for submitting and waiting */
+    uint64_t registrations;     /* of buffers, that were made */
     struct dma_host host;       /* the buffer table, as the DMA strategies see it; ctx is this struct */
     int64_t register_credit_ns; /* time that registering may take now; below 0: it took more */
     uint64_t register_seen_ns;  /* when that was counted last */

@@ -73,7 +73,9 @@ struct dz_vbd_options {
                                     request is only counted, and comes back then */
     bool merge; /* reads or writes that continue the one submitted before become one with it until the next kick, up to
                    request_bytes_max: fewer, longer requests. They come back together, with one result */
-    bool no_persistent; /* does not let the backend keep the pool mapped from request to request */
+    bool no_persistent;    /* does not let the backend keep the pool mapped from request to request */
+    bool no_bus_addresses; /* where the backend is behind an IOMMU: has it map each request's pages by their grants, in
+                              place of the pool once when the disk connects */
 };
 
 struct dz_vbd_info {
@@ -89,6 +91,7 @@ struct dz_vbd_info {
     uint32_t queues;
     uint32_t write_zeroes_bytes_max; /* longest DZ_WRITE_ZEROES; 0: not served */
     bool fua;                        /* DZ_FUA is served */
+    bool bus_addresses; /* the backend is behind an IOMMU, and requests name memory by the addresses of that */
 };
 
 /* Opens disk `vdev` ("xvda", or its number) and waits until it is connected. `options` NULL: defaults. Give it to

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* grant/dma_pin_each.c: `pin`, but the kernel's share of it is taken for each request and not once for each extent: the
+ * runs of a request's memory are registered with the ring in get and unregistered in put. To show why `pin` does it
+ * once. In no build but `make bench-rows`, where uring.c lets registering take what time it takes. */
+#ifdef DMA_BENCH_ROWS
+#include <assert.h>
+
+#include "base/span.h"
+#include "grant/dma_extent.h"
+
+struct dma {
+    struct dma_extents x;
+    uint64_t registered_bytes;
+    bool refused;
+};
+
+static int pin_each_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
+{
+    struct dma *d = calloc(1, sizeof(*d));
+    if (!d)
+        return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
+    d->x = (struct dma_extents){.map = setup->map, .keep = setup->keep, .host = setup->host};
+    *out = d;
+    return 0;
+}
+
+static void pages_unmap(struct dma *d, const struct dma_io *io, unsigned count)
+{
+    while (count-- > 0)
+        active_unmap(d->x.map, io->segment[count].gref, io->to_guest);
+}
+
+static void runs_register(struct dma *d, struct dma_io *io)
+{
+    const struct dma_host *host = d->x.host;
+    for (unsigned i = 0; i < io->vec_count; i++) {
+        struct dma_vec *v = &io->vec[i];
+        int32_t index = host->buffer_register(host->ctx, d->x.map->granter, v->address, v->length_bytes);
+        d->x.over_share += index == -EDQUOT;
+        d->refused |= index < 0 && index != -EBUSY && index != -EDQUOT;
+        d->registered_bytes += index < 0 ? 0 : v->length_bytes;
+        v->buffer_index = MAX(index, -1);
+    }
+}
+
+static void runs_unregister(struct dma *d, const struct dma_io *io)
+{
+    const struct dma_host *host = d->x.host;
+    for (unsigned i = 0; i < io->vec_count; i++) {
+        if (io->vec[i].buffer_index < 0)
+            continue;
+        host->buffer_unregister(host->ctx, io->vec[i].buffer_index);
+        d->registered_bytes -= io->vec[i].length_bytes;
+    }
+}
+
+static int pin_each_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest,
+                        struct dma_io *io)
+{
+    assert(count > 0 && count <= io->segments_max);
+    io->to_guest = to_guest;
+    io->vec_count = 0;
+    dma_io_keep(io, segments, count);
+    for (unsigned i = 0; i < count; i++) {
+        const struct dma_segment *s = &segments[i];
+        struct active_entry *a;
+        assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
+        int r = active_map(d->x.map, d->x.keep, s->gref, to_guest, &a);
+        if (r) {
+            pages_unmap(d, io, i);
+            return r;
+        }
+        dma_io_append(io, a->address + s->offset_bytes, s->length_bytes, -1);
+    }
+    runs_register(d, io);
+    io->segment_count = count;
+    d->x.maps += count;
+    return 0;
+}
+
+static int pin_each_put(struct dma *d, struct dma_io *io, bool ok)
+{
+    (void)ok;
+    runs_unregister(d, io);
+    pages_unmap(d, io, io->segment_count);
+    io->segment_count = 0;
+    return 0;
+}
+
+static void pin_each_teardown(struct dma *d)
+{
+    free(d);
+}
+
+static void pin_each_describe(const struct dma *d, struct dma_stats *out)
+{
+    *out = (struct dma_stats){.maps = d->x.maps,
+                              .over_share = d->x.over_share,
+                              .registered_bytes = d->registered_bytes,
+                              .fixed_buffers = !d->refused};
+}
+
+const struct dma_strategy dma_pin_each = {
+    .name = "pin-each",
+    .summary = "as pin, but registered and unregistered with the ring for each request",
+    .setup = pin_each_setup,
+    .get = pin_each_get,
+    .put = pin_each_put,
+    .teardown = pin_each_teardown,
+    .describe = pin_each_describe,
+};
+#endif
