@@ -19,6 +19,7 @@ TARGETS = {"dma": "bench-dma", "attack": "attack-dma", "poll": "bench-poll"}
 SHARES = {"dma": 0.62, "attack": 0.12, "poll": 0.26}  # of the time: what is kept for those that come after
 KEPT = 0.8  # of these shares; the rest is slack for who needs it first
 FULL_SECONDS, QUICK_SECONDS = 14 * 60, 110
+OTHERS_MOST = 0.1  # as the instruments have it
 GRACE_SECONDS = 5  # between asking an instrument to end and ending it
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
 
@@ -91,6 +92,9 @@ def opening(results, failed):
                 "What four ways of moving a guest's data cost, and what each protects from: measured on the same driver, in the same run, by a cost bench and an attack bench.")
     if results.quick():
         page.note("A quick run: few rounds of moments each. It shows that everything works; for figures to rely on run `make report` without `QUICK`.")
+    others = report_data.number(results.dma.machine().get("others' processors"))
+    if others is not None and others > OTHERS_MOST:
+        page.note(f"Other programs used {others:.1f} processors meanwhile, and ratios move by more than the goals' margins then: this run shows that everything works, and decides little.")
     for kind, why in failed:
         page.note(f"`make {TARGETS[kind]}` {why}; what it left behind is shown.")
     for r in results.each():
