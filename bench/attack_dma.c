@@ -85,7 +85,8 @@ int main(int argc, char **argv)
     }
     struct table_row row;
     struct err e = {0};
-    if (table_fight(&(struct dom0_rules){.name = dma->name, .dma = dma}, attack, &o, &row, &e)) {
+    if (table_fight(&(struct dom0_rules){.name = dma->name, .dma = dma, .iommu = dma == &dma_iommu}, attack, &o, &row,
+                    &e)) {
         fprintf(stderr, "attack_dma: %s\n", e.text);
         return 1;
     }

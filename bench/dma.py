@@ -8,14 +8,15 @@ of one round compare, as a machine changes from minute to minute; a share of `no
 the most. Both ends poll a little before they sleep (--poll adaptive), each on a processor of its own but where io_uring needs
 workers, so processor time has spinning in it, and the one that waits for the other looks busier than it is.
 
-Each case runs all strategies one after another, A B C, A B C, for ROUNDS rounds of SECONDS_EACH; cases with a goal for
+Each case runs all strategies one after another, A B C, B C A, for ROUNDS rounds of SECONDS_EACH; cases with a goal for
 GOAL_ROUNDS rounds. The file is in the page cache before a round, for O_DIRECT it is dropped from there. A strategy that this build
 does not have is left out and named. Knobs:
 
   ROUNDS=3 GOAL_ROUNDS=15 SECONDS_EACH=0.2 SIZE_MIB=256 SEED=1 MODE=adaptive NICENESS=-15 BUILD=build/rows
   PRIMITIVES=11,16384 rounds of the primitives, and how often each is done in one
-  QUICK=1             a look in under a minute: the cases of goals and one of each kind, short
+  QUICK=1             a look in half a minute: the cases of goals and one of each kind, short
   CASES, STRATEGIES   patterns, by commas, that match whole names or those up to a dash; CASES=list names all; CASES=none: the primitives alone
+  REPORT_SECONDS      it is to be done in less: measures shorter then, and leaves out what there is no time for
   RESULTS             where to; otherwise a run of everything goes to bench/results/dma-DATE-COMMIT/, others to bench/results/latest/
 """
 import json, os, shutil, signal, subprocess, sys, tempfile, time
@@ -31,10 +32,12 @@ QUICK = os.environ.get("QUICK", "") not in ("", "0")
 ROUNDS = int(os.environ.get("ROUNDS") or (1 if QUICK else 3))
 GOAL_ROUNDS = int(os.environ.get("GOAL_ROUNDS") or (5 if QUICK else 15))
 SECONDS = float(os.environ.get("SECONDS_EACH") or (0.1 if QUICK else 0.2))
+BUDGET = float(os.environ.get("REPORT_SECONDS") or 0)  # what `make report` lets it and its build have; 0: no limit
 SIZE_MIB = int(os.environ.get("SIZE_MIB") or (128 if QUICK else 256))
 SEED = int(os.environ.get("SEED") or "1")
 MODE = os.environ.get("MODE") or "adaptive"
 PRIMITIVES = os.environ.get("PRIMITIVES") or ("5,4096" if QUICK else "11,16384")
+SLICE_SECONDS = 0.06  # what a measurement takes beside its load: a domain, a disk, their end
 OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
 
 
@@ -52,6 +55,11 @@ def last_cache_bytes():
     return max(sizes, default=0)
 
 
+def seconds_each(slices):
+    """Less than asked for where all would not fit into the budget."""
+    return SECONDS if not BUDGET else min(SECONDS, max(0.03, BUDGET * 0.7 / slices - SLICE_SECONDS))
+
+
 class Progress:
     """A line on stderr for each case: how many there are, how long the rest takes."""
 
@@ -61,7 +69,7 @@ class Progress:
     def case(self, case):
         self.number += 1
         spent = time.monotonic() - self.begin
-        left = spent / self.done * (self.slices - self.done) if self.done else self.slices * (SECONDS + 0.05)
+        left = spent / self.done * (self.slices - self.done) if self.done else self.slices * (SECONDS + SLICE_SECONDS)
         text = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
         print(f"[{self.number}/{self.total}] {case.name}, {text} left", file=sys.stderr, flush=True)
 
@@ -115,7 +123,8 @@ class Run:
         rows = {name: [] for name in self.strategies}
         for round_ in range(rounds_of(case)):
             self.prepare(case)
-            for name in self.strategies:
+            at = round_ % len(self.strategies)
+            for name in self.strategies[at:] + self.strategies[:at]:
                 try:
                     rows[name].append(self.slice(case, name, round_))
                 except CannotRun as e:
@@ -133,7 +142,7 @@ def measure_primitives(bench):
     return json.loads(p.stdout)["primitives"]
 
 
-def all_of(run, wanted):
+def all_of(run, wanted, start):
     primitives = []
     try:
         primitives = measure_primitives(run.bench)
@@ -144,15 +153,20 @@ def all_of(run, wanted):
     run.peer.start(run.bench)
     run.probe()
     progress = Progress(len(wanted), sum(rounds_of(c) for c in wanted) * len(run.strategies))
+    run.bench.seconds = seconds_each(progress.slices)
     for case in wanted:
-        run.case(case, progress)
+        if BUDGET and time.monotonic() - start > BUDGET * 0.85:
+            run.leave_out("every strategy", case.name, "there was no time left for it")
+        else:
+            run.case(case, progress)
     return primitives
 
 
 def wanted_cases():
     usual = quick_cases() if QUICK else cases()
     names = picked([c.name for c in cases()] + ["none"], "CASES", [c.name for c in usual])
-    return [c for c in cases() if c.name in names], names
+    first = {c.name for c in quick_cases()}  # what matters most, should the time not be enough
+    return sorted((c for c in cases() if c.name in names), key=lambda c: c.name not in first), names
 
 
 def conditions(info, directory):
@@ -165,6 +179,7 @@ def conditions(info, directory):
 
 
 def finish(run, info, primitives, whole, start):
+    info["seconds each"] = round(run.bench.seconds, 3)
     info["load after"], info["took"] = machine.one_word("/proc/loadavg"), f"{time.monotonic() - start:.0f} s"
     explained = dma_report.explanation_rows(run.results, primitives)
     if explained:
@@ -175,7 +190,7 @@ def finish(run, info, primitives, whole, start):
     if others > OTHERS_MOST:
         run.say(f"Others used {others:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
     run.say(f"load after: {info['load after']}; took {info['took']}")
-    common = {"kind": "dma", "commit": info["commit"], "date": info["date"], "machine": info, "seed": SEED, "rounds": ROUNDS, "seconds_each": SECONDS, "quick": QUICK}
+    common = {"kind": "dma", "commit": info["commit"], "date": info["date"], "machine": info, "seed": SEED, "rounds": ROUNDS, "seconds_each": run.bench.seconds, "quick": QUICK}
     to = results_directory("dma", whole, info)
     dma_report.write_files(to, common, run, primitives, "\n".join(run.text) + "\n")
     print(f"{to}/dma.txt, .md, .json written")
@@ -202,7 +217,7 @@ def main():
     try:
         if any(c.image == "hot" for c in wanted):
             bench.make_image(bench.image["hot"])
-        primitives = all_of(run, wanted)
+        primitives = all_of(run, wanted, start)
     finally:
         peer.stop()
         shutil.rmtree(directory, ignore_errors=True)

@@ -84,7 +84,7 @@ def parts(strategy, case_):
         "validate": ["validate-kept"] if kept else ["validate"],
         "pin": check,
         "pin-each": check + ["pin-kernel", "unpin-kernel"],
-        "iommu": ["iotlb-hit"],
+        "iommu": ["iotlb-hit" if case_.pool == "hot" else "iotlb-miss"],
     }.get(strategy)
 
 

@@ -37,16 +37,24 @@ class Strategies(Domzero):
 
     def complete(self, row):
         s = self.counters()
+        if s["requests"] < row["done"]:
+            raise CannotRun("the block role ended meanwhile: see its log")
         per = lambda n: n / max(s["requests"], 1)
         hits, misses = s.get("iotlb_hits", 0), s.get("iotlb_misses", 0)
         server = s["reactor_calls"] + s["notifications"] + 2 * s["registrations"]
         row.update(
             server_cpu_us_per_io=row["cpu_us_per_io"] - row["client_cpu_us_per_io"], bytes_copied_per_io=per(s["dma_copied_bytes"]),
-            maps_per_io=max(0.0, per(s["dma_maps"] - s["persistent_hits"])), pins_per_io=per(s["registrations"]),
+            maps_per_io=self.maps(s) / max(s["requests"], 1), pins_per_io=per(s["registrations"]),
             server_syscalls_per_io=per(server), client_syscalls_per_io=row["sent_per_io"] + row["received_per_io"],
             syscalls_per_io=per(server) + row["sent_per_io"] + row["received_per_io"],
             iotlb_hit_rate=hits / (hits + misses) if hits + misses else None, plain_vectors=bool(s["dma_over_share"] or self.was_plain(s)))
         return row
+
+    def maps(self, s):
+        """Pages of requests that were mapped: through their grants, those that stay mapped left out; to bus addresses."""
+        if self.dma == "none":
+            return 0
+        return s.get("iommu_maps", 0) if self.dma == "iommu" else max(0, s["dma_maps"] - s["persistent_hits"])
 
     @staticmethod
     def was_plain(s):

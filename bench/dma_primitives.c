@@ -17,11 +17,17 @@
 #include "base/parse.h"
 #include "bench/grant_guest.h"
 #include "grant/gntmap_active.h"
+#include "grant/iommu.h"
 
 #define BATCH          GUEST_PAGES
 #define HOT_PAIRS      4u
 #define COLD_CACHES    4u
 #define COLD_BYTES_MIN (128u << 20)
+#define IOTLB_ENTRIES  1024u
+#define HIT_PAGES      32u                 /* of requests in flight: translated again and again */
+#define MISS_PAGES     (8 * IOTLB_ENTRIES) /* one after another, so each is forgotten when it comes again */
+#define BUS_MAPPED     512u                /* a bus page, from which on MISS_PAGES are mapped */
+#define BUS_FREE       65536u              /* and one from which on none are */
 #define ROUNDS_MAX     101u
 #define NOT_HERE       (-1.0) /* what is not printed */
 
@@ -31,6 +37,12 @@ struct arena {
     uint32_t pages, next;
 };
 
+/* An address space and a queue's view of it. */
+struct translation {
+    struct iommu_space *space;
+    struct iotlb *tlb;
+};
+
 struct bench {
     struct guest guest;
     struct frametable *frames;
@@ -38,6 +50,8 @@ struct bench {
     struct gntkeep *keep;
     struct io_uring ring;
     bool refused; /* a page to register with it */
+    struct iommu *iommu;
+    struct translation strict, deferred;
     struct arena from, to;
     unsigned char *hot; /* HOT_PAIRS of pages */
     int fd;             /* of one page */
@@ -184,15 +198,125 @@ static void *run_until(void *arg)
     return NULL;
 }
 
-static double mmap_munmap_threads(struct bench *b, uint32_t count)
+static double beside_a_thread(struct bench *b, uint32_t count, double (*ns)(struct bench *b, uint32_t count))
 {
     atomic_bool end = false;
     pthread_t other;
     check(!pthread_create(&other, NULL, run_until, &end), "no thread can be had");
-    double ns = mmap_munmap(b, count);
+    double took = ns(b, count);
     atomic_store(&end, true);
     pthread_join(other, NULL);
-    return ns;
+    return took;
+}
+
+static double mmap_munmap_threads(struct bench *b, uint32_t count)
+{
+    return beside_a_thread(b, count, mmap_munmap);
+}
+
+/* ---- the IOMMU ---- */
+
+static int frame_hold(void *ctx, uint32_t frame, bool write, unsigned char **address, void **handle)
+{
+    struct bench *b = ctx;
+    return frametable_pin(b->frames, frame, write, (struct frame_extent **)handle, address);
+}
+
+static void frame_release(void *ctx, uint32_t frame, void *handle)
+{
+    struct bench *b = ctx;
+    frametable_unpin(b->frames, handle, frame);
+}
+
+static const struct iotlb_ops iotlb_ops = {frame_hold, frame_release};
+
+static void unmap_done(struct iommu_unmap *u)
+{
+    (void)u;
+}
+
+static void translate(struct translation *t, uint64_t bus_page)
+{
+    struct iotlb_entry *e;
+    check(!iotlb_get(t->tlb, bus_page, true, &e), "a bus address cannot be translated");
+    iotlb_put(t->tlb, e);
+}
+
+/* The share that the IOTLB did not remember must be what the primitive is named for. */
+static double translations(struct bench *b, uint32_t count, uint32_t pages, bool hits)
+{
+    struct translation *t = &b->strict;
+    struct iotlb_stats before, after;
+    for (uint32_t i = 0; i < pages; i++)
+        translate(t, BUS_MAPPED + i);
+    iotlb_stats(t->tlb, &before);
+    uint64_t begin = clock_now_ns();
+    for (uint32_t i = 0; i < count; i++)
+        translate(t, BUS_MAPPED + i % pages);
+    uint64_t ns = clock_now_ns() - begin;
+    iotlb_stats(t->tlb, &after);
+    check(hits ? after.misses == before.misses : after.hits == before.hits, "the IOTLB remembers what it should not");
+    return per(ns, count);
+}
+
+static double iotlb_hit(struct bench *b, uint32_t count)
+{
+    return translations(b, count, HIT_PAGES, true);
+}
+
+static double iotlb_miss(struct bench *b, uint32_t count)
+{
+    return translations(b, count, MISS_PAGES, false);
+}
+
+static void bus_map(struct translation *t, uint64_t bus_page, uint32_t frame)
+{
+    check(!iommu_map(t->space, &bus_page, &frame, 1, IOMMU_READ | IOMMU_WRITE), "a bus address cannot be mapped");
+}
+
+/* Pages are mapped, used once, so that there is something to forget, and unmapped: one by one. */
+static struct halves bus_maps(struct translation *t, uint32_t count)
+{
+    static struct iommu_unmap unmap[BATCH];
+    struct halves h = {0};
+    for (uint32_t n = 0; n < count; n += BATCH) {
+        uint64_t begin = clock_now_ns();
+        for (uint32_t i = 0; i < BATCH; i++)
+            bus_map(t, BUS_FREE + i, i);
+        uint64_t middle = clock_now_ns();
+        h.first_ns += middle - begin;
+        for (uint32_t i = 0; i < BATCH; i++)
+            translate(t, BUS_FREE + i);
+        begin = clock_now_ns();
+        for (uint32_t i = 0; i < BATCH; i++) {
+            unmap[i].done = unmap_done;
+            check(!iommu_unmap(t->space, BUS_FREE + i, 1, &unmap[i]), "a bus address cannot be unmapped");
+        }
+        iommu_flush(t->space);
+        iotlb_turn(t->tlb);
+        h.second_ns += clock_now_ns() - begin;
+    }
+    return h;
+}
+
+static double bus_map_alone(struct bench *b, uint32_t count)
+{
+    return per(bus_maps(&b->strict, count).first_ns, count);
+}
+
+static double bus_unmap_strict(struct bench *b, uint32_t count)
+{
+    return per(bus_maps(&b->strict, count).second_ns, count);
+}
+
+static double bus_unmap_deferred(struct bench *b, uint32_t count)
+{
+    return per(bus_maps(&b->deferred, count).second_ns, count);
+}
+
+static double bus_unmap_threads(struct bench *b, uint32_t count)
+{
+    return beside_a_thread(b, count, bus_unmap_strict);
 }
 
 /* ---- copies ---- */
@@ -257,6 +381,12 @@ static const struct primitive {
     {"copy-4k-to-cold", "4 KiB copied to a page that is in no cache: read from disk into a cold pool", copy_to_cold},
     {"copy-4k-from-cold", "4 KiB copied from a page that is in no cache: written to disk of a cold pool",
      copy_from_cold},
+    {"iommu-map", "a page mapped to a bus address", bus_map_alone},
+    {"iommu-unmap-strict", "its unmap: the entry cleared, each IOTLB told, nothing under way", bus_unmap_strict},
+    {"iommu-unmap-strict-threads", "the same beside a second thread that runs", bus_unmap_threads},
+    {"iommu-unmap-deferred", "its unmap where 256 are told of together", bus_unmap_deferred},
+    {"iotlb-hit", "a bus address translated that the queue remembers, and let go", iotlb_hit},
+    {"iotlb-miss", "one that it does not: a walk of the tree, its frame pinned, another's unpinned", iotlb_miss},
     {"mmap-munmap", "a page mapped into the process, touched, unmapped", mmap_munmap},
     {"mmap-munmap-threads", "the same beside a second thread that runs", mmap_munmap_threads},
 };
@@ -298,13 +428,30 @@ static void arena_make(struct bench *b, struct arena *a)
 {
     size_t bytes = MAX(COLD_CACHES * last_cache_bytes(), (size_t)COLD_BYTES_MIN);
     *a = (struct arena){.bytes = pages_make(bytes), .pages = (uint32_t)(bytes / PAGE_BYTES)};
-    a->order = malloc(a->pages * sizeof(*a->order));
+    a->order = calloc(a->pages, sizeof(*a->order));
     check(a->order, "no memory");
     for (uint32_t i = 0; i < a->pages; i++) {
         uint32_t at = random_below(b, i + 1);
         a->order[i] = a->order[at];
         a->order[at] = i;
     }
+}
+
+static void translation_make(struct bench *b, struct translation *t, enum iommu_flush_mode mode)
+{
+    const struct iommu_limits limits = {.pages_max = 1u << 20, .tables_max = 4096};
+    check(!iommu_space_new(b->iommu, GUEST, 1, IOMMU_BUS_BITS_MAX, mode, &limits, &t->space) &&
+              !iotlb_new(t->space, &iotlb_ops, b, IOTLB_ENTRIES, BATCH, &t->tlb),
+          "no memory");
+}
+
+static void translation_end(struct translation *t, uint32_t mapped)
+{
+    struct iommu_unmap u = {.done = unmap_done};
+    iotlb_free(t->tlb);
+    check(!mapped || !iommu_unmap(t->space, BUS_MAPPED, mapped, &u), "bus addresses cannot be unmapped");
+    iommu_flush(t->space);
+    iommu_space_free(t->space);
 }
 
 static void bench_open(struct bench *b)
@@ -319,6 +466,11 @@ static void bench_open(struct bench *b)
           "no memory");
     check(!io_uring_queue_init(8, &b->ring, 0) && !io_uring_register_buffers_sparse(&b->ring, BATCH),
           "io_uring cannot be had");
+    check(!iommu_new(&b->iommu), "no memory");
+    translation_make(b, &b->strict, IOMMU_STRICT);
+    translation_make(b, &b->deferred, IOMMU_DEFERRED);
+    for (uint32_t i = 0; i < MISS_PAGES; i++)
+        bus_map(&b->strict, BUS_MAPPED + i, i * 7 % GUEST_PAGES); /* not in a row: no entry of 2 MiB */
     b->hot = pages_make(2 * HOT_PAIRS * PAGE_BYTES);
     b->fd = memfd_create("page", MFD_CLOEXEC);
     check(b->fd >= 0 && !ftruncate(b->fd, PAGE_BYTES), "no memory");
@@ -328,6 +480,9 @@ static void bench_open(struct bench *b)
 
 static void bench_close(struct bench *b)
 {
+    translation_end(&b->strict, MISS_PAGES);
+    translation_end(&b->deferred, 0);
+    iommu_free(b->iommu);
     gntkeep_free(b->keep);
     gntmap_free(b->kept);
     gntmap_free(b->map);

@@ -20,7 +20,7 @@ COLUMNS = (  # figure, heading, width, how it is written
 )
 EXPLAINED = """Requests per second, GiB/s and latency are the client's. client, server: processor microseconds of each process a request, io_uring's workers
 and the time that it spins included; s/GiB: processor seconds of both a GiB. For each request: copied: bytes that the strategy copied; calls: system calls of
-both ends; maps: pages whose grant was checked in the guest's table; pins: registrations of memory with the kernel. IOTLB: the share of translations that it
+both ends; maps: pages mapped through their grants, for iommu to bus addresses; pins: registrations of memory with the kernel. IOTLB: the share of translations that it
 remembered. share of none: of its requests per second, the median of the rounds' ratios (least-most)."""
 
 

@@ -47,12 +47,15 @@ def prefer(pid=0):
 
 
 def pin(pid, cpus):
-    """All threads of a process, but for those that the kernel keeps to itself."""
-    for tid in os.listdir(f"/proc/{pid}/task"):
-        try:
-            os.sched_setaffinity(int(tid), cpus)
-        except OSError:
-            pass
+    """All threads of a process, but for those that the kernel keeps to itself. One that is gone has none."""
+    try:
+        for tid in os.listdir(f"/proc/{pid}/task"):
+            try:
+                os.sched_setaffinity(int(tid), cpus)
+            except OSError:
+                pass
+    except FileNotFoundError:
+        pass
 
 
 def raise_descriptor_limit():

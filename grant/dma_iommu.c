@@ -28,7 +28,8 @@ struct dma {
     struct iommu *unit; /* our own, where the setup has none */
     struct iommu_space *space;
     struct iotlb *tlb;
-    bool bus; /* segments are bus pages */
+    bool bus;         /* segments are bus pages */
+    uint32_t anchors; /* mapped, in a space of our own */
     uint64_t faults[IOMMU_F_COUNT_];
     uint32_t frame[DMA_SEGMENTS_MAX]; /* of one get */
 };
@@ -88,8 +89,8 @@ static int own_space(struct dma *d, const struct dma_setup *setup, uint32_t uses
     r = r ? r
           : iommu_space_new(setup->iommu ? setup->iommu : d->unit, setup->map->granter, setup->device,
                             IOMMU_BUS_BITS_32, IOMMU_STRICT, &limits, &d->space);
-    for (uint32_t i = 0; i < anchors && !r; i++) {
-        uint64_t page = anchor_page(i);
+    for (; d->anchors < anchors && !r; d->anchors += !r) {
+        uint64_t page = anchor_page(d->anchors);
         r = iommu_map(d->space, &page, &nobodys, 1, IOMMU_READ);
     }
     return r;
@@ -97,10 +98,8 @@ static int own_space(struct dma *d, const struct dma_setup *setup, uint32_t uses
 
 static void own_space_free(struct dma *d)
 {
-    struct iommu_stats s;
-    iommu_space_stats(d->space, &s);
-    for (uint32_t i = 0; s.pages; i++, s.pages--) /* anchors alone are left */
-        own_unmap(d, anchor_page(i), 1);
+    while (d->anchors > 0)
+        own_unmap(d, anchor_page(--d->anchors), 1);
     iotlb_free(take_ptr(d->tlb));
     iommu_space_free(d->space);
 }
@@ -266,7 +265,7 @@ static void iommu_describe(const struct dma *d, struct dma_stats *out)
         iommu_space_stats(d->space, &own);
     out->iotlb_hits = tlb.hits;
     out->iotlb_misses = tlb.misses;
-    out->iommu_maps = own.maps;
+    out->iommu_maps = own.maps - (d->bus ? 0 : d->anchors);
     out->iommu_unmaps = own.unmaps;
     memcpy(out->iommu_faults, d->faults, sizeof(out->iommu_faults));
 }

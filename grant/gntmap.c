@@ -273,6 +273,11 @@ void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page)
     active_unmap(m, page->gref, page->write);
 }
 
+void gntmap_unmap_gref(struct gntmap *m, uint32_t gref, bool write)
+{
+    active_unmap(m, gref, write);
+}
+
 int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, bool write, struct gntmap_page *out,
                     unsigned *failed)
 {

@@ -91,6 +91,8 @@ static inline int gntmap_map(struct gntmap *m, uint32_t gref, bool write, struct
     return gntmap_map_keeping(m, NULL, gref, write, out);
 }
 void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page);
+/* For who kept the reference of a map and nothing else. */
+void gntmap_unmap_gref(struct gntmap *m, uint32_t gref, bool write);
 /* All or nothing: on failure none stays mapped and *failed (may be NULL) is the index that failed. */
 int gntmap_map_many(struct gntmap *m, const uint32_t *grefs, unsigned count, bool write, struct gntmap_page *out,
                     unsigned *failed);

@@ -38,7 +38,8 @@ static void test_no_strategy_but_validate_loses_anything(void **state)
     for (unsigned s = 0; s < dma_strategy_count; s++)
         for (unsigned a = 0; a < attack_count; a++) {
             const struct dma_strategy *dma = dma_strategies[s];
-            struct table_row row = fight(&(struct dom0_rules){.name = dma->name, .dma = dma}, attacks[a]);
+            struct table_row row =
+                fight(&(struct dom0_rules){.name = dma->name, .dma = dma, .iommu = dma == &dma_iommu}, attacks[a]);
             if (row.spared)
                 continue;
             assert_int_equal(row.attempts, ATTEMPTS);
@@ -70,6 +71,8 @@ static const struct {
     {{.name = "pin without the pin", .dma = &mutant_pin_unpinned}, &attack_reallocate},
     {{.name = "no deferral", .dma = &dma_pin, .revoke = mutant_revoke_at_once}, &attack_reallocate},
     {{.name = "copy without the copy", .dma = &mutant_copy_uncopied}, &attack_reallocate},
+    {{.name = "iommu without the wait", .dma = &mutant_iommu_unwaited, .iommu = true}, &attack_unmap_dma},
+    {{.name = "iommu without the invalidation", .dma = &mutant_iommu_stale, .iommu = true}, &attack_stale_iotlb},
     {{.name = "request read twice", .dma = &dma_pin, .take = mutant_take_twice}, &attack_rewrite_request},
     {{.name = "segments read twice", .dma = &dma_copy, .take = mutant_take_twice}, &attack_rewrite_indirect},
 };
@@ -81,6 +84,8 @@ static void test_the_table_shows_each_mutant(void **state)
         if (rule_traps(mutants[i].attack) && !trap_works())
             continue;
         struct table_row row = fight(&mutants[i].rules, mutants[i].attack);
+        print_message("%s: %u of %u by '%s'\n", mutants[i].rules.name, (unsigned)row.successes, ATTEMPTS,
+                      mutants[i].attack->name);
         if (!row.successes)
             fail_msg("'%s' went unseen by '%s'", mutants[i].rules.name, mutants[i].attack->name);
     }

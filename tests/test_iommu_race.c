@@ -14,12 +14,16 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/spin.h"
 #include "grant/iommu_inner.h"
 #include "tests/random.h"
 
 #define SLOTS       24u /* bus pages that come and go, each with a frame of its own */
 #define TRANSLATORS 2u
 #define DEPTH       4u
+#define LOOKS       16u
+#define COLD_BYTES  (32u << 20)
+#define COLD_STORES 24u
 #define POISON      UINT64_C(0xdeaddeaddeaddead)
 
 struct frame {
@@ -28,7 +32,15 @@ struct frame {
     uint64_t touched[TRANSLATORS]; /* by translator */
 };
 
+struct scene {
+    enum iommu_flush_mode mode;
+    bool fenced;
+    bool cold; /* one translator, its stores delayed, and few slots: to catch it in the act */
+};
+
 struct race {
+    struct scene scene;
+    uint32_t slots;
     struct iommu *unit;
     struct iommu_space *space;
     struct frame frames[SLOTS];
@@ -45,7 +57,8 @@ struct translator {
     struct race *r;
     unsigned number;
     pthread_t thread;
-    uint64_t translated;
+    atomic_ulong translated;
+    unsigned char *cold;
 };
 
 static int frame_hold(void *ctx, uint32_t frame, bool write, unsigned char **address, void **handle)
@@ -70,9 +83,20 @@ static const struct iotlb_ops ops = {frame_hold, frame_release};
 static void touch(struct translator *t, const struct iotlb_entry *e)
 {
     struct frame *f = (struct frame *)e->address;
-    if (f->generation == POISON)
-        atomic_fetch_add(&t->r->wrong, 1);
+    for (unsigned i = 0; i < LOOKS; i++) {
+        if (f->generation == POISON)
+            atomic_fetch_add(&t->r->wrong, 1);
+        atomic_signal_fence(memory_order_seq_cst);
+    }
     f->touched[t->number]++;
+}
+
+/* Stores that must wait for memory, and those that follow them too: so that the processor looks at the sequence long
+ * before others can see that it did. */
+static void delay_stores(struct translator *t, uint64_t *random)
+{
+    for (unsigned i = 0; i < COLD_STORES; i++)
+        ((volatile unsigned char *)t->cold)[random_next(random) % COLD_BYTES] = (unsigned char)i;
 }
 
 static void *translate(void *arg)
@@ -88,15 +112,17 @@ static void *translate(void *arg)
     atomic_fetch_add(&t->r->ready, 1);
     while (!atomic_load_explicit(&t->r->stop, memory_order_relaxed)) {
         /* Now and then several at once, so that it is idle at some unmaps and not at others. */
-        unsigned depth = 1 + random_next(&random) % DEPTH, n = 0;
+        unsigned depth = t->cold ? 1 : 1 + random_next(&random) % DEPTH, n = 0;
+        if (t->cold)
+            delay_stores(t, &random);
         for (unsigned i = 0; i < depth; i++)
-            if (iotlb_get(tlb, 1 + random_next(&random) % SLOTS, true, &in_use[n]) == 0)
+            if (iotlb_get(tlb, 1 + random_next(&random) % t->r->slots, true, &in_use[n]) == 0)
                 n++;
         for (unsigned i = 0; i < n; i++)
             touch(t, in_use[i]);
         for (unsigned i = 0; i < n; i++)
             iotlb_put(tlb, in_use[i]);
-        t->translated += n;
+        atomic_fetch_add_explicit(&t->translated, n, memory_order_relaxed);
     }
     iotlb_free(tlb);
     return NULL;
@@ -141,31 +167,47 @@ static void check_poison(struct race *r, uint32_t slot)
             atomic_fetch_add(&r->wrong, 1);
 }
 
+static bool all_translate(const struct translator *t, unsigned translators)
+{
+    for (unsigned i = 0; i < translators; i++)
+        if (!atomic_load(&t[i].translated))
+            return false;
+    return true;
+}
+
+static void linger(uint64_t *random)
+{
+    for (uint32_t n = random_next(random) % 256; n; n--)
+        spin_relax();
+}
+
 /* A slot's life, over and over: mapped, unmapped, ended, poisoned, and after a while mapped again. */
-static void come_and_go(struct race *r, unsigned lives)
+static void come_and_go(struct race *r, const struct translator *t, unsigned translators, uint64_t lives)
 {
     enum { MAPPED, ENDING, OURS } state[SLOTS] = {MAPPED};
     uint64_t random = 7;
-    for (uint32_t slot = 0; slot < SLOTS; slot++)
+    for (uint32_t slot = 0; slot < r->slots; slot++)
         map_slot(r, slot, 1);
-    for (unsigned round = 0; lives; round++) {
-        uint32_t slot = random_next(&random) % SLOTS;
+    for (uint64_t round = 0, lived = 0; lived < lives || !all_translate(t, translators); round++) {
+        uint32_t slot = random_next(&random) % r->slots;
         if (state[slot] == MAPPED) {
             unmap_slot(r, slot);
             state[slot] = ENDING;
         } else if (state[slot] == ENDING && has_ended(r, slot)) {
             poison_slot(r, slot);
             state[slot] = OURS;
-            lives--;
+            lived++;
         } else if (state[slot] == OURS) {
             check_poison(r, slot);
             map_slot(r, slot, round);
             state[slot] = MAPPED;
+            if (r->scene.cold)
+                linger(&random);
         }
         if (round % 64 == 0)
             iommu_flush(r->space);
     }
-    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+    for (uint32_t slot = 0; slot < r->slots; slot++) {
         if (state[slot] == MAPPED)
             unmap_slot(r, slot);
         iommu_flush(r->space);
@@ -176,27 +218,31 @@ static void come_and_go(struct race *r, unsigned lives)
     }
 }
 
-static void run(enum iommu_flush_mode mode, bool fenced)
+static void run(const struct scene *scene)
 {
     const char *slow = getenv("DOMZERO_TEST_MODE");
     static const struct iommu_limits limits = {1024, 64};
+    unsigned translators = scene->cold ? 1 : TRANSLATORS;
     struct race *r = calloc(1, sizeof(*r));
     struct translator t[TRANSLATORS] = {0};
     assert_non_null(r);
-    assert_int_equal(fenced ? iommu_new_fenced(&r->unit) : iommu_new(&r->unit), 0);
-    assert_int_equal(iommu_space_new(r->unit, 1, 1, 32, mode, &limits, &r->space), 0);
-    for (unsigned i = 0; i < TRANSLATORS; i++) {
+    r->scene = *scene;
+    r->slots = scene->cold ? 1 : SLOTS;
+    assert_int_equal(scene->fenced ? iommu_new_fenced(&r->unit) : iommu_new(&r->unit), 0);
+    assert_int_equal(iommu_space_new(r->unit, 1, 1, 32, scene->mode, &limits, &r->space), 0);
+    for (unsigned i = 0; i < translators; i++) {
         t[i].r = r;
         t[i].number = i;
+        t[i].cold = scene->cold ? calloc(1, COLD_BYTES) : NULL;
         assert_int_equal(pthread_create(&t[i].thread, NULL, translate, &t[i]), 0);
     }
-    while (atomic_load(&r->ready) < TRANSLATORS && !atomic_load(&r->wrong))
+    while (atomic_load(&r->ready) < translators && !atomic_load(&r->wrong))
         sched_yield();
-    come_and_go(r, slow && *slow ? 4000 : 100000);
+    come_and_go(r, t, translators, slow && *slow ? 3000 : 40000);
     atomic_store(&r->stop, true);
-    for (unsigned i = 0; i < TRANSLATORS; i++) {
+    for (unsigned i = 0; i < translators; i++) {
         pthread_join(t[i].thread, NULL);
-        assert_true(t[i].translated > 0);
+        free(t[i].cold);
     }
     assert_int_equal(atomic_load(&r->wrong), 0);
     iommu_space_free(r->space);
@@ -207,20 +253,27 @@ static void run(enum iommu_flush_mode mode, bool fenced)
 static void test_after_done_nobody_uses_the_frame(void **state)
 {
     (void)state;
-    run(IOMMU_STRICT, false);
+    run(&(struct scene){.mode = IOMMU_STRICT});
 }
 
 static void test_after_done_nobody_uses_the_frame_deferred(void **state)
 {
     (void)state;
-    run(IOMMU_DEFERRED, false);
+    run(&(struct scene){.mode = IOMMU_DEFERRED});
 }
 
 static void test_after_done_nobody_uses_the_frame_without_membarrier(void **state)
 {
     (void)state;
-    run(IOMMU_STRICT, true);
-    run(IOMMU_DEFERRED, true);
+    run(&(struct scene){.mode = IOMMU_STRICT, .fenced = true});
+    run(&(struct scene){.mode = IOMMU_DEFERRED, .fenced = true});
+}
+
+static void test_a_use_that_no_other_processor_sees_yet_is_waited_for(void **state)
+{
+    (void)state;
+    run(&(struct scene){.cold = true});
+    run(&(struct scene){.cold = true, .fenced = true});
 }
 
 int main(void)
@@ -229,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_after_done_nobody_uses_the_frame),
         cmocka_unit_test(test_after_done_nobody_uses_the_frame_deferred),
         cmocka_unit_test(test_after_done_nobody_uses_the_frame_without_membarrier),
+        cmocka_unit_test(test_a_use_that_no_other_processor_sees_yet_is_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

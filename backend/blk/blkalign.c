@@ -124,7 +124,8 @@ static void steps_read(struct blkalign_slot *s)
 {
     const struct image *image = s->align->image;
     step_add(s, image->fd, false, s->base_bytes, block_up(image, s->end_bytes));
-    s->step[0].needed_bytes = (uint32_t)(s->end_bytes - s->base_bytes);
+    if (!image->stable_data)
+        s->step[0].needed_bytes = (uint32_t)(s->end_bytes - s->base_bytes);
 }
 
 /* The blocks of [first, end) that are written in part: [first, end) lies in the region's whole blocks. */
@@ -177,13 +178,41 @@ static int slot_fill(struct blkalign_slot *s)
     return 0;
 }
 
+/* Tells the image of blocks of the slot, where it wants to know: 0, or an errno, a positive one. */
+static int slot_seal(const struct blkalign_slot *s, enum image_seal event, uint64_t first_bytes, uint64_t end_bytes)
+{
+    const struct image *image = s->align->image;
+    return image->format->seal
+               ? -image->format->seal(image, event, first_bytes - image->base_bytes,
+                                      s->memory + (first_bytes - s->base_bytes), end_bytes - first_bytes)
+               : 0;
+}
+
+/* All that this round is about. */
+static int slot_seal_round(const struct blkalign_slot *s, enum image_seal event)
+{
+    return slot_seal(s, event, s->base_bytes, block_up(s->align->image, s->end_bytes));
+}
+
+/* What is to be written is put into the slot, over the blocks that were read for it. */
+static int slot_prepare(struct blkalign_slot *s)
+{
+    int error = 0;
+    for (unsigned i = 0; i < s->read_count && !error; i++) {
+        const uint64_t end = s->step[i].offset_bytes + s->step[i].length_bytes; /* of one block, wherever it stopped */
+        error = slot_seal(s, IMAGE_SEAL_READ, end - s->align->image->align_bytes, end);
+    }
+    error = error ? error : slot_fill(s);
+    return error ? error : slot_seal_round(s, IMAGE_SEAL_WRITE);
+}
+
 static void slot_go(struct blkalign_slot *s);
 static void slot_end(struct blkalign_slot *s, int error);
 
-/* Begins the step that is next; the first write is filled with the data. */
+/* Begins the step that is next. */
 static void slot_step(struct blkalign_slot *s)
 {
-    int error = s->request->write && s->at == s->read_count ? slot_fill(s) : 0;
+    int error = s->request->write && s->at == s->read_count ? slot_prepare(s) : 0;
     if (error)
         slot_end(s, error);
     else
@@ -252,11 +281,13 @@ static void slot_next(struct blkalign_slot *s)
     s->retries = 0;
     if (s->at < s->step_count) {
         slot_step(s);
-    } else if (s->end_bytes < s->last_bytes) {
-        slot_round(s, s->end_bytes);
-    } else {
-        slot_end(s, 0);
+        return;
     }
+    int error = slot_seal_round(s, s->request->write ? IMAGE_SEAL_WROTE : IMAGE_SEAL_READ);
+    if (error || s->end_bytes == s->last_bytes)
+        slot_end(s, error);
+    else
+        slot_round(s, s->end_bytes);
 }
 
 /* What the kernel did in part is continued at a block, which is where it can be. */
@@ -310,7 +341,7 @@ static void slot_give(struct blk_request *r)
     s->done = r->bounced;
     s->first_bytes = r->span_first_bytes;
     s->last_bytes = r->span_end_bytes;
-    if (r->write)
+    if (r->write || a->image->stable_data)
         range_claim(r);
     else
         bounce_granted(r);
@@ -334,12 +365,14 @@ static void bounce(struct blk_request *r, uint64_t first_bytes, uint64_t end_byt
 {
     struct blkalign *a = r->queue->align;
     const struct image *image = a->image;
-    blkcounter_add(&r->queue->stats.realigned, 1);
+    if (!image->stable_data)
+        blkcounter_add(&r->queue->stats.realigned, 1);
     r->span_first_bytes = first_bytes;
     r->span_end_bytes = end_bytes;
-    r->range = (struct blkrange){.first_bytes = block_down(image, first_bytes),
-                                 .end_bytes = block_up(image, end_bytes),
-                                 .exclusive = !whole_blocks(image, first_bytes, end_bytes)};
+    r->range =
+        (struct blkrange){.first_bytes = block_down(image, first_bytes),
+                          .end_bytes = block_up(image, end_bytes),
+                          .exclusive = image->stable_data ? r->write : !whole_blocks(image, first_bytes, end_bytes)};
     r->granted = bounce_granted;
     r->bounced = done;
     if (a->free_count) {
@@ -358,7 +391,7 @@ bool blkalign_begin(struct blk_request *r)
 {
     const struct image *image = r->queue->align->image;
     const uint64_t first = image->base_bytes + r->offset_bytes, end = first + r->length_bytes;
-    if (!whole_blocks(image, first, end) || !memory_fits(image, &r->dma)) {
+    if (image->stable_data || !whole_blocks(image, first, end) || !memory_fits(image, &r->dma)) {
         bounce(r, first, end, blkrequest_data_end);
         return true;
     }

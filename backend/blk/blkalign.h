@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* backend/blk/blkalign.h: requests that the storage cannot do as they are: 512 bytes of a disk whose storage moves
- * blocks of 4096, segments that O_DIRECT cannot reach, a disk that begins or ends within a block. Only queues of images
- * with `realigns` have one.
+ * blocks of 4096, segments that O_DIRECT cannot reach, a disk that begins or ends within a block; and all requests of
+ * images that need stable data (image.h). Only queues of images with `realigns` have one.
  *
  * What fits the storage goes to it directly, as on any disk. What does not goes through a slot of memory of our own:
  *
@@ -14,7 +14,8 @@
  * Two writes that read and write back the same block would lose one of the two, so who reads and writes back claims its
  * blocks for itself (blkrange.h), and every other writer of the queue claims its range, too. Reads claim nothing: what
  * is written back beside the guest's data is what was there. The claims are a queue's, therefore a disk that needs them
- * has one queue.
+ * has one queue. With stable data all claim, writers for themselves alone: what is read is what was sealed. Blocks that
+ * are read for a write are looked at like any others, or a part written over a bad block would make it a good one.
  *
  * A slot is had before a range is claimed, and who holds a range never waits for a slot: so all come to their end. Who
  * finds no slot waits in line. There are BLKALIGN_SLOTS, used last used first, so that what a guest who asks for one

@@ -129,11 +129,6 @@ static void book_unmark(struct blkbus *b, uint64_t bus_page, uint32_t count)
         *book_next(b, &at) &= ~PAGE_ENDING;
 }
 
-static void grant_end(struct blkqueue *q, uint32_t gref, bool write)
-{
-    gntmap_unmap(q->map, &(struct gntmap_page){.gref = gref, .write = write});
-}
-
 /* Unmaps their grants. */
 static void book_remove(struct blkqueue *q, uint64_t bus_page, uint32_t count)
 {
@@ -144,7 +139,7 @@ static void book_remove(struct blkqueue *q, uint64_t bus_page, uint32_t count)
         const uint32_t n = MIN(count - i, LEAF_PAGES - (uint32_t)(at % LEAF_PAGES));
         for (uint32_t k = 0; k < n; k++) {
             uint32_t *page = &b->leaf[leaf].page[at % LEAF_PAGES + k];
-            grant_end(q, *page & PAGE_GREF, *page & PAGE_WRITE);
+            gntmap_unmap_gref(q->map, *page & PAGE_GREF, *page & PAGE_WRITE);
             *page = 0;
         }
         b->used[leaf] -= n;
@@ -258,7 +253,7 @@ static void unmap_start(struct blkqueue *q, const struct blkreq *req)
 static void grants_end(struct blkqueue *q, uint32_t count, bool write)
 {
     while (count-- > 0)
-        grant_end(q, q->reactor->bus_gref[count], write);
+        gntmap_unmap_gref(q->map, q->reactor->bus_gref[count], write);
 }
 
 /* The list, copied out once, and the frames of its grants, which stay mapped: 0, GRANT_E_* or -errno. */

@@ -78,7 +78,8 @@ static uint32_t queues_offered(const struct blkdev *d)
 
 static bool device_durable_writes(const struct blkdev *d)
 {
-    return !d->image->readonly && !d->image->format->record; /* a record knows flushes */
+    /* A record knows flushes, and so does what stands beside stable data. */
+    return !d->image->readonly && !d->image->format->record && !d->image->stable_data;
 }
 
 static uint32_t device_zeroes_max(const struct blkdev *d)

@@ -34,6 +34,7 @@ static void stats_live(const struct blkdev *d, unsigned queue, struct stats_blk 
     if (queue_is_first(d, queue) || !q->config.dma->registers_extents)
         s->pinned_bytes += live.pinned_bytes;
     s->persistent_pages += live.persistent_pages;
+    s->iommu_pages += live.iommu_pages;
     s->dma_plain |= live.dma_plain;
     s->flush_lost |= live.flush_lost;
     if (live.last_io_errno)

@@ -28,7 +28,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
     if (!q)
         return err_set(e, -ENOMEM, "out of memory");
     q->config = *config;
-    q->sync_fd = -1;
+    q->sync_fd = q->companion_fd = -1;
     q->poll = (uint8_t)config->poll;
     budget_init(q);
     q->request_count = config_entries(config);
@@ -55,6 +55,7 @@ int blkqueue_new(const struct blkqueue_config *config, struct blkqueue **out, st
         return err_set(e, -ENOMEM, "out of memory for what the storage cannot do directly");
     }
     q->sync_fd = image_sync_open(config->image);
+    q->companion_fd = config->image->format->companion_fd ? config->image->format->companion_fd(config->image) : -1;
     q->sqe_flags = config->image->punts ? IOSQE_ASYNC : 0;
     q->threaded = config->image->punts || !config->image->direct_io;
     q->recorded = config->image->format->record;

@@ -196,8 +196,10 @@ struct blkqueue {
     struct blk_request *sync_running; /* the flushes that the fdatasync() under way serves; a list by next */
     struct blk_request *sync_waiting; /* those that came after it began */
 
-    int sync_fd;        /* image_sync_open(): the control thread's, as opening and closing may wait for the storage */
-    bool sync_borrowed; /* while held: it is the image's own, which may get another */
+    int companion_fd;    /* synced before it (image.h); -1: there is none */
+    bool sync_companion; /* that is being done */
+    int sync_fd;         /* image_sync_open(): the control thread's, as opening and closing may wait for the storage */
+    bool sync_borrowed;  /* while held: it is the image's own, which may get another */
 
     /* Discards and write-zeroes (blkspan.h). */
     struct uring_op span_op;

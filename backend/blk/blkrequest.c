@@ -229,16 +229,22 @@ static void request_transfer(struct blk_request *r)
 
 static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags);
 
+static void sync_submit(struct blkqueue *q, int fd)
+{
+    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->sync_op);
+    io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+    blkrequest_flight_begin(q, true);
+}
+
 /* One fdatasync() for all flushes that wait. */
 static void sync_start(struct blkqueue *q)
 {
     q->sync_running = take_ptr(q->sync_waiting);
     q->sync_op.fn = sync_done;
+    q->sync_companion = q->companion_fd >= 0;
     if (q->recorded)
         blkrecord_sync_begin(q);
-    struct io_uring_sqe *sqe = uring_sqe(&q->reactor->uring, &q->sync_op);
-    io_uring_prep_fsync(sqe, q->sync_fd, IORING_FSYNC_DATASYNC);
-    blkrequest_flight_begin(q, true);
+    sync_submit(q, q->sync_companion ? q->companion_fd : q->sync_fd);
     blkcounter_add(&q->stats.syncs, 1);
 }
 
@@ -259,8 +265,14 @@ static void sync_done(struct uring_op *op, int result, uint32_t cqe_flags)
 {
     (void)cqe_flags;
     struct blkqueue *q = container_of(op, struct blkqueue, sync_op);
-    struct blk_request *r = take_ptr(q->sync_running);
     blkrequest_flight_end(q, true);
+    const bool image_next = q->sync_companion && result >= 0;
+    q->sync_companion = false;
+    if (image_next) {
+        sync_submit(q, q->sync_fd);
+        return;
+    }
+    struct blk_request *r = take_ptr(q->sync_running);
     if (q->recorded && result >= 0)
         result = blkrecord_sync_end(q);
     int error = sync_result(q, result);

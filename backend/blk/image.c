@@ -42,6 +42,7 @@ int image_open(const char *format, const struct image_config *config, struct ima
     if (rc)
         return rc;
     struct image *image = *out;
+    image->realigns |= image->stable_data;
     image->sync_error = calloc(1, sizeof(*image->sync_error));
     if (!image->sync_error) {
         image_close(take_ptr(*out));

@@ -16,6 +16,11 @@
  * blkalign.h stands between. A region that begins or ends within a block of align_bytes shares that block with what
  * lies beside it, maybe another guest's disk: it is never written as a whole, its part is written through the page
  * cache (edge_fd), and that descriptor holds the lock on it.
+ *
+ * A guest may change its memory at any moment, also while it is written out or after it was read in. An image that has
+ * to look at the data twice (to write it, and to write down what was written) says that it needs stable_data: then, in
+ * every DMA strategy, all its data goes by way of memory that no guest reaches (blkalign.h), copied out of the guest's
+ * once and into it when all is done, and what the image looks at is that memory.
  */
 #ifndef BLK_IMAGE_H
 #define BLK_IMAGE_H
@@ -33,6 +38,13 @@ enum image_extent_kind {
 
 /* What an image may want to write down (image_log.h). */
 enum image_event { IMAGE_WROTE = 1, IMAGE_SYNC_BEGIN, IMAGE_SYNC_END };
+
+/* What a sealing image (below) is told of. */
+enum image_seal {
+    IMAGE_SEAL_WRITE, /* this is about to be written */
+    IMAGE_SEAL_WROTE, /* it is */
+    IMAGE_SEAL_READ,  /* this was read */
+};
 
 struct iovec;
 
@@ -59,6 +71,7 @@ struct image {
     uint32_t align_bytes, memory_align_bytes; /* what offsets and lengths, and addresses, of I/O are multiples of */
     bool realigns;                            /* a request may not be */
     int edge_fd;                              /* for parts of blocks at the region's ends; -1: there are none */
+    bool stable_data;                         /* all its data goes by way of our own memory, in whole align_bytes */
     bool readonly;
     bool write_zeroes; /* map() answers any write with one extent, so zeroes can be written without a guest's memory */
     /* Holes may be punched where map() says that a write would go, which is one extent for any span. Storage that
@@ -91,6 +104,13 @@ struct image_format {
      * take its time. NULL: not this format. */
     int64_t (*record)(const struct image *image, enum image_event event, uint64_t number, uint64_t offset_bytes,
                       uint64_t length_bytes, struct iovec *iov, unsigned count);
+    /* With stable_data, around each transfer: whole blocks of align_bytes, in memory that nobody changes. 0, or -errno:
+     * the request fails. A write's blocks are nobody else's until it has ended, a read's nobody writes meanwhile. The
+     * reactor's: not for long. NULL: not this format. */
+    int (*seal)(const struct image *image, enum image_seal event, uint64_t offset_bytes, const unsigned char *data,
+                uint64_t length_bytes);
+    /* A second file, borrowed, which a flush syncs before the image's own. NULL: there is none. */
+    int (*companion_fd)(const struct image *image);
 };
 
 #define IMAGE_FORMAT(name) extern const struct image_format image_##name;

@@ -29,18 +29,21 @@ struct scene {
     bool stepped_only; /* no races: for tests, which are not to depend on time */
     uint64_t next_id;
     /* before the attempt, to see what it brought */
-    uint64_t bad_grants[GRANT_E_COUNT_], bad_requests[BLKREQ_E_COUNT_], errors, outside;
+    uint64_t bad_grants[GRANT_E_COUNT_], bad_requests[BLKREQ_E_COUNT_], iommu_faults[IOMMU_F_COUNT_], errors, outside;
 };
 
 /* One request of an attempt. */
 struct shot {
     bool write; /* the device reads the frames */
     bool late;  /* the attacker acts at the same time as dom0 */
-    unsigned count;
-    uint32_t frame[ATTACK_FRAMES_MAX], gref[ATTACK_FRAMES_MAX];
-    bool entries_changed;   /* the grant table is to be mended afterwards */
-    const char *stopped_by; /* what stood in the attacker's way when it acted */
-    struct domain_call put; /* the request as it was first */
+    unsigned count, flags;
+    uint32_t frame[ATTACK_FRAMES_MAX], gref[ATTACK_FRAMES_MAX]; /* a grant of 0: it was ended */
+    uint64_t bus_page;                                          /* of frame[0], the others follow; 0: not mapped */
+    uint8_t bus_access;                                         /* asked for: BLKREQ_BUS_* */
+    bool unmapping;                                             /* the attacker has asked for the map's end */
+    bool entries_changed;                                       /* the grant table is to be mended afterwards */
+    const char *stopped_by;                                     /* what stood in the attacker's way when it acted */
+    struct domain_call put;                                     /* the request as it was first */
 };
 
 struct outcome {
@@ -63,30 +66,38 @@ struct attack {
 int scene_open(struct scene *s, const struct dom0_rules *rules, uint64_t seed, struct err *e);
 void scene_close(struct scene *s);
 uint32_t scene_random(struct scene *s, uint32_t below);
+int attacker_do(struct scene *s, const struct domain_call *call, struct domain_reply *reply); /* the reply's result */
 
 /* ---- the steps of an attempt ---- */
+
 #define SHOT_INDIRECT 1u /* its segments lie in a page */
 #define SHOT_READ     2u /* the device writes the frames; otherwise either, by chance */
 #define SHOT_WRITE    4u
-/* Makes a request of `count` frames of the attacker's, all granted to dom0; and puts it into the ring. */
-void shot_make(struct scene *s, struct shot *shot, unsigned count, unsigned flags);
+
+/* Takes `count` frames of the attacker's and grants them to dom0. */
+void shot_begin(struct scene *s, struct shot *shot, unsigned count, unsigned flags);
+/* Where requests name bus addresses: maps the frames. With `meanwhile`, a page is rewritten while dom0 does that. */
+void shot_map(struct scene *s, struct shot *shot, struct domain_call *meanwhile);
+/* A request of the frames, in shot->put; and into the ring with it. */
+void shot_compose(struct scene *s, struct shot *shot);
 void shot_send(struct scene *s, struct shot *shot);
-static inline void shot_put(struct scene *s, struct shot *shot, unsigned count, unsigned flags)
-{
-    shot_make(s, shot, count, flags);
-    shot_send(s, shot);
-}
-/* The steps of dom0, from taking the request to the transfer's landing: `act` is called before that, at a moment of its
- * own; the answers are not handled yet. */
+/* All of these but the last; all of these. */
+void shot_make(struct scene *s, struct shot *shot, unsigned count, unsigned flags);
+void shot_put(struct scene *s, struct shot *shot, unsigned count, unsigned flags);
+/* The steps of dom0, from taking the request to the transfer's landing. `act`, or NULL: called before the landing, at a
+ * moment of its own. The answers are not handled yet. */
 void shot_run(struct scene *s, struct shot *shot, void (*act)(struct scene *s, struct shot *shot));
-/* Handles the completions, ends the grants, and judges. */
+/* The same, while a page is rewritten. In step: bytes[0], the lie, is written behind an access of dom0's to it, the
+ * accesses_max-th at the latest; else the attacker's process writes bytes[0] and bytes[1], what was there, in turn. */
+void shot_rewrite(struct scene *s, struct shot *shot, struct domain_call *poke);
+/* Asks for the end of the map: true where that is answered already. */
+bool shot_unmap(struct scene *s, struct shot *shot);
+/* The end of what was deferred, as dom0 brings it about now and then. */
+void scene_flush(struct scene *s);
+/* Handles the completions, takes back maps and grants, and judges. */
 void shot_judge(struct scene *s, struct shot *shot, struct outcome *out);
+
 /* A poke's lie: the entry of a grant to dom0, with these flags. */
 void entry_poke(struct domain_call *poke, uint32_t gref, uint16_t flags, uint32_t frame);
-int attacker_do(struct scene *s, const struct domain_call *call, struct domain_reply *reply); /* the reply's result */
-
-/* A rewriting of a page of the attacker's: bytes[0] is the lie, bytes[1] what was there. In step: behind an access of
- * dom0's take; else the attacker's process does it all the time meanwhile. */
-void shot_rewrite(struct scene *s, struct shot *shot, struct domain_call *poke, unsigned accesses_max);
 
 #endif

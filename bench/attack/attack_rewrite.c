@@ -25,20 +25,30 @@ static void rewrite_grant_act(struct scene *s, struct shot *shot)
     attacker_do(s, &poke, &reply);
 }
 
+/* An entry that is good, and then a lie. */
+static void rewrite_grant_poke(struct scene *s, const struct shot *shot, struct domain_call *poke)
+{
+    entry_poke(poke, shot->gref[0], GTF_permit_access, shot->frame[0]);
+    memcpy(poke->bytes[1], poke->bytes[0], sizeof(poke->bytes[1]));
+    entry_poke(poke, shot->gref[0], GTF_permit_access, victims_frame(s));
+    poke->accesses_max = ENTRY_ACCESSES;
+}
+
 static void rewrite_grant_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
-    shot_put(s, &shot, 1 + scene_random(s, 4), 0);
+    struct domain_call poke = {0};
+    const bool afterwards = scene_random(s, 2);
+    shot_begin(s, &shot, 1 + scene_random(s, 4), 0);
     shot.entries_changed = true;
-    if (scene_random(s, 2)) {
+    rewrite_grant_poke(s, &shot, &poke);
+    shot_map(s, &shot, afterwards ? NULL : &poke);
+    shot_compose(s, &shot);
+    shot_send(s, &shot);
+    if (afterwards || s->dom0.rules.bus)
         shot_run(s, &shot, rewrite_grant_act);
-    } else {
-        struct domain_call poke = {0};
-        entry_poke(&poke, shot.gref[0], GTF_permit_access, shot.frame[0]);
-        memcpy(poke.bytes[1], poke.bytes[0], sizeof(poke.bytes[1]));
-        entry_poke(&poke, shot.gref[0], GTF_permit_access, victims_frame(s));
-        shot_rewrite(s, &shot, &poke, ENTRY_ACCESSES);
-    }
+    else
+        shot_rewrite(s, &shot, &poke);
     shot_judge(s, &shot, out);
 }
 
@@ -65,7 +75,7 @@ static void request_lie(struct scene *s, struct blkreq *req)
 static void rewrite_request_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
-    struct domain_call poke = {.frame = FRAME_RING, .length = BLKREQ_HEAD_BYTES};
+    struct domain_call poke = {.frame = FRAME_RING, .length = BLKREQ_HEAD_BYTES, .accesses_max = RING_ACCESSES};
     shot_put(s, &shot, 1, 0);
     struct blkreq lie = shot.put.req;
     request_lie(s, &lie);
@@ -73,7 +83,7 @@ static void rewrite_request_attempt(struct scene *s, struct outcome *out)
                              s->dom0.queue->ring.ring.shared);
     blkreq_encode(&blk_protocol_native, &lie, poke.bytes[0]);
     blkreq_encode(&blk_protocol_native, &shot.put.req, poke.bytes[1]);
-    shot_rewrite(s, &shot, &poke, RING_ACCESSES);
+    shot_rewrite(s, &shot, &poke);
     shot_judge(s, &shot, out);
 }
 
@@ -110,7 +120,8 @@ static struct blkif_request_segment segment_lie(struct scene *s, struct blkif_re
 static void rewrite_indirect_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
-    struct domain_call poke = {.frame = FRAME_INDIRECT, .length = sizeof(struct blkif_request_segment)};
+    struct domain_call poke = {
+        .frame = FRAME_INDIRECT, .length = sizeof(struct blkif_request_segment), .accesses_max = INDIRECT_ACCESSES};
     unsigned which = scene_random(s, 3);
     shot_make(s, &shot, 12 + scene_random(s, 4), SHOT_INDIRECT);
     if (which == 0)
@@ -121,7 +132,7 @@ static void rewrite_indirect_attempt(struct scene *s, struct outcome *out)
     memcpy(poke.bytes[0], &lie, sizeof(lie));
     memcpy(poke.bytes[1], &good, sizeof(good));
     shot_send(s, &shot);
-    shot_rewrite(s, &shot, &poke, INDIRECT_ACCESSES);
+    shot_rewrite(s, &shot, &poke);
     shot_judge(s, &shot, out);
 }
 
@@ -140,17 +151,23 @@ static void flip_readonly_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
     struct domain_reply reply;
-    struct domain_call poke = {0};
-    uint32_t frame = machine_share(&s->machine, scene_random(s, MACHINE_FRAMES));
-    shot_put(s, &shot, 1, SHOT_READ);
+    struct domain_call poke = {.op = DOMAIN_POKE, .rounds = 1, .accesses_max = ENTRY_ACCESSES};
+    const uint32_t frame = machine_share(&s->machine, scene_random(s, MACHINE_FRAMES));
+    shot_begin(s, &shot, 1, SHOT_READ);
     shot.entries_changed = true;
+    if (scene_random(s, 2))
+        shot.bus_access = BLKREQ_BUS_READ; /* which may be had; and then the device writes */
     entry_poke(&poke, shot.gref[0], GTF_permit_access | GTF_readonly, frame);
     memcpy(poke.bytes[1], poke.bytes[0], sizeof(poke.bytes[1]));
-    poke.op = DOMAIN_POKE;
-    poke.rounds = 1;
     attacker_do(s, &poke, &reply);
     entry_poke(&poke, shot.gref[0], GTF_permit_access, frame);
-    shot_rewrite(s, &shot, &poke, ENTRY_ACCESSES);
+    shot_map(s, &shot, &poke);
+    shot_compose(s, &shot);
+    shot_send(s, &shot);
+    if (s->dom0.rules.bus)
+        shot_run(s, &shot, NULL);
+    else
+        shot_rewrite(s, &shot, &poke);
     shot_judge(s, &shot, out);
     machine_unshare(&s->machine, frame, s->dom0.frames);
 }

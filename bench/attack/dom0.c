@@ -78,6 +78,39 @@ static const struct platform_ops machine_ops = {
     .evtchn_close = op_evtchn_close,
 };
 
+/* ---- the two devices' spaces ---- */
+
+static int spaces_open(struct dom0 *d)
+{
+    const struct iommu_limits limits = {.pages_max = BLKBUS_PAGES_MAX, .tables_max = BLKBUS_TABLES_MAX};
+    const enum iommu_flush_mode mode = d->rules.deferred ? IOMMU_DEFERRED : IOMMU_STRICT;
+    uint32_t frames[DOM0_VICTIM_PAGES];
+    uint64_t bus_page = 1;
+    for (unsigned i = 0; i < DOM0_VICTIM_PAGES; i++)
+        frames[i] = machine_pick(d->machine, DOMAIN_VICTIM, i);
+    int r = iommu_space_new(d->unit, DOMAIN_ATTACKER, DOM0_DEVICE_ATTACKER, DOM0_BUS_BITS, mode, &limits, &d->space);
+    if (!r)
+        r = iommu_space_new(d->unit, DOMAIN_VICTIM, DOM0_DEVICE_VICTIM, DOM0_BUS_BITS, IOMMU_STRICT, &limits,
+                            &d->victims);
+    return r ? r : iommu_map(d->victims, &bus_page, frames, DOM0_VICTIM_PAGES, IOMMU_READ | IOMMU_WRITE);
+}
+
+static void nothing_done(struct iommu_unmap *u)
+{
+    (void)u;
+}
+
+static void spaces_close(struct dom0 *d)
+{
+    struct iommu_unmap unmap = {.done = nothing_done};
+    if (d->victims)
+        iommu_unmap(d->victims, 1, DOM0_VICTIM_PAGES, &unmap);
+    iommu_space_free(take_ptr(d->victims));
+    iommu_space_free(take_ptr(d->space));
+}
+
+/* ---- the queue ---- */
+
 static int queue_open(struct dom0 *d, struct err *e)
 {
     const struct domain_call connect = {.op = DOMAIN_CONNECT};
@@ -87,6 +120,9 @@ static int queue_open(struct dom0 *d, struct err *e)
         return err_set(e, reply.result, "the attacker cannot make a ring");
     d->indirect_gref = reply.indirect;
     d->list_gref = reply.list;
+    int r = d->rules.bus ? spaces_open(d) : 0;
+    if (r)
+        return err_set(e, r, "the address spaces cannot be had: %s", strerror(-r));
     const struct blkqueue_config c = {
         .front_domid = DOMAIN_ATTACKER,
         .ring_pages = 1,
@@ -94,12 +130,16 @@ static int queue_open(struct dom0 *d, struct err *e)
         .port = 1,
         .protocol = &blk_protocol_native,
         .dma = d->rules.dma,
+        .iommu = d->unit,
+        .space = d->space,
+        .iommu_deferred = d->rules.deferred,
         .image = &d->gate.image,
         .limits = {.capacity_sectors = GATE_DISK_BYTES / SECTOR_BYTES,
                    .sector_bytes = SECTOR_BYTES,
-                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX},
+                   .indirect_segments_max = BLKREQ_INDIRECT_SEGMENTS_MAX,
+                   .bus_bits = d->rules.bus ? DOM0_BUS_BITS : 0},
     };
-    int r = blkqueue_new(&c, &d->queue, e);
+    r = blkqueue_new(&c, &d->queue, e);
     if (r)
         return r;
     r = blkqueue_attach(d->queue, &d->reactor, e);
@@ -120,16 +160,19 @@ static void queue_close(struct dom0 *d)
     if (!d->queue)
         return;
     blkqueue_detach(d->queue);
+    while (blkbus_give_back(d->queue))
+        ;
     while (!blkqueue_drained(d->queue)) {
         dom0_land(d, BYTE_DEVICE);
         uring_submit(&d->reactor.uring, true);
         uring_reap(&d->reactor.uring);
-        if (!list_empty(&d->queue->dirty_link))
-            blkqueue_publish(d->queue);
+        dom0_publish(d);
+        blkbus_give_back(d->queue);
     }
     blkqueue_release(d->queue);
     letters_drop(d);
     blkqueue_free(take_ptr(d->queue));
+    spaces_close(d);
 }
 
 int dom0_open(struct dom0 *d, struct machine *m, const struct dom0_rules *rules, struct err *e)
@@ -139,7 +182,7 @@ int dom0_open(struct dom0 *d, struct machine *m, const struct dom0_rules *rules,
         d->rules.revoke = frametable_revoke;
     if (!d->rules.take)
         d->rules.take = blkqueue_take;
-    if (mailbox_init(&d->to_control) || gate_open(&d->gate))
+    if (mailbox_init(&d->to_control) || mailbox_init(&d->to_reactor) || gate_open(&d->gate) || iommu_new(&d->unit))
         return err_set(e, -ENOMEM, "out of descriptors");
     int r = uring_init(&d->reactor.uring, e);
     if (r)
@@ -147,6 +190,8 @@ int dom0_open(struct dom0 *d, struct machine *m, const struct dom0_rules *rules,
     ticker_init(&d->ticker);
     d->reactor.platform = &d->platform;
     d->reactor.to_control = &d->to_control;
+    d->reactor.to_reactor = &d->to_reactor;
+    d->reactor.thread = pthread_self();
     d->reactor.ticker = &d->ticker;
     list_init(&d->reactor.active);
     list_init(&d->reactor.dirty);
@@ -160,6 +205,8 @@ void dom0_close(struct dom0 *d)
         uring_deinit(&d->reactor.uring);
     gate_close(&d->gate);
     mailbox_deinit(&d->to_control);
+    mailbox_deinit(&d->to_reactor);
+    iommu_free(d->unit);
 }
 
 void dom0_refresh(struct dom0 *d)
@@ -203,14 +250,19 @@ bool dom0_idle(const struct dom0 *d)
     return d->reactor.in_flight == 0;
 }
 
+void dom0_publish(struct dom0 *d)
+{
+    if (!list_empty(&d->queue->dirty_link))
+        blkqueue_publish(d->queue);
+}
+
 void dom0_finish(struct dom0 *d)
 {
     while (!dom0_idle(d)) {
         uring_submit(&d->reactor.uring, true);
         uring_reap(&d->reactor.uring);
     }
-    if (!list_empty(&d->queue->dirty_link))
-        blkqueue_publish(d->queue);
+    dom0_publish(d);
 }
 
 bool dom0_release(struct dom0 *d, uint32_t frame)

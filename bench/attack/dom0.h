@@ -10,10 +10,19 @@
  *   dom0_submit()  the kernel has them; they wait at the gate
  *   dom0_finish()  the gate is opened, completions are handled, answers written
  *
+ * Where the rules say so the device stands behind the software IOMMU, by bus addresses: one unit, a space for the
+ * attacker's device, made anew with each connection, and one of another device, the victim's, with frames of the
+ * victim's behind the very bus addresses that the attacker uses.
+ *
  * `struct dom0_rules` is what is under attack: a row of the table, or a mutant of one (tests/mutants/). One thread.
  */
 #ifndef ATTACK_DOM0_H
 #define ATTACK_DOM0_H
+
+#define DOM0_DEVICE_ATTACKER 51712u
+#define DOM0_DEVICE_VICTIM   51728u
+#define DOM0_BUS_BITS        32u /* of the attacker's device */
+#define DOM0_VICTIM_PAGES    64u /* of the victim's space, from bus page 1 on */
 
 #include "backend/blk/blkqueue.h"
 #include "base/ticker.h"
@@ -24,6 +33,9 @@
 struct dom0_rules {
     const char *name;
     const struct dma_strategy *dma;
+    bool iommu;    /* there is one, and what `bus` and `deferred` say is to be tried in turn (table.h) */
+    bool bus;      /* requests name bus addresses; otherwise grants */
+    bool deferred; /* unmaps are, until a flush */
     /* The production functions where NULL. */
     void (*revoke)(struct frametable *t, uint32_t extent_id, uint32_t instance);
     unsigned (*take)(struct blkqueue *q);
@@ -36,7 +48,9 @@ struct dom0 {
     struct frametable *frames;
     struct gntmap *map;
     struct ticker ticker;
-    struct mailbox to_control;
+    struct mailbox to_control, to_reactor;
+    struct iommu *unit;
+    struct iommu_space *space, *victims; /* of the two devices; NULL where there are no bus addresses */
     struct reactor reactor;
     struct blkqueue *queue;
     struct gate gate;
@@ -58,7 +72,9 @@ void dom0_submit(struct dom0 *d);
 void dom0_reap(struct dom0 *d);
 /* Opens the gate. */
 void dom0_land(struct dom0 *d, unsigned char byte);
-/* Waits for all that is under way, and publishes the answers. */
+/* The answers that there are become the guest's to see. */
+void dom0_publish(struct dom0 *d);
+/* Waits for all that is under way, and publishes. */
 void dom0_finish(struct dom0 *d);
 bool dom0_idle(const struct dom0 *d);
 /* The attacker gives the frame back; true: it has another owner already. */

@@ -113,6 +113,9 @@ static int self_connect(struct self *s, struct domain_reply *reply)
 static int self_put(struct self *s, const struct domain_call *call)
 {
     struct blkif_request_segment *to = self_page(s, FRAME_INDIRECT);
+    uint32_t *list = self_page(s, FRAME_LIST);
+    for (uint32_t i = 0; call->req.operation == BLKREQ_OP_BUS_MAP && i < call->req.sector_count; i++)
+        list[i] = call->segment[i].gref;
     for (uint32_t i = 0; call->req.indirect_pages && i < call->req.segment_count; i++)
         to[i] = (struct blkif_request_segment){.gref = call->segment[i].gref,
                                                .first_sect = call->segment[i].first_sector,
@@ -131,7 +134,7 @@ static int self_answer(struct self *s, struct domain_reply *reply)
         return -EAGAIN;
     ring_front_take(&s->ring, slot, blk_protocol_native.slot_bytes);
     blkreq_decode_response(slot, &reply->id, &operation, &reply->status);
-    memcpy(&reply->value, slot + 16, sizeof(reply->value));
+    reply->value = blkreq_decode_bus_address(slot);
     return 0;
 }
 

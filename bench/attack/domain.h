@@ -40,7 +40,7 @@ enum domain_op {
     DOMAIN_CONNECT, /* a fresh ring: grant it, and the page of segments, to dom0 */
     DOMAIN_GRANT,   /* `frame`, read-only where `readonly` */
     DOMAIN_END,     /* `gref`: 0 or -EBUSY */
-    DOMAIN_PUT,     /* a request, and the segments of an indirect one */
+    DOMAIN_PUT,     /* a request, and the segments of an indirect one, or the references of a map */
     DOMAIN_ANSWER,  /* the next response, where there is one */
     DOMAIN_POKE,    /* into `frame` at `offset`: bytes[1], bytes[0], … in turn, `rounds` in all */
     DOMAIN_QUIT,
@@ -50,6 +50,7 @@ struct domain_call {
     uint8_t op, byte;
     bool readonly;
     uint32_t spins, frame, gref, offset, length, rounds;
+    uint32_t accesses_max; /* of a poke in step with dom0 (attack.h) */
     struct blkreq req;
     struct blkreq_segment segment[DOMAIN_SEGMENTS];
     unsigned char bytes[2][DOMAIN_POKE_BYTES];
@@ -63,7 +64,7 @@ struct domain_reply {
     uint32_t wrong;    /* of a check: frames that changed; the first of them, and where */
     uint32_t wrong_frame, wrong_offset;
     unsigned char before[DOMAIN_SAMPLE], after[DOMAIN_SAMPLE];
-    uint64_t id, value; /* of an answer: `value` is what lies behind it in the slot */
+    uint64_t id, value; /* of an answer; `value`: the bus address, where it has one */
     int16_t status;
 };
 

@@ -1,13 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* bench/attack/scene.c: the steps that attempts are made of. */
-#include "bench/attack/attack.h"
-
+/* bench/attack/scene.c: what is around an attempt, and what is seen of it afterwards. */
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "base/spin.h"
-#include "bench/attack/trap.h"
+#include "bench/attack/attack.h"
+
+static void counters_note(struct scene *s)
+{
+    const struct blkstats *b = &s->dom0.queue->stats;
+    for (unsigned i = 0; i < GRANT_E_COUNT_; i++)
+        s->bad_grants[i] = blkcounter_get(&b->bad_grants[i]);
+    for (unsigned i = 0; i < BLKREQ_E_COUNT_; i++)
+        s->bad_requests[i] = blkcounter_get(&b->bad_requests[i]);
+    for (unsigned i = 0; i < IOMMU_F_COUNT_; i++)
+        s->iommu_faults[i] = iommu_fault_count(s->dom0.unit, (uint8_t)i);
+    s->errors = blkcounter_get(&b->errors);
+    s->outside = s->dom0.gate.outside;
+}
 
 int scene_open(struct scene *s, const struct dom0_rules *rules, uint64_t seed, struct err *e)
 {
@@ -15,7 +24,10 @@ int scene_open(struct scene *s, const struct dom0_rules *rules, uint64_t seed, s
     int r = machine_open(&s->machine);
     if (r)
         return err_set(e, r, "the machine cannot be had: %s", strerror(-r));
-    return dom0_open(&s->dom0, &s->machine, rules, e);
+    r = dom0_open(&s->dom0, &s->machine, rules, e);
+    if (!r)
+        counters_note(s);
+    return r;
 }
 
 void scene_close(struct scene *s)
@@ -36,128 +48,7 @@ int attacker_do(struct scene *s, const struct domain_call *call, struct domain_r
     return reply->result;
 }
 
-static void counters_note(struct scene *s)
-{
-    const struct blkstats *b = &s->dom0.queue->stats;
-    for (unsigned i = 0; i < GRANT_E_COUNT_; i++)
-        s->bad_grants[i] = blkcounter_get(&b->bad_grants[i]);
-    for (unsigned i = 0; i < BLKREQ_E_COUNT_; i++)
-        s->bad_requests[i] = blkcounter_get(&b->bad_requests[i]);
-    s->errors = blkcounter_get(&b->errors);
-    s->outside = s->dom0.gate.outside;
-}
-
-static void frame_prepare(struct scene *s, struct shot *shot, unsigned i)
-{
-    struct domain_reply reply;
-    uint32_t frame;
-    bool taken = true;
-    for (uint32_t from = scene_random(s, MACHINE_FRAMES); taken; from = frame - FRAME_DATA + 1) {
-        frame = machine_pick(&s->machine, DOMAIN_ATTACKER, from);
-        taken = false;
-        for (unsigned k = 0; k < i; k++)
-            taken |= shot->frame[k] == frame;
-    }
-    shot->frame[i] = frame;
-    attacker_do(s, &(struct domain_call){.op = DOMAIN_FILL, .frame = frame, .byte = BYTE_ATTACKER}, &reply);
-    int r = attacker_do(s, &(struct domain_call){.op = DOMAIN_GRANT, .frame = frame}, &reply);
-    assert(r == 0);
-    shot->gref[i] = reply.gref;
-}
-
-void shot_make(struct scene *s, struct shot *shot, unsigned count, unsigned flags)
-{
-    const bool indirect = flags & SHOT_INDIRECT;
-    assert(count <= ATTACK_FRAMES_MAX && (indirect || count <= BLKREQ_SEGMENTS_MAX));
-    dom0_refresh(&s->dom0);
-    counters_note(s);
-    *shot = (struct shot){.write = flags & SHOT_WRITE || (scene_random(s, 2) && !(flags & SHOT_READ)),
-                          .late = !s->stepped_only && scene_random(s, 2),
-                          .count = count};
-    shot->put.op = DOMAIN_PUT;
-    struct blkreq *req = &shot->put.req;
-    *req = (struct blkreq){.id = ++s->next_id,
-                           .operation = shot->write ? BLKIF_OP_WRITE : BLKIF_OP_READ,
-                           .segment_count = (uint16_t)count,
-                           .sector_count = count * BLKREQ_SECTORS_PER_PAGE};
-    req->sector = scene_random(s, GATE_DISK_BYTES / SECTOR_BYTES - (uint32_t)req->sector_count + 1);
-    for (unsigned i = 0; i < count; i++) {
-        frame_prepare(s, shot, i);
-        shot->put.segment[i] = (struct blkreq_segment){shot->gref[i], 0, BLKREQ_SECTORS_PER_PAGE - 1};
-        if (!indirect)
-            req->segment[i] = shot->put.segment[i];
-    }
-    req->indirect_pages = indirect;
-    req->indirect_gref[0] = indirect ? s->dom0.indirect_gref : 0;
-}
-
-void shot_send(struct scene *s, struct shot *shot)
-{
-    struct domain_reply reply;
-    if (shot->write)
-        gate_shut(&s->dom0.gate);
-    s->dom0.queue->sqe_flags = shot->late ? IOSQE_ASYNC : 0;
-    attacker_do(s, &shot->put, &reply);
-}
-
-void shot_run(struct scene *s, struct shot *shot, void (*act)(struct scene *s, struct shot *shot))
-{
-    uint32_t moment = act ? scene_random(s, 3) : 3;
-    dom0_take(&s->dom0);
-    if (moment == 0)
-        act(s, shot);
-    dom0_submit(&s->dom0);
-    if (moment == 1)
-        act(s, shot);
-    if (shot->late) { /* a thread of the kernel moves it from here on */
-        dom0_land(&s->dom0, BYTE_DEVICE);
-        if (moment == 2)
-            act(s, shot);
-        return;
-    }
-    if (moment == 2)
-        act(s, shot);
-    dom0_land(&s->dom0, BYTE_DEVICE);
-}
-
-void entry_poke(struct domain_call *poke, uint32_t gref, uint16_t flags, uint32_t frame)
-{
-    const struct grant_entry_v1 entry = {.flags = flags, .domid = 0, .frame = frame};
-    poke->frame = FRAME_GRANTS;
-    poke->offset = gref * (uint32_t)sizeof(entry);
-    poke->length = sizeof(entry);
-    memcpy(poke->bytes[0], &entry, sizeof(entry));
-}
-
-static void move_make(void *ctx)
-{
-    const struct domain_call *poke = ((void **)ctx)[0];
-    unsigned char *at = ((void **)ctx)[1];
-    for (uint32_t i = 0; i < poke->length; i++)
-        ((volatile unsigned char *)at)[i] = poke->bytes[0][i];
-}
-
-void shot_rewrite(struct scene *s, struct shot *shot, struct domain_call *poke, unsigned accesses_max)
-{
-    struct domain_reply reply;
-    poke->op = DOMAIN_POKE;
-    if (!shot->late && trap_works()) {
-        unsigned char *page = machine_page(&s->machine, poke->frame);
-        void *move[] = {poke, page + poke->offset};
-        trap_arm(page, 1 + scene_random(s, accesses_max), move_make, move);
-        dom0_take(&s->dom0);
-        trap_disarm();
-    } else {
-        poke->rounds = 1 + scene_random(s, 2000);
-        domain_call_late(&s->machine.attacker, poke);
-        for (uint32_t spins = scene_random(s, 1000); spins; spins--)
-            spin_relax();
-        dom0_take(&s->dom0);
-        domain_answer_late(&s->machine.attacker, &reply);
-    }
-    dom0_submit(&s->dom0);
-    dom0_land(&s->dom0, BYTE_DEVICE);
-}
+/* ---- what is seen ---- */
 
 static bool victim_read(struct scene *s, const struct shot *shot)
 {
@@ -169,30 +60,45 @@ static bool victim_read(struct scene *s, const struct shot *shot)
     return false;
 }
 
-/* What the queue counted since the attempt began. */
+static const char *const grant_refusals[GRANT_E_COUNT_] = {
+    [GRANT_E_BAD_REF] = "refused: reference",     [GRANT_E_TYPE] = "refused: no grant",
+    [GRANT_E_DOMAIN] = "refused: domain",         [GRANT_E_READONLY] = "refused: read-only",
+    [GRANT_E_UNSTABLE] = "refused: unstable",     [GRANT_E_FRAME] = "refused: foreign frame",
+    [GRANT_E_REVOKED] = "refused: being revoked",
+};
+
+static const char *const request_refusals[BLKREQ_E_COUNT_] = {
+    [BLKREQ_E_OPERATION] = "refused: operation", [BLKREQ_E_SEGMENT_COUNT] = "refused: segments",
+    [BLKREQ_E_SEGMENT] = "refused: segment",     [BLKREQ_E_RANGE] = "refused: range",
+    [BLKREQ_E_BUS] = "refused: bus address",     [BLKREQ_E_BUS_UNMAP] = "refused: not mapped",
+};
+
+static const char *const iommu_refusals[IOMMU_F_COUNT_] = {
+    [IOMMU_F_NOT_PRESENT] = "fault: not present",
+    [IOMMU_F_PERMISSION] = "fault: permission",
+    [IOMMU_F_FOREIGN] = "fault: foreign",
+    [IOMMU_F_WINDOW] = "fault: window",
+    [IOMMU_F_FRAME] = "fault: frame",
+    [IOMMU_F_INTERRUPT] = "fault: interrupt",
+};
+
+/* What was counted since the last attempt. */
 static const char *refusal(const struct scene *s)
 {
-    static const char *const grants[GRANT_E_COUNT_] = {
-        [GRANT_E_BAD_REF] = "refused: reference",     [GRANT_E_TYPE] = "refused: no grant",
-        [GRANT_E_DOMAIN] = "refused: domain",         [GRANT_E_READONLY] = "refused: read-only",
-        [GRANT_E_UNSTABLE] = "refused: unstable",     [GRANT_E_FRAME] = "refused: foreign frame",
-        [GRANT_E_REVOKED] = "refused: being revoked",
-    };
-    static const char *const requests[BLKREQ_E_COUNT_] = {
-        [BLKREQ_E_OPERATION] = "refused: operation",
-        [BLKREQ_E_SEGMENT_COUNT] = "refused: segments",
-        [BLKREQ_E_SEGMENT] = "refused: segment",
-        [BLKREQ_E_RANGE] = "refused: range",
-    };
     const struct blkstats *b = &s->dom0.queue->stats;
     for (unsigned i = 0; i < GRANT_E_COUNT_; i++)
-        if (grants[i] && blkcounter_get(&b->bad_grants[i]) != s->bad_grants[i])
-            return grants[i];
+        if (grant_refusals[i] && blkcounter_get(&b->bad_grants[i]) != s->bad_grants[i])
+            return grant_refusals[i];
     for (unsigned i = 0; i < BLKREQ_E_COUNT_; i++)
-        if (requests[i] && blkcounter_get(&b->bad_requests[i]) != s->bad_requests[i])
-            return requests[i];
-    return blkcounter_get(&b->errors) != s->errors ? "refused" : NULL;
+        if (request_refusals[i] && blkcounter_get(&b->bad_requests[i]) != s->bad_requests[i])
+            return request_refusals[i];
+    for (unsigned i = 0; i < IOMMU_F_COUNT_; i++)
+        if (iommu_refusals[i] && iommu_fault_count(s->dom0.unit, (uint8_t)i) != s->iommu_faults[i])
+            return iommu_refusals[i];
+    return blkcounter_get(&b->errors) != s->errors ? "failed" : "no effect";
 }
+
+/* ---- taking back ---- */
 
 /* The entry as it was granted, without the marks of which the attacker may have made anything. */
 static void entry_restore(struct scene *s, const struct shot *shot, unsigned i)
@@ -218,18 +124,31 @@ static void grants_end(struct scene *s, struct shot *shot)
     }
 }
 
+void scene_flush(struct scene *s)
+{
+    if (s->dom0.space)
+        iommu_flush(s->dom0.space);
+    if (s->dom0.rules.dma->turn)
+        s->dom0.rules.dma->turn(s->dom0.queue->dma);
+    dom0_publish(&s->dom0);
+}
+
 void shot_judge(struct scene *s, struct shot *shot, struct outcome *out)
 {
     struct domain_reply reply;
     dom0_finish(&s->dom0);
-    *out = (struct outcome){0};
-    machine_check(&s->machine, &out->damage);
-    out->success = out->damage.frames || victim_read(s, shot) || s->dom0.gate.outside != s->outside;
+    *out = (struct outcome){.how = shot->stopped_by ? shot->stopped_by : refusal(s)};
+    bool elsewhere = victim_read(s, shot) || s->dom0.gate.outside != s->outside;
     gate_rest(&s->dom0.gate);
-    const char *refused = refusal(s);
-    out->how = shot->stopped_by ? shot->stopped_by : refused ? refused : "no effect";
+    if (shot->bus_page && !shot->unmapping)
+        shot_unmap(s, shot);
+    scene_flush(s);
     while (attacker_do(s, &(struct domain_call){.op = DOMAIN_ANSWER}, &reply) == 0)
         ;
     grants_end(s, shot);
+    machine_check(&s->machine, &out->damage);
+    out->success = elsewhere || out->damage.frames;
     machine_balance(&s->machine, scene_random(s, MACHINE_FRAMES));
+    dom0_refresh(&s->dom0);
+    counters_note(s);
 }

@@ -34,18 +34,25 @@ static void row_add(struct table_row *row, const struct outcome *o)
     row->successes++;
 }
 
-int table_fight(const struct dom0_rules *rules, const struct attack *attack, const struct table_options *options,
-                struct table_row *out, struct err *e)
+/* An IOMMU is tried in its three forms, in turn. */
+static unsigned rules_variant(const struct dom0_rules *rules, unsigned which, struct dom0_rules *out)
 {
-    *out = (struct table_row){.strategy = rules->name, .attack = attack, .seed = options->seed};
-    out->spared = attack->spared ? attack->spared(rules) : NULL;
-    if (out->spared)
-        return 0;
+    *out = *rules;
+    if (!rules->iommu)
+        return 1;
+    out->bus = which < 2;
+    out->deferred = which == 1;
+    return 3;
+}
+
+static int variant_fight(const struct dom0_rules *rules, const struct attack *attack,
+                         const struct table_options *options, uint64_t attempts, struct table_row *out, struct err *e)
+{
     struct scene *s = malloc(sizeof(*s));
     int r = s ? scene_open(s, rules, options->seed, e) : err_set(e, -ENOMEM, "out of memory");
     if (!r) {
         s->stepped_only = options->stepped_only;
-        while (out->attempts < options->attempts) {
+        while (attempts-- > 0) {
             struct outcome o;
             attack->attempt(s, &o);
             row_add(out, &o);
@@ -54,4 +61,27 @@ int table_fight(const struct dom0_rules *rules, const struct attack *attack, con
     }
     free(s);
     return r;
+}
+
+int table_fight(const struct dom0_rules *rules, const struct attack *attack, const struct table_options *options,
+                struct table_row *out, struct err *e)
+{
+    struct dom0_rules variant[3];
+    unsigned fit = 0, n = 1;
+    *out = (struct table_row){.strategy = rules->name, .attack = attack, .seed = options->seed};
+    for (unsigned i = 0; i < n; i++) {
+        n = rules_variant(rules, i, &variant[fit]);
+        const char *spared = attack->spared ? attack->spared(&variant[fit]) : NULL;
+        if (spared && !out->spared)
+            out->spared = spared;
+        fit += !spared;
+    }
+    if (fit)
+        out->spared = NULL;
+    for (unsigned i = 0; i < fit; i++) {
+        int r = variant_fight(&variant[i], attack, options, options->attempts * (i + 1) / fit - out->attempts, out, e);
+        if (r)
+            return r;
+    }
+    return 0;
 }

@@ -11,6 +11,10 @@
 extern const struct dma_strategy mutant_pin_unpinned;
 /* copy without the copy: the vector is the guest's page. */
 extern const struct dma_strategy mutant_copy_uncopied;
+/* iommu without the wait: get() ends the uses of the IOTLB that it began, so that no unmap sees the DMA. */
+extern const struct dma_strategy mutant_iommu_unwaited;
+/* iommu without the invalidation: what the IOTLB once knew it goes on to know. */
+extern const struct dma_strategy mutant_iommu_stale;
 /* A frame table without the deferral: what is revoked goes at once, pinned or not. */
 void mutant_revoke_at_once(struct frametable *t, uint32_t extent_id, uint32_t instance);
 /* blkqueue_take(), without the copy-once: what was checked is read again, a request and a page of segments. */

@@ -6,6 +6,13 @@
 #include "grant/gntmap_active.h"
 #include "tests/mutants/mutants.h"
 
+static int nothing_put(struct dma *d, struct dma_io *io, bool ok)
+{
+    (void)d, (void)ok;
+    io->segment_count = 0;
+    return 0;
+}
+
 static int unpinned_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest,
                         struct dma_io *io)
 {
@@ -13,13 +20,6 @@ static int unpinned_get(struct dma *d, const struct dma_segment *segments, unsig
     if (!r)
         dma_pin.put(d, io, true);
     return r;
-}
-
-static int nothing_put(struct dma *d, struct dma_io *io, bool ok)
-{
-    (void)d, (void)ok;
-    io->segment_count = 0;
-    return 0;
 }
 
 static int pin_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
@@ -46,6 +46,47 @@ const struct dma_strategy mutant_pin_unpinned = {
     .put = nothing_put,
     .teardown = pin_teardown,
     .describe = pin_describe,
+};
+
+static int unwaited_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest,
+                        struct dma_io *io)
+{
+    int r = dma_iommu.get(d, segments, count, to_guest, io);
+    if (!r)
+        dma_iommu.put(d, io, true);
+    return r;
+}
+
+static int iommu_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
+{
+    return dma_iommu.setup(setup, out, e);
+}
+
+static void iommu_teardown(struct dma *d)
+{
+    dma_iommu.teardown(d);
+}
+
+static void iommu_describe(const struct dma *d, struct dma_stats *out)
+{
+    dma_iommu.describe(d, out);
+}
+
+static void iommu_turn(struct dma *d)
+{
+    dma_iommu.turn(d);
+}
+
+const struct dma_strategy mutant_iommu_unwaited = {
+    .name = "iommu without the wait",
+    .summary = "a mutant",
+    .registers_extents = true,
+    .setup = iommu_setup,
+    .get = unwaited_get,
+    .put = nothing_put,
+    .teardown = iommu_teardown,
+    .describe = iommu_describe,
+    .turn = iommu_turn,
 };
 
 struct dma {
