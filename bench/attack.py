@@ -52,8 +52,8 @@ def fights(listed):
 def cell(row):
     if not row["attempts"]:
         return "-"
-    ways = sorted(row["stopped"].items(), key=lambda w: -w[1])
-    how = ", ".join(f"{name} {count}" for name, count in ways)
+    ways = [sorted(row[kind].items(), key=lambda w: -w[1]) for kind in ("won", "stopped")]
+    how = "; ".join(", ".join(f"{name} {count}" for name, count in w) for w in ways if w)
     return f"{row['successes']} of {row['attempts']}" + (f" ({how})" if how else "")
 
 

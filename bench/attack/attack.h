@@ -47,8 +47,8 @@ struct shot {
 };
 
 struct outcome {
-    bool success;
-    const char *how; /* a constant */
+    const char *won; /* success: what was got at; NULL: nothing. A constant, as is the other */
+    const char *how; /* what stood in the way */
     struct machine_damage damage;
 };
 

@@ -50,13 +50,18 @@ int attacker_do(struct scene *s, const struct domain_call *call, struct domain_r
 
 /* ---- what is seen ---- */
 
+/* Canaries among what was written to the disk. Pages of the attacker's own have such bytes too, but not so many in a
+ * row. */
 static bool victim_read(struct scene *s, const struct shot *shot)
 {
     static unsigned char data[GATE_PIPE_BYTES];
-    size_t n = shot->write ? gate_written(&s->dom0.gate, data, sizeof(data)) : 0;
-    for (size_t i = 0; i < n; i++)
-        if (data[i] >= BYTE_CANARY)
+    const size_t n = shot->write ? gate_written(&s->dom0.gate, data, sizeof(data)) : 0;
+    unsigned row = 0;
+    for (size_t i = 0; i < n; i++) {
+        row = data[i] >= BYTE_CANARY ? row + 1 : 0;
+        if (row == DOMAIN_SAMPLE)
             return true;
+    }
     return false;
 }
 
@@ -138,7 +143,7 @@ void shot_judge(struct scene *s, struct shot *shot, struct outcome *out)
     struct domain_reply reply;
     dom0_finish(&s->dom0);
     *out = (struct outcome){.how = shot->stopped_by ? shot->stopped_by : refusal(s)};
-    bool elsewhere = victim_read(s, shot) || s->dom0.gate.outside != s->outside;
+    const bool outside = s->dom0.gate.outside != s->outside, read = victim_read(s, shot);
     gate_rest(&s->dom0.gate);
     if (shot->bus_page && !shot->unmapping)
         shot_unmap(s, shot);
@@ -147,7 +152,7 @@ void shot_judge(struct scene *s, struct shot *shot, struct outcome *out)
         ;
     grants_end(s, shot);
     machine_check(&s->machine, &out->damage);
-    out->success = elsewhere || out->damage.frames;
+    out->won = out->damage.frames ? "changed" : read ? "read" : outside ? "outside" : NULL;
     machine_balance(&s->machine, scene_random(s, MACHINE_FRAMES));
     dom0_refresh(&s->dom0);
     counters_note(s);
