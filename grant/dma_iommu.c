@@ -19,6 +19,7 @@
 
 #include "base/span.h"
 #include "grant/dma_extent.h"
+#include "grant/iotlb_short.h"
 
 #define IOTLB_ENTRIES     4096u /* 16 MiB: what a disk has in use, and 200 KiB of ours once all of it is */
 #define IOTLB_ENTRIES_OWN 64u   /* nothing is used twice */
@@ -155,7 +156,7 @@ static inline uint32_t segment_noted(const struct dma_segment *s)
 static void uses_end(struct dma *d, const struct dma_io *io, unsigned count)
 {
     while (count-- > 0)
-        iotlb_put(d->tlb, iotlb_at(d->tlb, segment_noted(&io->segment[count])));
+        iotlb_put_short(d->tlb, iotlb_at_short(d->tlb, segment_noted(&io->segment[count])));
 }
 
 static __attribute__((noinline)) int use_failed(struct dma *d, struct dma_io *io, unsigned at, int reason)
@@ -166,19 +167,20 @@ static __attribute__((noinline)) int use_failed(struct dma *d, struct dma_io *io
 }
 
 /* Segment i, already checked, by way of that bus page. */
-static inline int segment_use(struct dma *d, struct dma_io *io, unsigned i, struct dma_segment s, uint64_t bus_page)
+static inline __attribute__((always_inline)) int segment_use(struct dma *d, struct dma_io *io, unsigned i,
+                                                             struct dma_segment s, uint64_t bus_page)
 {
     struct iotlb_entry *e;
     assert(span_fits(s.offset_bytes, s.length_bytes, PAGE_BYTES));
-    int reason = iotlb_get(d->tlb, bus_page, io->to_guest, &e);
+    int reason = iotlb_get_short(d->tlb, bus_page, io->to_guest, &e);
     if (__builtin_expect(reason, 0))
         return use_failed(d, io, i, reason);
     dma_io_append(io, e->address + s.offset_bytes, s.length_bytes, dma_extent_buffer(&d->x, e->handle));
-    segment_note(&io->segment[i], iotlb_index(d->tlb, e));
+    segment_note(&io->segment[i], iotlb_index_short(d->tlb, e));
     return 0;
 }
 
-static int bus_get(struct dma *d, const struct dma_segment *segments, unsigned count, struct dma_io *io)
+static inline int bus_get(struct dma *d, const struct dma_segment *segments, unsigned count, struct dma_io *io)
 {
     int r = 0;
     for (unsigned i = 0; i < count && !r; i++)
@@ -207,7 +209,8 @@ static int grants_map(struct dma *d, struct dma_io *io, unsigned count)
     return 0;
 }
 
-static int grants_get(struct dma *d, const struct dma_segment *segments, unsigned count, struct dma_io *io)
+static __attribute__((noinline)) int grants_get(struct dma *d, const struct dma_segment *segments, unsigned count,
+                                                struct dma_io *io)
 {
     uint64_t bus_page = IOMMU_ANY;
     for (unsigned i = 0; i < count; i++)

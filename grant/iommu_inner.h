@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* grant/iommu_inner.h: the inside of the IOMMU, for the files grant/iommu*.c and grant/iotlb.c only.
+/* grant/iommu_inner.h: the inside of the IOMMU, for the files grant/iommu*.c and grant/iotlb* only.
  *
  * An unmap's life, all under the space's lock but for the barrier:
  *

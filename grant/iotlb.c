@@ -1,57 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The order that a hit relies on, and nothing else:
- *
- *     translation                       invalidation
- *     uses += 1                         entries = 0; sequence += n
- *     compiler's fence                  membarrier()
- *     sequence == seen?                 uses == 0?
- *
- * The barrier falls somewhere into the translating thread's instructions. What that stored before it is seen by the
- * invalidation; what it loads after it sees the new sequence. So if a `uses` of 0 is read, each translation that had
- * begun before the barrier has been put (that 0 is its put's, or a later one's, and carries all that was done with the
- * page), and any that begins after it finds the sequence changed and catches up before it looks at an entry: this IOTLB
- * needs no answer. If it is not 0, something is in use: there will be a put, which looks at the sequence as well, and
- * by the same argument the put that makes it 0 cannot miss what the invalidation did not see. So each unmap ends with
- * the last put at the latest, and no IOTLB need be woken.
- *
- * A miss reads the tree between its look at the sequence and its put: what it read may be cleared meanwhile, but then
- * the invalidation finds it inside, waits for its answer, and the answer finds the entry in use.
- *
- * Without membarrier() these two stores and loads are sequentially consistent ones, which gives the same.
- */
 #include <string.h>
 
-#include "grant/iommu_inner.h"
+#include "grant/iotlb_short.h"
 
-#define WAYS        4u
-#define IOTLB_NONE  UINT32_MAX
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-
-static inline uint32_t uses_of(const struct iotlb *t)
-{
-    return atomic_load_explicit(&t->uses, memory_order_relaxed);
-}
-
-/* The load comes after it, once there is a barrier between, or at once. */
-static inline void uses_set(struct iotlb *t, uint32_t uses)
-{
-    if (unlikely(t->fenced))
-        atomic_store(&t->uses, uses);
-    else
-        atomic_store_explicit(&t->uses, uses, memory_order_release);
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
-static inline bool behind(const struct iotlb *t)
-{
-    return atomic_load(&t->space->sequence) != t->seen;
-}
-
-static inline uint32_t set_of(const struct iotlb *t, uint64_t bus_page)
-{
-    return (uint32_t)(bus_page ^ bus_page >> 9) & t->set_mask;
-}
+#define WAYS       IOTLB_WAYS
+#define IOTLB_NONE UINT32_MAX
 
 /* An entry goes: its frame is owed back, at once or by release_all(). */
 static void forget(struct iotlb *t, struct iotlb_entry *e)
@@ -77,7 +30,7 @@ static void release(struct iotlb *t, struct iotlb_entry *e)
 }
 
 /* The last use of an entry that is not remembered is over. */
-static void retire(struct iotlb *t, struct iotlb_entry *e)
+void iotlb_retire(struct iotlb *t, struct iotlb_entry *e)
 {
     struct iommu_unmap *u = e->unmap;
     struct list ended;
@@ -122,7 +75,7 @@ static void strike_range(struct iotlb *t, uint64_t first, uint32_t count, struct
     uint32_t from = 0;
     if (count < t->entries / WAYS) {
         for (uint64_t page = first; page < first + count; page++)
-            for (uint32_t way = 0, i = set_of(t, page) * WAYS; way < WAYS; way++, i++)
+            for (uint32_t way = 0, i = iotlb_set_of(t, page) * WAYS; way < WAYS; way++, i++)
                 if (t->at[i].bus_page == page)
                     strike(t, &t->at[i], u, doomed);
         from = t->entries;
@@ -188,7 +141,7 @@ static void release_all(struct iotlb *t, uint32_t doomed)
 }
 
 /* Does what the invalidations since `seen` ask, and answers them. */
-static __attribute__((noinline)) void catch_up(struct iotlb *t)
+void iotlb_catch_up(struct iotlb *t)
 {
     struct iommu_space *s = t->space;
     uint32_t doomed = IOTLB_NONE;
@@ -208,20 +161,6 @@ static __attribute__((noinline)) void catch_up(struct iotlb *t)
     space_tell(&ended);
 }
 
-static inline void enter(struct iotlb *t)
-{
-    uses_set(t, uses_of(t) + 1);
-    if (unlikely(behind(t)))
-        catch_up(t);
-}
-
-static inline void leave(struct iotlb *t)
-{
-    uses_set(t, uses_of(t) - 1);
-    if (unlikely(behind(t)))
-        catch_up(t);
-}
-
 static uint64_t limit_address(uint64_t bus_page)
 {
     return bus_page > UINT64_MAX >> IOMMU_PAGE_SHIFT ? UINT64_MAX : bus_page << IOMMU_PAGE_SHIFT;
@@ -230,7 +169,7 @@ static uint64_t limit_address(uint64_t bus_page)
 static int fault(struct iotlb *t, uint64_t bus_page, bool write, int reason)
 {
     const struct iommu_space *s = t->space;
-    leave(t);
+    iotlb_leave(t);
     t->stats.faults++;
     iommu_fault_record(s->unit, &(struct iommu_fault){.address = limit_address(bus_page),
                                                       .device = s->device,
@@ -256,7 +195,7 @@ static int check(const struct iommu_space *s, uint64_t bus_page, unsigned need, 
  * forgets with its last use. */
 static struct iotlb_entry *place(struct iotlb *t, uint64_t bus_page)
 {
-    struct iotlb_entry *set = &t->at[set_of(t, bus_page) * WAYS], *e = NULL;
+    struct iotlb_entry *set = &t->at[iotlb_set_of(t, bus_page) * WAYS], *e = NULL;
     for (uint32_t way = 0; way < WAYS; way++) {
         struct iotlb_entry *it = &set[(t->victim + way) % WAYS];
         if (!holds(it))
@@ -278,7 +217,7 @@ static struct iotlb_entry *place(struct iotlb *t, uint64_t bus_page)
     return e;
 }
 
-static __attribute__((noinline)) int miss(struct iotlb *t, uint64_t bus_page, bool write, struct iotlb_entry **out)
+int iotlb_miss(struct iotlb *t, uint64_t bus_page, bool write, struct iotlb_entry **out)
 {
     uint64_t found;
     int reason = check(t->space, bus_page, write ? IOMMU_WRITE : IOMMU_READ, &found);
@@ -306,44 +245,28 @@ static __attribute__((noinline)) int miss(struct iotlb *t, uint64_t bus_page, bo
 
 int iotlb_get(struct iotlb *t, uint64_t bus_page, bool write, struct iotlb_entry **out)
 {
-    enter(t);
-    uint32_t i = set_of(t, bus_page) * WAYS;
-    for (uint32_t end = i + WAYS; i < end; i++)
-        if (t->tags[i] == bus_page) {
-            struct iotlb_entry *e = &t->at[i];
-            if (unlikely(!(e->access & (write ? IOMMU_WRITE : IOMMU_READ))))
-                break; /* an empty one, for page 0, or not permitted */
-            e->in_use++;
-            t->stats.hits++;
-            *out = e;
-            return 0;
-        }
-    return miss(t, bus_page, write, out);
+    return iotlb_get_short(t, bus_page, write, out);
 }
 
 void iotlb_put(struct iotlb *t, struct iotlb_entry *e)
 {
-    assert(e->in_use);
-    if (--e->in_use == 0 && unlikely(e->stale))
-        retire(t, e);
-    leave(t);
+    iotlb_put_short(t, e);
 }
 
 uint32_t iotlb_index(const struct iotlb *t, const struct iotlb_entry *e)
 {
-    return (uint32_t)(e - t->at);
+    return iotlb_index_short(t, e);
 }
 
 struct iotlb_entry *iotlb_at(struct iotlb *t, uint32_t index)
 {
-    assert(index < t->entries + t->uses_max);
-    return &t->at[index];
+    return iotlb_at_short(t, index);
 }
 
 void iotlb_turn(struct iotlb *t)
 {
-    if (behind(t))
-        catch_up(t);
+    if (iotlb_behind(t))
+        iotlb_catch_up(t);
 }
 
 int iotlb_unmap(struct iotlb *t, uint64_t bus_page, uint32_t count, struct iommu_unmap *u)
@@ -402,7 +325,7 @@ void iotlb_free(struct iotlb *t)
     struct list ended;
     if (!t)
         return;
-    assert(uses_of(t) == 0);
+    assert(iotlb_uses_of(t) == 0);
     iotlb_rest(t);
     list_init(&ended);
     space_lock(t->space);

@@ -4,6 +4,7 @@
 #define dma_iommu     mutant_iommu_stale
 #define dma_iommu_tlb stale_tlb
 #include "grant/dma_extent.h"
+#include "grant/iotlb_short.h"
 #include "tests/mutants/mutants.h"
 
 #define KNOWN_MAX 4096u
@@ -53,10 +54,10 @@ static void stale_free(struct iotlb *t)
     iotlb_free(t);
 }
 
-#define iotlb_get               stale_get
-#define iotlb_put               stale_put
-#define iotlb_index             stale_index
-#define iotlb_at                stale_at
+#define iotlb_get_short         stale_get
+#define iotlb_put_short         stale_put
+#define iotlb_index_short       stale_index
+#define iotlb_at_short          stale_at
 #define iotlb_free              stale_free
 #define dma_extent_buffer(x, e) (-1) /* the extent may be gone */
 #include "grant/dma_iommu.c"
