@@ -1,10 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* base/spin.h: how long to look before going to sleep: a window that is as long as it pays.
+/* base/spin.h: whether to look for a while before going to sleep: as long as it pays, and else not at all.
  *
- * A look that brought something makes it the whole `cap_ns` again, one that did not halves it, down to nothing. Then it
- * is tried again after SPIN_RETRY_MIN sleeps, and where that was in vain too, after twice as many, up to
- * SPIN_RETRY_MAX. So two ends that share a processor, where the looker keeps away what it looks for, lose a window in
- * a thousand sleeps; and ends on processors of their own find each other again in a few milliseconds.
+ * A looker is on, and looks for up to cap_ns before each sleep, or off, and sleeps at once. What counts is the share of
+ * looks that paid, a mean that forgets (a sixteenth at each): below three of four it goes off. So a rare long wait
+ * among short ones costs one look, and where waits are long, as at a low rate, nobody looks.
+ *
+ * Off, sleeps say whether looking may pay: they end soon (within twice cap_ns, for each end of the wait may have been
+ * woken, which takes some 50 us on an idle processor of a virtual machine). Where most do, it is tried again after
+ * SPIN_RETRY_MIN sleeps; where they are long, only after SPIN_RETRY_MAX. A trial is one look; one in vain ends it, and
+ * the next comes after twice as many sleeps, up to SPIN_RETRY_MAX.
+ *
+ * The spare processor. Two ends that share one, or a looker beside somebody who wants its processor, keep away what
+ * they look for. It shows here and needs no system call: nothing comes while one looks, and then at once, as soon as
+ * one sleeps; or it came while the looker was not let run, so that the look took longer than its window, and that has
+ * not paid. They lose a window in a thousand sleeps. Ends on processors of their own find each other again in a few
+ * milliseconds.
  *
  * The caller looks and has the clock; this only counts. Nothing of it depends on what a peer says: one that makes looks
  * pay, or not, sets how much of its own latency this end spends on it, up to cap_ns for each sleep.
@@ -15,18 +25,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SPIN_MIN_NS    1000 /* a window that has shrunk below this is none */
+#define SPIN_ALL       4096u /* a share of one */
+#define SPIN_ENOUGH    (SPIN_ALL * 3 / 4)
+#define SPIN_GOOD      (SPIN_ALL * 7 / 8) /* from here on a failure would be the first one */
 #define SPIN_RETRY_MIN 32
 #define SPIN_RETRY_MAX 1024
 
 struct spin {
-    uint64_t cap_ns, window_ns;
-    uint32_t sleeps, retry; /* since the window became nothing; at how many it is tried again */
+    uint64_t cap_ns;
+    bool on;
+    uint32_t share;         /* of SPIN_ALL. On: looks that paid; off: sleeps that ended soon */
+    uint32_t sleeps, retry; /* since it went off; after how many it is tried again */
 };
 
+/* On: the first look is a trial. */
 static inline void spin_init(struct spin *s, uint64_t cap_ns)
 {
-    *s = (struct spin){.cap_ns = cap_ns, .window_ns = cap_ns, .retry = SPIN_RETRY_MIN};
+    *s = (struct spin){.cap_ns = cap_ns, .on = cap_ns > 0, .share = SPIN_ENOUGH, .retry = SPIN_RETRY_MIN};
 }
 
 /* Between two looks. */
@@ -41,29 +56,45 @@ static inline void spin_relax(void)
 #endif
 }
 
+static inline void spin_count(struct spin *s, bool good)
+{
+    s->share += (good ? (SPIN_ALL - s->share) / 16 : 0) - (good ? 0 : s->share / 16);
+}
+
 /* Before a sleep: how long to look; 0: not at all. */
 static inline uint64_t spin_window_ns(struct spin *s)
 {
-    if (s->window_ns || !s->cap_ns)
-        return s->window_ns;
-    if (++s->sleeps < s->retry)
+    if (s->on)
+        return s->cap_ns;
+    if (!s->cap_ns || s->sleeps < (s->share >= SPIN_ALL / 2 ? s->retry : SPIN_RETRY_MAX))
         return 0;
-    s->sleeps = 0;
-    return s->cap_ns; /* a trial: window_ns stays 0 until it has paid */
+    s->on = true;
+    s->share = SPIN_ENOUGH;
+    return s->cap_ns;
 }
 
-/* A look that was spin_window_ns() long has ended. */
+/* A look that was to be spin_window_ns() long has ended. `paid`: it brought something, before the window had passed. */
 static inline void spin_learn(struct spin *s, bool paid)
 {
-    if (paid) {
-        s->window_ns = s->cap_ns;
+    spin_count(s, paid);
+    if (s->share >= SPIN_GOOD)
         s->retry = SPIN_RETRY_MIN;
-    } else if (s->window_ns) {
-        s->window_ns = s->window_ns / 2 < SPIN_MIN_NS ? 0 : s->window_ns / 2;
-        s->sleeps = 0;
-    } else if (s->retry < SPIN_RETRY_MAX) {
-        s->retry *= 2;
-    }
+    if (s->share >= SPIN_ENOUGH)
+        return;
+    s->on = false;
+    s->sleeps = 0;
+    s->share = SPIN_ALL / 2;
+    s->retry = s->retry < SPIN_RETRY_MAX ? 2 * s->retry : SPIN_RETRY_MAX;
+}
+
+/* A sleep before which spin_window_ns() was asked has ended after so long. */
+static inline void spin_slept(struct spin *s, uint64_t slept_ns)
+{
+    if (s->on)
+        return;
+    spin_count(s, slept_ns <= 2 * s->cap_ns);
+    if (s->sleeps < SPIN_RETRY_MAX)
+        s->sleeps++;
 }
 
 #endif

@@ -266,38 +266,38 @@ static void look_again(struct dz_queue *q)
     take(q);
 }
 
-/* Polls the ring until a request is finished, for so long or until the deadline. The first looks go without the clock,
- * which costs as much as one of them. */
-static void look_for(struct dz_queue *q, uint64_t mark, uint64_t window_ns, uint64_t deadline_ns)
+/* Polls the ring until a request is finished, for so long or until the deadline: whether one was, in that time. The
+ * first looks go without the clock, which costs as much as one of them. */
+static bool look_for(struct dz_queue *q, uint64_t mark, uint64_t window_ns, uint64_t deadline_ns)
 {
     uint64_t until_ns = 0;
     for (;;) {
         for (unsigned i = 0; i < SPIN_BATCH && !progressed(q, mark); i++)
             look_again(q);
         if (progressed(q, mark))
-            return;
+            return !until_ns || window_ns == UINT64_MAX || clock_now_ns() < until_ns;
         uint64_t now = clock_now_ns();
         if (!until_ns)
             until_ns = window_ns == UINT64_MAX ? deadline_ns : MIN(deadline_ns, now + window_ns);
         if (now >= until_ns)
-            return;
+            return false;
         control_due(q, now);
     }
 }
 
-static void spin(struct dz_queue *q, uint64_t mark, uint64_t deadline_ns)
+/* True: the sleep that follows tells whether to spin the next time. */
+static bool spin(struct dz_queue *q, uint64_t mark, uint64_t deadline_ns)
 {
     if (q->disk->spin_us == UINT32_MAX) {
         look_for(q, mark, UINT64_MAX, deadline_ns);
-        return;
+        return false;
     }
     if (q->writes_in_flight) /* most need a thread of the backend's kernel, which would find this processor taken */
-        return;
+        return false;
     uint64_t window_ns = spin_window_ns(&q->spin);
-    if (!window_ns)
-        return;
-    look_for(q, mark, window_ns, deadline_ns);
-    spin_learn(&q->spin, progressed(q, mark));
+    if (window_ns)
+        spin_learn(&q->spin, look_for(q, mark, window_ns, deadline_ns));
+    return !progressed(q, mark);
 }
 
 int vbd_ms_until(uint64_t deadline_ns)
@@ -327,8 +327,8 @@ bool queue_progress(struct dz_queue *q, const struct vbd_sync *sync, uint64_t de
 {
     uint64_t mark = q->finished;
     take(q);
-    if (q->disk->spin_us && !progressed(q, mark))
-        spin(q, mark, deadline_ns);
+    const bool learn = q->disk->spin_us && !progressed(q, mark) && spin(q, mark, deadline_ns);
+    const uint64_t since_ns = learn ? clock_now_ns() : 0;
     while (!progressed(q, mark)) {
         if (vbd_ms_until(deadline_ns) == 0)
             return false;
@@ -338,6 +338,8 @@ bool queue_progress(struct dz_queue *q, const struct vbd_sync *sync, uint64_t de
         if (q->disk->epoch_ns)
             look_for_late(q, clock_now_ns());
     }
+    if (learn)
+        spin_slept(&q->spin, clock_now_ns() - since_ns);
     return true;
 }
 

@@ -18,7 +18,8 @@ struct engine {
     struct reactor reactor;
     enum engine_poll poll; /* as it waits now */
     struct spin spin;
-    bool spin_in_flight; /* `poll`: also while I/O is under way; and the window does not shrink */
+    bool spin_in_flight; /* `poll`: also while I/O is under way; and whether it pays does not matter */
+    bool spin_asked;     /* before the sleep that comes */
     struct ticker ticker;
     struct list queues; /* attached, all of them */
     struct uring_op mailbox_op, platform_op;
@@ -221,7 +222,8 @@ static bool spin_allowed(const struct engine *g)
 /* True: there is something to do. */
 static bool engine_spin(struct engine *g)
 {
-    if (list_empty(&g->reactor.active) || !spin_allowed(g))
+    g->spin_asked = !list_empty(&g->reactor.active) && spin_allowed(g);
+    if (!g->spin_asked)
         return false;
     uint64_t window_ns = spin_window_ns(&g->spin);
     if (!window_ns)
@@ -237,7 +239,8 @@ static bool engine_spin(struct engine *g)
             end_ns = now_ns + window_ns;
     } while (!hit && now_ns < end_ns);
     g->reactor.now_ns = now_ns;
-    spin_learn(&g->spin, hit || g->spin_in_flight);
+    if (!g->spin_in_flight)
+        spin_learn(&g->spin, hit && now_ns < end_ns);
     if (hit)
         counter_bump(&g->spin_hits);
     return hit;
@@ -260,6 +263,17 @@ static void engine_submit(struct engine *g, bool wait)
     blkcounter_set(&g->enters, g->reactor.uring.enters);
 }
 
+static void engine_sleep(struct engine *g)
+{
+    const uint64_t since_ns = g->reactor.now_ns;
+    counter_bump(&g->sleeps);
+    engine_submit(g, true);
+    g->reactor.now_ns = ticker_now_ns(&g->ticker);
+    if (g->spin_asked)
+        spin_slept(&g->spin, g->reactor.now_ns - since_ns);
+    uring_reap(&g->reactor.uring);
+}
+
 static void engine_pass(struct engine *g)
 {
     struct uring *u = &g->reactor.uring;
@@ -274,13 +288,11 @@ static void engine_pass(struct engine *g)
     pass_publish(g);
     done += pass_release(g);
     bool spin = !done && !g->spun; /* a guest that only pretends to have work gets one spin, and then the sleep */
+    g->spin_asked = false;
     g->spun = spin && engine_spin(g);
     if (done || g->spun || engine_arm(g))
         return;
-    counter_bump(&g->sleeps);
-    engine_submit(g, true);
-    g->reactor.now_ns = ticker_now_ns(&g->ticker);
-    uring_reap(u);
+    engine_sleep(g);
 }
 
 static void engine_run(struct engine *g)
