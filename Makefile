@@ -211,6 +211,7 @@ format:
 .PHONY: report
 report:
 	@scripts/deps.sh report || echo 'report: without gnuplot the page has tables and no pictures'
+	@[ "$(ONLY)" = render ] || $(MAKE) --no-print-directory programs $(BENCHES) bench-rows
 	@BUILD=$(BUILD) RESULTS="$(RESULTS)" ONLY="$(ONLY)" QUICK="$(QUICK)" python3 bench/report.py
 
 install: deps

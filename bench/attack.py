@@ -8,6 +8,7 @@ otherwise the exit status is 1. Each pair of strategy and attack is one run of b
 
   ATTEMPTS=4000 SEED=1 BUILD=build
   QUICK=1                 an eighth of the attempts
+  REPORT_SECONDS          it is to be done in less: leaves out what there is no time for
   STRATEGIES, ATTACKS     by commas; a part of an attack's name is enough
   RESULTS                 where attack.json goes; otherwise bench/results/attack-DATE-COMMIT/, of partial and quick runs
                           bench/results/latest/
@@ -21,6 +22,7 @@ BUILD = os.environ.get("BUILD") or "build"
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
 ATTEMPTS = int(os.environ.get("ATTEMPTS") or (500 if QUICK else 4000))
 SEED = int(os.environ.get("SEED") or 1)
+BUDGET = float(os.environ.get("REPORT_SECONDS") or 0)  # what `make report` lets it have; 0: no limit
 PROGRAM = os.path.join(BUILD, "bench", "attack_dma")
 LOSES = ["validate"]
 
@@ -43,6 +45,9 @@ def fights(listed):
              for s in wanted(listed["strategies"], "STRATEGIES", False)]
     rows, begin = [], time.monotonic()
     for i, (strategy, attack) in enumerate(pairs):
+        if BUDGET and time.monotonic() - begin > BUDGET * 0.85:
+            print(f"attack: no time left for {strategy}: {attack}", file=sys.stderr)
+            continue
         left = (time.monotonic() - begin) / i * (len(pairs) - i) if i else 0
         print(f"[{i + 1}/{len(pairs)}] {strategy}: {attack}" + (f", {left:.0f} s left" if i else ""), file=sys.stderr)
         rows.append(fight(strategy, attack, SEED + i))
@@ -52,8 +57,8 @@ def fights(listed):
 def cell(row):
     if not row["attempts"]:
         return "-"
-    ways = sorted(row["stopped"].items(), key=lambda w: -w[1])
-    how = ", ".join(f"{name} {count}" for name, count in ways)
+    ways = [sorted(row[kind].items(), key=lambda w: -w[1]) for kind in ("won", "stopped")]
+    how = "; ".join(", ".join(f"{name} {count}" for name, count in w) for w in ways if w)
     return f"{row['successes']} of {row['attempts']}" + (f" ({how})" if how else "")
 
 

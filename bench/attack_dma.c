@@ -44,15 +44,22 @@ static void sample_print(const char *name, const unsigned char *bytes)
     putchar('"');
 }
 
+static void ways_print(const char *name, const struct table_ways *ways)
+{
+    printf(", \"%s\": {", name);
+    for (unsigned i = 0; i < ways->count; i++)
+        printf("%s\"%s\": %llu", i ? ", " : "", ways->way[i].how, (unsigned long long)ways->way[i].count);
+    putchar('}');
+}
+
 static void row_print(const struct table_row *row)
 {
     printf("{\"strategy\": \"%s\", \"attack\": \"%s\", \"attempts\": %llu, \"successes\": %llu, \"seed\": %llu",
            row->strategy, row->attack->name, (unsigned long long)row->attempts, (unsigned long long)row->successes,
            (unsigned long long)row->seed);
-    printf(", \"stopped\": {");
-    for (unsigned i = 0; i < row->ways; i++)
-        printf("%s\"%s\": %llu", i ? ", " : "", row->way[i].how, (unsigned long long)row->way[i].count);
-    printf("}, \"note\": ");
+    ways_print("stopped", &row->stopped);
+    ways_print("won", &row->won);
+    printf(", \"note\": ");
     string_print(row->spared ? row->spared : "");
     if (row->damage.frames) {
         printf(", \"damage\": {\"frame\": %u, \"offset\": %u", row->damage.frame, row->damage.offset);

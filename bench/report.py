@@ -5,7 +5,8 @@ other, and makes one page of what they measured: report.html, which needs nothin
 Everything on the page is computed from the JSON files of one directory; an instrument that failed is named there, and what it
 left behind is shown.
 
-  QUICK=1        a look in under two minutes; otherwise under 15
+  QUICK=1        a look in under two minutes; otherwise under 15. An instrument is told by REPORT_SECONDS how long it may take, and
+                 is ended when it takes longer
   ONLY=render    no measurement: the page of what is in RESULTS. ONLY=dma, attack, poll, by commas: those are run
   RESULTS        where to; otherwise bench/results/report-DATE-COMMIT/ for a full run, bench/results/latest/ for others
 """
@@ -16,9 +17,9 @@ import machine, report_attack, report_choice, report_cost, report_data, report_d
 from report_page import Page
 
 TARGETS = {"dma": "bench-dma", "attack": "attack-dma", "poll": "bench-poll"}
-SHARES = {"dma": 0.62, "attack": 0.12, "poll": 0.26}  # of the time: what is kept for those that come after
-KEPT = 0.8  # of these shares; the rest is slack for who needs it first
+SHARES = {"dma": 0.5, "attack": 0.17, "poll": 0.33}  # of the time: what is kept for those that come after
 FULL_SECONDS, QUICK_SECONDS = 14 * 60, 110
+OTHERS_MOST = 0.1  # as the instruments have it
 GRACE_SECONDS = 5  # between asking an instrument to end and ending it
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
 
@@ -77,7 +78,7 @@ def run(kinds, directory):
             if os.path.exists(old):
                 os.unlink(old)  # or the page would show an older run as this one
         left = budget - (time.monotonic() - start)
-        seconds = left - budget * sum(SHARES[k] for k in kinds[i + 1:]) * KEPT
+        seconds = left - budget * sum(SHARES[k] for k in kinds[i + 1:])
         print(f"report: {TARGETS[kind]}, {i + 1} of {len(kinds)}, at most {seconds / 60:.1f} of {left / 60:.1f} minutes left", file=sys.stderr, flush=True)
         why = run_one(kind, directory, seconds)
         if why:
@@ -91,6 +92,9 @@ def opening(results, failed):
                 "What four ways of moving a guest's data cost, and what each protects from: measured on the same driver, in the same run, by a cost bench and an attack bench.")
     if results.quick():
         page.note("A quick run: few rounds of moments each. It shows that everything works; for figures to rely on run `make report` without `QUICK`.")
+    others = report_data.number(results.dma.machine().get("others' processors"))
+    if others is not None and others > OTHERS_MOST:
+        page.note(f"Other programs used {others:.1f} processors meanwhile, and ratios move by more than the goals' margins then: this run shows that everything works, and decides little.")
     for kind, why in failed:
         page.note(f"`make {TARGETS[kind]}` {why}; what it left behind is shown.")
     for r in results.each():

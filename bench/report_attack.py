@@ -22,17 +22,18 @@ def attacks(attack):
 
 
 def score(attack, strategy, name):
-    """(attempts, successes, {how: count}) over the rows of a pair; None where it was not tried."""
+    """(attempts, successes, {how it was stopped: count}, {what was won: count}) over the rows of a pair; None where it was not tried."""
     attempts = successes = 0
-    stopped = {}
+    stopped, won = {}, {}
     for r in attack.pick(strategy=strategy, attack=name):
         tries, got = number(r.get("attempts")), number(r.get("successes"))
         if not tries or got is None:
             continue
         attempts, successes = attempts + int(tries), successes + int(got)
-        for how, n in (r.get("stopped") if isinstance(r.get("stopped"), dict) else {}).items():
-            stopped[str(how)] = stopped.get(str(how), 0) + int(number(n) or 0)
-    return (attempts, successes, stopped) if attempts else None
+        for ways, key in ((stopped, "stopped"), (won, "won")):
+            for how, n in (r.get(key) if isinstance(r.get(key), dict) else {}).items():
+                ways[str(how)] = ways.get(str(how), 0) + int(number(n) or 0)
+    return (attempts, successes, stopped, won) if attempts else None
 
 
 def losses(attack, strategy):
@@ -57,7 +58,7 @@ def stops_all(attack, strategy):
     return None if untried(attack, strategy) else True
 
 
-def stopped_text(stopped):
+def ways_text(stopped):
     there = sorted(((n, how) for how, n in stopped.items() if n), reverse=True)
     return ", ".join(f"{how} {n:,}" for n, how in there)
 
@@ -68,10 +69,10 @@ def matrix_cell(attack, strategy, name):
         if does_not_apply(attack, strategy, name):
             return Cell("–", "none", str(attack.pick(strategy=strategy, attack=name)[0]["note"]))
         return Cell(NOT_MEASURED, "none")
-    attempts, successes, stopped = got
+    attempts, successes, stopped, won = got
     if successes:
-        return Cell(f"✗ {successes:,} of {attempts:,}", "bad", f"succeeded; else {stopped_text(stopped)}" if stopped_text(stopped) else "succeeded")
-    return Cell(f"✓ 0 of {attempts:,}", "good", stopped_text(stopped))
+        return Cell(f"✗ {successes:,} of {attempts:,}", "bad", "; else ".join(t for t in (f"won: {ways_text(won)}" if ways_text(won) else "", ways_text(stopped)) if t))
+    return Cell(f"✓ 0 of {attempts:,}", "good", ways_text(stopped))
 
 
 def verdict_text(attack):
@@ -90,8 +91,12 @@ def verdict_text(attack):
             out.append(f"`{s}` lost to nothing, but was not tried against {listed(untried(attack, s))}.")
     lost = losses(attack, "validate")
     if lost:
-        won = sum((score(attack, "validate", n) or (0, 0))[1] for n in lost)
-        out.append(f"`validate` lost {won:,} times, to {listed(lost)}: what was checked was no longer true when the I/O used it.")
+        scores = [score(attack, "validate", n) for n in lost]
+        ways = {}
+        for way, n in (w for s in scores for w in s[3].items()):
+            ways[way] = ways.get(way, 0) + n
+        said = f" (the victim's data: {ways_text(ways)})" if ways else ""
+        out.append(f"`validate` lost {sum(s[1] for s in scores):,} times{said}, to {listed(lost)}: what was checked was no longer true when the I/O used it.")
     elif attack.pick(strategy="validate"):
         out.append("`validate` lost to nothing in this run, though its hole is real: too few attempts met the moment between check and use. Run it longer.")
     return out

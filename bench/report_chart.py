@@ -31,6 +31,13 @@ def decade(x):
     return 10.0 ** math.floor(math.log10(x))
 
 
+def ticks(name, most):
+    """Of a linear axis from 0: at most seven, of round numbers, written shortly."""
+    step = next(m * decade(most) / 10 for m in (1, 2, 5, 10, 20, 50) if most / (m * decade(most) / 10) <= 7)
+    short = lambda v: f"{v / 1e6:g}M" if most >= 2e6 or v >= 1e6 else f"{v / 1e3:g}k" if most >= 1e4 and v else f"{v:g}"
+    return f"set {name}tics (" + ", ".join(f"{quoted(short(i * step))} {i * step:g}" for i in range(int(most / step) + 2)) + ")"
+
+
 def head(title, y_label, x_label="", size=(480, 380)):
     return [
         f"set terminal svg size {size[0]},{size[1]} fixed font 'sans-serif,14' background 'white' noenhanced",
@@ -67,15 +74,17 @@ class Bars:
     def script(self):
         width = 0.8 / len(self.series)
         place = lambda g, s: self.groups.index(g) - 0.4 + width * (self.series.index(s) + 0.5)
-        most = max([f.most for f in self.values.values()] + list(self.must.values()))
+        tallest = max([f.median for f in self.values.values()] + list(self.must.values()))
+        most = tallest if self.log else min(max(f.most for f in self.values.values()), tallest * 1.5)  # a wild round leaves the picture legible
+        most = max(most, tallest)
         positive = [f.least for f in self.values.values() if f.least > 0]
         floor = decade(min(positive)) / 2 if self.log and positive else 0
         two_lines = any("\n" in g for g in self.groups)
         out = head(self.title, self.y_label, " " if two_lines else "")
-        out += [f"set xrange [-0.6:{len(self.groups) - 0.4}]", f"set boxwidth {width * 0.88:g}", "set style fill solid 0.85 noborder"]
-        out += ["set logscale y", f"set yrange [{floor:g}:{most * 4:g}]"] if self.log else [f"set yrange [0:{most * 1.18:g}]"]
+        out += ["set clip two", f"set xrange [-0.6:{len(self.groups) - 0.4}]", f"set boxwidth {width * 0.88:g}", "set style fill solid 0.85 noborder"]
+        out += ["set logscale y", f"set yrange [{floor:g}:{most * 4:g}]"] if self.log else [f"set yrange [0:{most * 1.22:g}]"]
         out += ["set xtics (" + ", ".join(f"{quoted(g)} {i}" for i, g in enumerate(self.groups)) + ") scale 0"]
-        out += ["set format y '%.0s%c'" if most >= 10000 else "set format y '%g'"]
+        out.append("set format y '%.0s%c'" if self.log else ticks("y", most))
         if len(self.series) == 1:
             out.append("unset key")
         many = len(self.groups) * len(self.series) > 8
@@ -88,7 +97,7 @@ class Bars:
             plots.append(f"$b{i} using 1:2 with boxes lc rgb '{tint}' title {quoted(s)}")
             if any(f.most > f.least for _, f in mine):
                 plots.append(f"$b{i} using 1:3:(0):($4-$3) with vectors nohead lc rgb '#1a1a1a' lw 1.4 notitle")
-            labels += [f'{place(g, s):g} {f.most:g} "{self.said[g, s]}"' for g, f in mine]
+            labels += [f'{place(g, s):g} {min(f.most, most * (1.6 if self.log else 1)):g} "{self.said[g, s]}"' for g, f in mine]
         out += block("labels", labels)
         plots.append("$labels using 1:2:3 with labels offset " + ("0,0.7 rotate by 0" if not many else "0,0.5 left rotate by 90") +
                      f" font ',{13 if not many else 12}' textcolor rgb '#1a1a1a' notitle")
@@ -126,7 +135,7 @@ class Lines:
         out.append(f"set xrange [{min(xs) / 1.25:g}:{max(xs) * 1.25:g}]" if self.log_x else "set offsets graph 0.05, graph 0.05, 0, 0")
         if not self.log_y:
             out.append(f"set yrange [0:{self.y_most or most * 1.1 or 1:g}]")
-        out.append("set format y '%.0s%c'" if most >= 10000 else "set format y '%g'")
+        out.append("set format y '%g'" if self.log_y or not most else ticks("y", self.y_most or most))
         if self.x_ticks:
             out.append("set xtics (" + ", ".join(f"{quoted(t)} {x:g}" for x, t in self.x_ticks) + ")")
         plots = []
@@ -154,7 +163,7 @@ class Prices:
         floor = decade(least * 0.9)
         out = head(self.title, "", self.x_label, (480, 110 + 25 * len(rows)))
         out += ["unset key", "set logscale x", f"set xrange [{floor:g}:{most * 5:g}]", f"set yrange [-0.6:{len(rows) - 0.4}]", "unset grid",
-                "set grid xtics lc rgb '#dddddd' lt 1", "set style fill solid 0.85 noborder", "set format x '%g'",
+                "set grid xtics lc rgb '#dddddd' lt 1", "set style fill solid 0.85 noborder", "set format x '%.0s%c'",
                 "set ytics (" + ", ".join(f"{quoted(n)} {i}" for i, (n, _, _) in enumerate(rows)) + ") scale 0"]
         out += block("p", [f"{floor:g} {i} {floor:g} {ns:g} {i - 0.36:g} {i + 0.36:g} {int(c[1:], 16)}" for i, (_, ns, c) in enumerate(rows)])
         out += block("t", [f'{ns:g} {i} "{self.form(ns)}"' for i, (_, ns, _) in enumerate(rows)])

@@ -13,6 +13,7 @@ from report_data import NOT_MEASURED, OFFERED, bytes_text, clearly, count_text, 
 from report_page import Cell
 
 MEANT_SAFE = ("copy", "pin", "iommu")
+MISSED_SHOWN = 4
 
 
 def safe(results):
@@ -200,5 +201,6 @@ def short(results):
     if rows:
         unmeasured = len(rows) - len(met) - len(missed)
         goals_said = f"{len(met)} of {len(rows)} goals are met" + (f", {unmeasured} not measured" if unmeasured else "")
-        out.append(goals_said + (". **Missed**: " + "; ".join(f"{n} (must {must}, got {got})" for n, must, got, *_ in missed) if missed else "") + ".")
+        out.append(goals_said + (". **Missed**: " + "; ".join(f"{n} (must {must}, got {got})" for n, must, got, *_ in missed[:MISSED_SHOWN])
+                                  + (f"; and {len(missed) - MISSED_SHOWN} more in the table" if len(missed) > MISSED_SHOWN else "") if missed else "") + ".")
     return out

@@ -5,7 +5,7 @@ The case that stands for the rest is STANDARD: a 4 KiB read of a file in the pag
 small. A share of `none` is the ratio of throughputs within a round, so what disturbs both rows falls out.
 """
 import report_chart as chart
-from report_data import (APART_LEAST, NOT_MEASURED, Figure, bytes_text, clearly, count_text, figure, listed, ns_text, number, of, plain_text, spread_text, strategies_of,
+from report_data import (APART_LEAST, NOT_MEASURED, Figure, bytes_text, clearly, count_text, figure, listed, ns_text, number, of, plain_text, rate_text, spread_text, strategies_of,
                          us_text)
 from report_page import Cell
 
@@ -52,15 +52,11 @@ def explanations(dma):
 
 
 def explained(dma):
-    """Of these, the standard case's, or the first."""
+    """Of these: the standard case, and the one whose figures are surest, which is one without storage as a rule."""
     all_ = explanations(dma)
-    name = case_name(dma)
-    return name if name in all_ else next(iter(all_), None)
-
-
-def case_name(dma):
-    row = usual(dma.pick(**STANDARD))
-    return row.get("case") if row else None
+    sure = lambda name: max((f.error() for *_, f in all_[name] if f), default=float("inf"))
+    standard = (usual(dma.pick(**STANDARD)) or {}).get("case")
+    return [name for name in dict.fromkeys((min(all_, key=sure, default=None), standard)) if name in all_]
 
 
 def ranked(pairs):
@@ -161,9 +157,8 @@ def primitives_picture(dma):
     return chart.Prices("What the parts cost, one at a time", "nanoseconds, logarithmic", rows, ns_text)
 
 
-def prediction_picture(dma):
-    rows = explanations(dma).get(explained(dma), [])
-    c = chart.Bars("Added to a 4 KiB request, beside none", "nanoseconds, logarithmic", [r[0] for r in rows] or ["–"], ("predicted", "measured"), plain_text, log=True)
+def prediction_picture(name, rows):
+    c = chart.Bars(f"Added, beside none: {name}", "nanoseconds, logarithmic", [r[0] for r in rows], ("predicted", "measured"), plain_text, log=True)
     c.colours = {"measured": "#0072B2"}
     at_least = lambda f: Figure(*(max(x, 1) for x in (f.median, f.least, f.most)))  # the axis has no place for less
     for s, ns, _, f in rows:
@@ -181,7 +176,7 @@ def figure_cell(f, form=plain_text):
     if f is None:
         return Cell(NOT_MEASURED, "none")
     least, most = form(f.least), form(f.most)
-    return Cell(form(f.median), "n", "" if least == most else f"{least}–{most}")
+    return Cell(form(f.median), "n", "" if least == most or form is rate_text else f"{least}–{most}")
 
 
 def name_cell(name):
@@ -191,8 +186,8 @@ def name_cell(name):
 COLUMNS = (  # figure, heading, unit, form
     ("iops", "requests/s", count_text), ("p50_us", "p50 µs", plain_text), ("p99_us", "p99 µs", plain_text),
     ("client_cpu_us_per_io", "CPU µs: guest", plain_text), ("server_cpu_us_per_io", "CPU µs: dom0", plain_text), ("cpu_s_per_gib", "CPU s/GiB", plain_text),
-    ("bytes_copied_per_io", "bytes copied", plain_text), ("syscalls_per_io", "system calls", plain_text), ("maps_per_io", "maps", plain_text),
-    ("pins_per_io", "kernel pins", plain_text),
+    ("bytes_copied_per_io", "bytes copied", rate_text), ("syscalls_per_io", "system calls", rate_text), ("maps_per_io", "maps", rate_text),
+    ("pins_per_io", "kernel pins", rate_text),
 )
 
 
@@ -324,12 +319,14 @@ def prediction_text(rows):
     for s, ns, _, f in rows:
         if ns is None or not f:
             continue
-        off = f.median - ns
-        near = abs(off) <= max(NEAR_NS, 0.3 * ns) or abs(off) <= 2 * f.error()
-        if near:
-            parts.append(f"`{s}`: {ns_text(ns)} predicted, {plain_text(f.median)} ns measured: explained, as far as the rounds tell.")
+        off, unsure = f.median - ns, 2 * f.error()
+        said = f"`{s}`: {ns_text(ns)} predicted, {plain_text(f.median)} ns measured"
+        if abs(off) <= max(NEAR_NS, 0.3 * ns):
+            parts.append(f"{said}: explained.")
+        elif abs(off) <= unsure:
+            parts.append(f"{said}, give or take {unsure:.0f}: this run cannot tell.")
         else:
-            parts.append(f"`{s}`: {ns_text(ns)} predicted, {plain_text(f.median)} ns measured: {ns_text(abs(off))} {'more' if off > 0 else 'less'} than its primitives say"
+            parts.append(f"{said}: {ns_text(abs(off))} {'more' if off > 0 else 'less'} than its primitives say"
                          + ("; the rest is not in them (caches, books, batches that change)." if off > 0 else "; part of it is hidden where this thread is not what limits."))
     return parts
 
@@ -399,14 +396,15 @@ def why_section(dma, page):
     if not costs:
         return page.note("The primitives were not measured in this run.")
     page.text("The same run measures each part alone. What a strategy does with a request is a sum of them; if the sum is right, the order above is explained.")
-    rows = explanations(dma).get(explained(dma), [])
-    page.figures([
-        figure_of("primitives", primitives_picture(dma), "Each alone in a loop, on a processor that does nothing else."),
-        figure_of("predicted", prediction_picture(dma), f"What a strategy adds to a request (`{explained(dma)}`): the sum of its primitives beside what was measured. {pairs_text(rows)}"
-                  if rows else "What a strategy adds to a request was not measured in this run."),
-    ])
+    all_, them = explanations(dma), explained(dma)
+    figures = [figure_of("primitives", primitives_picture(dma), "Each alone in a loop, on a processor that does nothing else.")]
+    figures += [figure_of(f"predicted-{i + 1}", prediction_picture(name, all_[name]), f"What a strategy adds to a request of 4 KiB (`{name}`), from the primitives and as measured. "
+                          f"{pairs_text(all_[name])}") for i, name in enumerate(them)]
+    page.figures(figures)
     page.points(reasons_text(dma))
-    page.points(prediction_text(rows))
+    if them:
+        page.text(f"In `{them[0]}`, the case with the surest figures:")
+        page.points(prediction_text(all_[them[0]]))
     table = [[f"`{case}`" if not i else "", name_cell(s), Cell(plain_text(ns), "n") if ns is not None else Cell(NOT_MEASURED, "none"), figure_cell(f), how]
              for case, them in explanations(dma).items() for i, (s, ns, how, f) in enumerate(them)]
     page.table(["case", "strategy", Cell("predicted ns", "n"), Cell("measured ns", "n"), "the sum of"], table, "Added to a request of 4 KiB, beside `none`", kind="wide")

@@ -110,6 +110,9 @@ class Result:
         """The different values of a key, in the order of the rows."""
         return list(dict.fromkeys(r[name] for r in self.rows if isinstance(r.get(name), (str, int, float)) and r[name] is not None))
 
+    def machine(self):
+        return self.all["machine"] if isinstance(self.all.get("machine"), dict) else {}
+
     def goals(self):
         return [g for g in self.objects("goals") if g.get("name")]
 
@@ -133,7 +136,7 @@ class Results:
         return ", ".join(f"{v} ({k})" for k, v in said.items())
 
     def machine(self):
-        return next((r.all["machine"] for r in self.each() if isinstance(r.all.get("machine"), dict)), {})
+        return next((r.machine() for r in self.each() if r.machine()), {})
 
     def quick(self):
         return any(r.all.get("quick") is True for r in self.each())
@@ -166,6 +169,11 @@ def count_text(n):
 
 def plain_text(x):
     return "0" if x == 0 else f"{x:.0f}" if abs(x) >= 100 else f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}" if abs(x) >= 0.1 else f"{x:.3g}"
+
+
+def rate_text(x):
+    """Of things that are counted by request: how often exactly once in thousands of requests says nothing."""
+    return "0" if x == 0 else "<0.001" if 0 < x < 0.001 else f"{x:.3f}" if x < 0.1 else plain_text(x)
 
 
 def bytes_text(n):

@@ -56,6 +56,7 @@ def attack():
             won = 400 if s == "validate" and name == "revoke-reuse" else 0
             row = {"strategy": s, "attack": name, "attempts": 1000, "successes": won, "stopped": {"refused": 1000 - won}, "seed": 7, "note": ""}
             if won:
+                row["won"] = {"changed": 300, "read": 100}
                 row["damage"] = {"frame": 3, "offset": 64, "before": "ca na ry", "after": "ca ff ry"}
             rows.append(row)
     return {"kind": "attack", **COMMON, "rows": rows, "attacks": [{"name": n, "text": f"text of {n} <script>"} for n in ("revoke-reuse", "foreign-bus", "checksum")]}
@@ -142,7 +143,7 @@ def check_whole():
         assert len(pictures) == text.count("<svg") == 4 + 4 + 2 + 4 + 1, pictures  # no closed-qd32
         for p in pictures:
             assert os.path.getsize(f"{directory}/{p}") > 500, p
-    for said in ("no machine", "0000000", "SEED=7", "ca ff ry", "✗ 400 of 1,000", "✓ 0 of 1,000", "has &lt;no&gt; bus addresses", "&lt;script&gt;", "collapses", "did not keep up",
+    for said in ("no machine", "0000000", "SEED=7", "ca ff ry", "✗ 400 of 1,000", "won: changed 300, read 100; else refused 600", "✓ 0 of 1,000", "has &lt;no&gt; bus addresses", "&lt;script&gt;", "collapses", "did not keep up",
                  "for a test", APART, "nothing: the hole"):
         assert said in text, said
     assert "**Missed**: adaptive keeps up (must ≥ 0.95 × poll, got 0.90), iommu keeps 0.95" not in markdown and "adaptive keeps up (must ≥ 0.95 × poll, got 0.90)" in markdown

@@ -47,13 +47,14 @@ struct shot {
 };
 
 struct outcome {
-    bool success;
-    const char *how; /* a constant */
+    const char *won; /* success: what was got at; NULL: nothing. A constant, as is the other */
+    const char *how; /* what stood in the way */
     struct machine_damage damage;
 };
 
 struct attack {
     const char *name, *text;
+    bool sealed; /* the disk is one that needs stable data */
     /* NULL where it applies to these rules; else why it does not. */
     const char *(*spared)(const struct dom0_rules *rules);
     void (*attempt)(struct scene *s, struct outcome *out);

@@ -114,7 +114,7 @@ static void foreign_interrupt_attempt(struct scene *s, struct outcome *out)
     intremap_release(b.table, b.handle[1]);
     intremap_release(b.table, victims);
     intremap_free(b.table);
-    *out = (struct outcome){.success = atomic_load(&b.port[1].raised),
+    *out = (struct outcome){.won = atomic_load(&b.port[1].raised) ? "interrupt" : NULL,
                             .how = b.refused ? "fault: interrupt" : "no effect"};
 }
 

@@ -2,6 +2,7 @@
 #include "bench/attack/table.h"
 
 #include <assert.h>
+#include <string.h>
 
 const struct attack *const attacks[] = {
 #define ATTACK(name) &attack_##name,
@@ -11,33 +12,36 @@ const struct attack *const attacks[] = {
 
 const unsigned attack_count = ARRAY_SIZE(attacks);
 
-static void row_count(struct table_row *row, const char *how)
+static void ways_count(struct table_ways *ways, const char *how)
 {
     unsigned i = 0;
-    while (i < row->ways && row->way[i].how != how)
+    while (i < ways->count && strcmp(ways->way[i].how, how) != 0)
         i++;
     assert(i < TABLE_WAYS_MAX);
-    if (i == row->ways)
-        row->way[row->ways++].how = how;
-    row->way[i].count++;
+    if (i == ways->count)
+        ways->way[ways->count++].how = how;
+    ways->way[i].count++;
 }
 
 static void row_add(struct table_row *row, const struct outcome *o)
 {
     row->attempts++;
-    if (!o->success) {
-        row_count(row, o->how);
+    if (!o->won) {
+        ways_count(&row->stopped, o->how);
         return;
     }
     if (!row->damage.frames)
         row->damage = o->damage;
     row->successes++;
+    ways_count(&row->won, o->won);
 }
 
 /* An IOMMU is tried in its three forms, in turn. */
-static unsigned rules_variant(const struct dom0_rules *rules, unsigned which, struct dom0_rules *out)
+static unsigned rules_variant(const struct dom0_rules *rules, const struct attack *attack, unsigned which,
+                              struct dom0_rules *out)
 {
     *out = *rules;
+    out->sealed = attack->sealed;
     if (!rules->iommu)
         return 1;
     out->bus = which < 2;
@@ -70,7 +74,7 @@ int table_fight(const struct dom0_rules *rules, const struct attack *attack, con
     unsigned fit = 0, n = 1;
     *out = (struct table_row){.strategy = rules->name, .attack = attack, .seed = options->seed};
     for (unsigned i = 0; i < n; i++) {
-        n = rules_variant(rules, i, &variant[fit]);
+        n = rules_variant(rules, attack, i, &variant[fit]);
         const char *spared = attack->spared ? attack->spared(&variant[fit]) : NULL;
         if (spared && !out->spared)
             out->spared = spared;

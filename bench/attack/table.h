@@ -13,14 +13,18 @@ struct table_way {
     uint64_t count;
 };
 
+struct table_ways {
+    struct table_way way[TABLE_WAYS_MAX];
+    unsigned count;
+};
+
 struct table_row {
     const char *strategy;
     const struct attack *attack;
     const char *spared; /* why it does not apply; NULL: it was tried */
     uint64_t attempts, successes, seed;
-    struct table_way way[TABLE_WAYS_MAX];
-    unsigned ways;
-    struct machine_damage damage; /* of the first success that left any */
+    struct table_ways stopped, won; /* by what; and what the successes got at */
+    struct machine_damage damage;   /* of the first success that left any */
 };
 
 struct table_options {
