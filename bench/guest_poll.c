@@ -18,7 +18,7 @@
  * than NEAR_NS away; with -n (both ends on one processor) never.
  *
  * Latencies in nanoseconds. Processor time: of the guests by their own clocks, of -c PID (servers) by the parent's,
- * each over the measured time by the clock that was read beside it.
+ * each over the time that passed by the clock that was read beside it.
  */
 #include <domzero/domzero.h>
 
@@ -54,7 +54,8 @@ struct options {
 struct told {
     struct hist latency_ns;
     uint64_t done, errors, left, requests, sent, received;
-    double cpu_s, elapsed_s;
+    uint64_t from_ns, to_ns; /* when its own measured time began and ended: late, where it was not let run */
+    double cpu_s;
 };
 
 struct shared {
@@ -243,7 +244,7 @@ static void guest_mark(struct guest *g, double sign)
     struct told *t = g->told;
     dz_vbd_stats(g->disk, &s);
     t->cpu_s += sign * load_cpu_s(0);
-    t->elapsed_s += sign * (double)clock_now_ns() / 1e9;
+    *(sign < 0 ? &t->from_ns : &t->to_ns) = clock_now_ns();
     t->requests = s.requests - t->requests;
     t->sent = s.notifications_sent - t->sent;
     t->received = s.notifications_received - t->received;
@@ -324,22 +325,23 @@ static void told_add(struct told *all, const struct told *t)
     all->requests += t->requests;
     all->sent += t->sent;
     all->received += t->received;
-    all->cpu_s += t->elapsed_s > 0 ? t->cpu_s / t->elapsed_s : 0; /* processors busy, from here on */
-    all->elapsed_s = MAX(all->elapsed_s, t->elapsed_s);
+    all->cpu_s += t->cpu_s;
+    all->from_ns = all->from_ns ? MIN(all->from_ns, t->from_ns) : t->from_ns;
+    all->to_ns = MAX(all->to_ns, t->to_ns);
 }
 
 static void told_print(const struct told *t, double server_cpu)
 {
-    double requests = t->requests ? (double)t->requests : 1;
+    double requests = t->requests ? (double)t->requests : 1, elapsed_s = (double)(t->to_ns - t->from_ns) / 1e9;
     printf(
         "{\"iops\": %.1f, \"p50_us\": %.4f, \"p99_us\": %.4f, \"p999_us\": %.4f, \"most_us\": %.3f, \"client_cpu\": "
         "%.6f, "
         "\"server_cpu\": %.6f, \"sent_per_request\": %.6f, \"received_per_request\": %.6f, \"done\": %llu, \"errors\": "
         "%llu, \"left\": %llu, \"elapsed_s\": %.4f}\n",
-        (double)t->done / t->elapsed_s, quantile_us(&t->latency_ns, 0.5), quantile_us(&t->latency_ns, 0.99),
-        quantile_us(&t->latency_ns, 0.999), (double)t->latency_ns.max / 1e3, t->cpu_s, server_cpu,
+        (double)t->done / elapsed_s, quantile_us(&t->latency_ns, 0.5), quantile_us(&t->latency_ns, 0.99),
+        quantile_us(&t->latency_ns, 0.999), (double)t->latency_ns.max / 1e3, t->cpu_s / elapsed_s, server_cpu,
         (double)t->sent / requests, (double)t->received / requests, (unsigned long long)t->done,
-        (unsigned long long)t->errors, (unsigned long long)t->left, t->elapsed_s);
+        (unsigned long long)t->errors, (unsigned long long)t->left, elapsed_s);
 }
 
 /* Processors that the servers keep busy between two moments. */

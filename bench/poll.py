@@ -10,14 +10,16 @@ what sleeps pays for waking another processor, as it does in a virtual machine; 
 The disk is one without bytes (image=null) unless STORAGE=hot: it is the wait that is compared, and a file's own cost, the same in
 all modes, would only make the ratios look better.
 
-Only ratios of the same round compare; a goal looks at the median of these. Knobs:
+Only ratios of the same round compare; a goal looks at the median of these. Where a load is so low that what the modes use differs by
+less than from one moment to the next, goals look at rounds in which two modes had it side by side, at the same time. Knobs:
 
-  ROUNDS=3 SECONDS_EACH=0.3 SEED=1 STORAGE=null SIZE_MIB=64 NICENESS=-15 BUILD=build
-  QUICK=1        one short round of the loads that goals look at
-  LOADS, MODES   patterns, by commas: LOADS='poisson 1000/s*,closed*' MODES=adaptive,poll; LOADS=list names all
+  ROUNDS=5 BESIDE=12 SECONDS_EACH=0.25 SEED=1 STORAGE=null SIZE_MIB=64 NICENESS=-15 BUILD=build
+                 loads that no goal compares by rounds have half the rounds
+  QUICK=1        short rounds of the loads that goals look at
+  LOADS, MODES   patterns, by commas: LOADS='poisson-1000-*,closed-*-1d-2c' MODES=adaptive,poll; LOADS=list names all
   RESULTS        where to; otherwise a run of everything goes to bench/results/poll-DATE-COMMIT/, others to bench/results/latest/
 """
-import fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
+import concurrent.futures, fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 import machine, poll_report
@@ -25,10 +27,12 @@ from block_peers import CPUS, Bench, CannotRun, Domzero
 from poll_cases import MODES, goals, loads
 
 QUICK = bool(os.environ.get("QUICK"))
-ROUNDS = int(os.environ.get("ROUNDS", "1" if QUICK else "3"))
-SECONDS = float(os.environ.get("SECONDS_EACH", "0.15" if QUICK else "0.3"))
+ROUNDS = int(os.environ.get("ROUNDS", "2" if QUICK else "5"))
+BESIDE = int(os.environ.get("BESIDE", "6" if QUICK else "12"))
+SECONDS = float(os.environ.get("SECONDS_EACH", "0.15" if QUICK else "0.25"))
 SEED = int(os.environ.get("SEED", "1"))
 STORAGE = os.environ.get("STORAGE", "null")
+OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
 CORES = min(2, len(CPUS))
 
 
@@ -67,7 +71,7 @@ class Server(Domzero):
 class Run:
     def __init__(self, bench, modes, count):
         self.bench, self.servers = bench, {m: Server(m) for m in modes}
-        self.results, self.left_out, self.done, self.count, self.start = {}, [], 0, count, time.monotonic()
+        self.results, self.beside, self.left_out, self.done, self.count, self.start = {}, {}, [], 0, count, time.monotonic()
 
     def progress(self, load):
         self.done += 1
@@ -75,22 +79,45 @@ class Run:
         text = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
         print(f"[{self.done}/{self.count}] {load.name()}, {text} left", file=sys.stderr, flush=True)
 
+    def measure(self, load, mode, seed):
+        try:
+            return self.servers[mode].measure(self.bench, load, seed)
+        except CannotRun as e:
+            self.left_out.append({"load": load.name(), "mode": mode, "why": str(e)})
+            return None
+
     def load(self, load):
         rows = self.results[load] = {m: [] for m in self.servers}
-        for round_ in range(ROUNDS):
-            for mode, server in self.servers.items():
-                try:
-                    row = server.measure(self.bench, load, SEED + round_)
-                    rows[mode].append(row)
-                except CannotRun as e:
-                    rows[mode].append(None)
-                    self.left_out.append({"load": load.name(), "mode": mode, "why": str(e)})
+        for round_ in range(rounds_of(load)):
+            order = list(rows)
+            for mode in order[round_ % len(order):] + order[:round_ % len(order)]:
+                rows[mode].append(self.measure(load, mode, SEED + round_))
+        for goal in goals(CORES):
+            if goal.beside and goal.load == load and load not in self.beside and {goal.ours, goal.to} <= set(rows):
+                self.side_by_side(load, (goal.ours, goal.to))
         self.progress(load)
         print(poll_report.load_text(load, rows), flush=True)
+
+    def side_by_side(self, load, modes):
+        self.beside[load] = {m: [] for m in modes}
+        with concurrent.futures.ThreadPoolExecutor(len(modes)) as threads:
+            for round_ in range(BESIDE):
+                under_way = [threads.submit(self.measure, load, m, SEED + 2 * round_ + i) for i, m in enumerate(modes)]
+                for mode, row in zip(modes, under_way):
+                    self.beside[load][mode].append(row.result())
+
+    def ours_seconds(self):
+        """Processor time of this program, of all guests that ended, and of the servers."""
+        pids = [s.pid(role) for s in self.servers.values() if s.run_dir for role in ("hypervisor", "store", "blk")]
+        return time.process_time() + machine.children_seconds() + sum(machine.cpu_seconds(p) for p in pids)
 
     def stop(self):
         for s in self.servers.values():
             s.stop()
+
+
+def rounds_of(load):
+    return ROUNDS if any(g.load == load and not g.beside and not g.minus for g in goals(CORES)) else max(1, ROUNDS // 2)
 
 
 def picked(names, variable):
@@ -108,10 +135,10 @@ def results_directory(whole, info):
 def main():
     every = loads(CORES)
     if os.environ.get("LOADS") == "list":
-        return print("\n".join(l.name() for l in every))
+        return print("\n".join(l.slug() for l in every))
     wanted = [g.load for g in goals(CORES)] if QUICK else every
-    names, modes = picked([l.name() for l in every], "LOADS"), picked(MODES, "MODES")
-    chosen = [l for l in every if l.name() in names and (l in wanted or os.environ.get("LOADS"))]
+    names, modes = picked([l.slug() for l in every], "LOADS"), picked(MODES, "MODES")
+    chosen = [l for l in every if l.slug() in names and (l in wanted or os.environ.get("LOADS"))]
     if not chosen or not modes or ROUNDS < 1 or STORAGE not in ("null", "hot"):
         sys.exit("poll.py: nothing to measure: LOADS=list names all, MODES are " + ", ".join(MODES) + ", STORAGE null or hot, ROUNDS at least 1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("poll.py: terminated"))
@@ -122,22 +149,24 @@ def main():
     info = machine.describe(directory, directory)
     info["niceness"] = f"{machine.NICE}, autogroups too" if preferred else "not raised, expect more noise"
     run = Run(bench, modes, len(chosen))
-    busy = machine.busy_seconds(), run.start
+    busy = machine.busy_seconds() - run.ours_seconds()
     try:
         if STORAGE == "hot":
             bench.make_image(bench.image["hot"])
             machine.warm(bench.image["hot"])
         for load in chosen:
             run.load(load)
+        info["others"] = round(max(0.0, (machine.busy_seconds() - run.ours_seconds() - busy) / (time.monotonic() - run.start)), 2)
     finally:
         run.stop()
         shutil.rmtree(directory, ignore_errors=True)
     info["load after"] = machine.one_word("/proc/loadavg")
-    info["busy processors"] = round((machine.busy_seconds() - busy[0]) / (time.monotonic() - busy[1]), 2)
     whole = chosen == every and len(modes) == len(MODES) and not QUICK
-    result = poll_report.result(info, run, goals(CORES), {"seed": SEED, "rounds": ROUNDS, "seconds_each": SECONDS, "quick": QUICK, "storage": STORAGE})
+    result = poll_report.result(info, run, goals(CORES), {"seed": SEED, "rounds": ROUNDS, "rounds_beside": BESIDE, "seconds_each": SECONDS, "quick": QUICK, "storage": STORAGE})
     to = results_directory(whole, info)
     print(poll_report.write_files(to, result))
+    if info["others"] > OTHERS_MOST:
+        print(f"Others used {info['others']:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
     print(f"{to}/poll.json, poll.md written; took {time.monotonic() - run.start:.0f} s")
 
 

@@ -25,6 +25,9 @@ class Load:
         rate = f" {self.rate}/s" if self.rate else ""
         return f"{self.pattern}{rate}, {self.devices} disk{'s' * (self.devices > 1)}, {self.cores} core{'s' * (self.cores > 1)}"
 
+    def slug(self):
+        return "-".join([self.pattern, *[str(self.rate)] * bool(self.rate), f"{self.devices}d", f"{self.cores}c"])
+
     def args(self):
         if self.pattern == "idle":
             return ["-i"]
@@ -41,7 +44,9 @@ def loads(cores_most):
 
 @dataclass(frozen=True)
 class Goal:
-    """`figure` of `ours`, over that of `to` in the same round (`minus`: less it), must be at least, or at most, `must`."""
+    """`figure` of `ours`, over that of `to` in the same round (`minus`: less it), must be at least, or at most, `must`. `beside`: both
+    had the load at the same time, each its own guests, on the same processors: what little they do costs more or less from one
+    moment to the next, by far more than they differ."""
 
     name: str
     load: Load
@@ -50,6 +55,7 @@ class Goal:
     must: float
     most: bool = True
     minus: bool = False
+    beside: bool = False
     ours: str = "adaptive"
 
     def met(self, value):
@@ -68,8 +74,8 @@ def goals(cores_most):
             all_.append(Goal(f"throughput: {name}", load, "iops", "poll", 0.95, most=False))
             all_.append(Goal(f"p50: {name}", load, "p50_us", "poll", 1.05))
         if load.pattern == "poisson" and load.rate <= LOW:
-            all_.append(Goal(f"server's CPU: {name}", load, "server", "interrupt", 1.05))
-            all_.append(Goal(f"CPU of both ends: {name}", load, "total", "interrupt", 1.05))
+            all_.append(Goal(f"server's CPU: {name}", load, "server", "interrupt", 1.05, beside=True))
+            all_.append(Goal(f"CPU of both ends: {name}", load, "total", "interrupt", 1.05, beside=True))
         if load.pattern == "idle":
             all_.append(Goal(f"server's processors: {name}", load, "server", "interrupt", 0.001, minus=True))
         if load.cores == 1 and load.pattern.startswith("closed"):

@@ -71,10 +71,10 @@ def goal_values(goal, rows):
     return [of(a) - of(b) if goal.minus else of(a) / of(b) for a, b in pairs if goal.minus or of(b)]
 
 
-def goal_rows(goals, results):
+def goal_rows(goals, results, beside):
     rows = []
     for g in goals:
-        v = goal_values(g, results.get(g.load, {}))
+        v = goal_values(g, (beside if g.beside else results).get(g.load, {}))
         if v:
             m = statistics.median(v)
             rows.append({"name": g.name, "must": g.text(), "got": m, "least": min(v), "most": max(v), "met": g.met(m)})
@@ -93,7 +93,7 @@ def goals_text(rows):
 def result(info, run, goals, settings):
     rows = [row_of(l, m, rounds) for l, modes in run.results.items() for m, rounds in modes.items() if any(rounds)]
     return {"kind": "poll", "commit": info["commit"], "date": info["date"], "machine": info, **settings, "rows": rows,
-            "goals": goal_rows(goals, run.results), "left_out": run.left_out}
+            "goals": goal_rows(goals, run.results, run.beside), "left_out": run.left_out}
 
 
 def markdown(result):

@@ -2,12 +2,10 @@
 #include "frontend/blkfront_gate.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <linux/membarrier.h>
 #include <sched.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "base/membarrier.h"
 
 #define GATE_YIELDS 64    /* before a waiter sleeps between its looks */
 #define GATE_NAP_NS 20000 /* unmeasured: who is inside leaves within microseconds, unless it lost its processor */
@@ -15,18 +13,9 @@
 /* No thread has either. */
 struct gate_lease gate_closed, gate_shared;
 
-static int membarrier(int command)
-{
-    int r;
-    do
-        r = (int)syscall(__NR_membarrier, command, 0, 0);
-    while (r < 0 && errno == ENOMEM); /* of a moment */
-    return r;
-}
-
 bool gate_may_be_biased(void)
 {
-    return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+    return membarrier_register();
 }
 
 void gate_init(struct vbd_gate *g, pthread_mutex_t *control, bool biased)
@@ -76,10 +65,8 @@ void gates_close(struct vbd_gate *const *gates, unsigned count)
         close_begin(gates[i]);
         fence |= gates[i]->saved != &gate_shared;
     }
-    if (fence) {
-        int r = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-        assert(r == 0); /* it was registered; whoever filters system calls lets it through */
-    }
+    if (fence)
+        membarrier_all();
     for (unsigned i = 0; i < count; i++)
         close_end(gates[i]);
 }

@@ -275,7 +275,7 @@ static bool look_for(struct dz_queue *q, uint64_t mark, uint64_t window_ns, uint
         for (unsigned i = 0; i < SPIN_BATCH && !progressed(q, mark); i++)
             look_again(q);
         if (progressed(q, mark))
-            return !until_ns || clock_now_ns() < until_ns;
+            return !until_ns || window_ns == UINT64_MAX || clock_now_ns() < until_ns;
         uint64_t now = clock_now_ns();
         if (!until_ns)
             until_ns = window_ns == UINT64_MAX ? deadline_ns : MIN(deadline_ns, now + window_ns);
@@ -327,7 +327,7 @@ bool queue_progress(struct dz_queue *q, const struct vbd_sync *sync, uint64_t de
 {
     uint64_t mark = q->finished;
     take(q);
-    bool learn = q->disk->spin_us && !progressed(q, mark) && spin(q, mark, deadline_ns);
+    const bool learn = q->disk->spin_us && !progressed(q, mark) && spin(q, mark, deadline_ns);
     const uint64_t since_ns = learn ? clock_now_ns() : 0;
     while (!progressed(q, mark)) {
         if (vbd_ms_until(deadline_ns) == 0)

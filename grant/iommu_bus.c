@@ -188,6 +188,7 @@ static int cut_at(struct iommu_bus *b, uint64_t at)
         return -ENOMEM;
     split(b->root, n->first, &before, &rest);
     split(rest, at, &whole, &rest); /* that range alone */
+    assert(whole && !whole->left && !whole->right);
     whole->end = at;
     b->root = merge(merge(before, merge(renew(whole), tail)), rest);
     return 0;

@@ -141,14 +141,22 @@ static void strike_all(struct iotlb *t, bool in_use_too, uint32_t *doomed)
             strike(t, &t->at[i], NULL, doomed);
 }
 
-/* What has ended without this IOTLB, which was idle then: nothing of it is in use. The lock is held. */
+/* What has ended without this IOTLB, which was idle then: nothing of it is in use. Where it is much, looking for each
+ * page costs more than learning all anew. The lock is held. */
 static void strike_ended(struct iotlb *t, uint64_t sequence, uint32_t *doomed)
 {
     const struct iommu_space *s = t->space;
-    uint64_t end = sequence + 1;
+    uint64_t end = sequence + 1, pages = 0;
     if (!list_empty(&s->waiting))
         end = list_entry(s->waiting.next, struct iommu_unmap, link)->sequence;
-    if (sequence - t->seen > IOMMU_RECENT) {
+    if (end <= t->seen + 1)
+        return;
+    bool much = sequence - t->seen > IOMMU_RECENT;
+    for (uint64_t k = t->seen + 1; !much && k < end; k++) {
+        pages += s->recent[k % IOMMU_RECENT].count;
+        much = pages > t->entries;
+    }
+    if (much) {
         strike_all(t, false, doomed);
         return;
     }

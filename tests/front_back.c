@@ -10,7 +10,7 @@
 #include "tests/front_world.h"
 
 #define STORM_EVENTS 10000
-#define BUS_PAGES    4096u
+#define BUS_PAGES    16384u
 
 struct back_queue {
     struct gntmap_page ring_page[KEYS_BLK_RING_REFS_MAX];

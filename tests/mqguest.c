@@ -61,6 +61,7 @@ void mqguest_publish(struct mqguest *m, unsigned count, uint32_t order)
     struct err e = {0};
     struct keys_blk_front keys = {
         .queue_count = count, .ring_order = order, .ring_ref_count = 1u << order, .persistent = m->g.persistent};
+    keys.bus_addresses = m->g.bus;
     assert(count << order <= BLKWORLD_RING_PAGES);
     wait_back(m, XenbusStateInitWait);
     m->count = count;

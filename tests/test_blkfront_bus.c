@@ -113,6 +113,22 @@ static void test_the_pool_is_mapped_once_and_requests_name_bus_pages(void **stat
     assert_int_equal(holdings(w).extents, 0);
 }
 
+static void test_the_largest_pool_is_mapped_in_as_many_pieces(void **state)
+{
+    struct front_world *w = *state;
+    static struct transfers t;
+    struct guest g;
+    offer(w, 32);
+    front_world_backend_start(w, BACK_GOOD, 0);
+    guest_open_with(w, &g, &(struct dz_vbd_options){.pool_bytes = 64u << 20, .merge = true});
+    transfers_init(&g, &t);
+    writes_and_reads_are_right(w, &g, &t, 4);
+    assert_int_equal(w->back->maps, 16);
+    assert_int_equal(w->back->mapped_pages, 16384);
+    guest_close(w, &g);
+    assert_int_equal(holdings(w).extents, 0);
+}
+
 static void test_who_refuses_or_is_not_offered_them_names_grants(void **state)
 {
     struct front_world *w = *state;
@@ -374,6 +390,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FRONT_TEST(test_the_pool_is_mapped_once_and_requests_name_bus_pages),
+        FRONT_TEST(test_the_largest_pool_is_mapped_in_as_many_pieces),
         FRONT_TEST(test_who_refuses_or_is_not_offered_them_names_grants),
         FRONT_TEST(test_a_successor_maps_the_pool_where_it_was_before_the_replay),
         FRONT_TEST(test_a_successor_without_bus_addresses_is_given_grants),

@@ -33,6 +33,8 @@ static const struct variant {
     bool no_bus_addresses;
 } variants[] = {
     {"max-queues=2,dma=iommu", false},
+    {"max-queues=2,dma=iommu,iommu=deferred", false},
+    {"max-queues=2,dma=iommu,dma-bits=32", false},
     {"max-queues=2,dma=iommu", true},
     {"max-queues=2,dma=iommu,persistent=0", true},
 };

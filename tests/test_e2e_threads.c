@@ -263,7 +263,7 @@ static void test_threads_of_both_kinds_over_the_death_of_the_role(void **state)
 static void test_the_same_by_bus_addresses(void **state)
 {
     (void)state;
-    threads_over_deaths("max-queues=3,dma=iommu", true);
+    threads_over_deaths("max-queues=3,dma=iommu,iommu=deferred,dma-bits=32", true);
 }
 
 static void test_the_example_with_threads_reads_all_of_the_disk(void **state)

@@ -438,6 +438,27 @@ static void test_poll_modes_are_chosen_by_name(void **state)
     assert_non_null(strstr(e.text, "interrupt, adaptive or poll"));
 }
 
+/* Requests that are far apart. */
+static void test_at_a_low_rate_adaptive_sleeps_and_does_not_look(void **state)
+{
+    struct bench b;
+    struct engine_stats before, after;
+    (void)state;
+    bench_start(&b, "adaptive");
+    connect_default(&b, "pin");
+    for (unsigned i = 0; i < 300; i++) {
+        if (i == 20)
+            engine_stats(b.engine, &before);
+        assert_int_equal(blkguest_do(&b.guest, BLKIF_OP_READ, i % 64 * 8, 0, 1, 0, 7), BLKIF_RSP_OKAY);
+        usleep(10 * ENGINE_SPIN_US_DEFAULT);
+    }
+    engine_stats(b.engine, &after);
+    assert_true(after.sleeps - before.sleeps >= 250);
+    assert_true(after.spins - before.spins <= (after.sleeps - before.sleeps) / 10);
+    disconnect(&b);
+    bench_stop(&b);
+}
+
 /* One descriptor of the queue's is put on a file that cannot be synced, and back. */
 static void check_failed_sync(bool stop_on_error)
 {
@@ -493,6 +514,7 @@ int main(int argc, char **argv)
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_poll_modes_are_chosen_by_name),
+        cmocka_unit_test(test_at_a_low_rate_adaptive_sleeps_and_does_not_look),
         cmocka_unit_test(test_all_lengths_arrive_whatever_the_dma_row_and_poll_mode),
         cmocka_unit_test(test_pieces_and_holes_of_an_image_land_where_they_belong),
         cmocka_unit_test(test_a_file_made_shorter_fails_requests_and_nothing_else),

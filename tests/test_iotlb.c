@@ -136,6 +136,30 @@ static void test_uses_never_fail_for_want_of_an_entry(void **state)
     iworld_close(w);
 }
 
+/* 64 entries in 16 sets of four: eight pages of one set. */
+static void test_what_a_set_has_no_room_for_is_waited_for_too(void **state)
+{
+    (void)state;
+    struct iworld *w = open_world(false, IOMMU_STRICT);
+    struct iotlb_entry *use[8];
+    struct iworld_unmap u[8], rest;
+    uint64_t at = 16;
+    assert_int_equal(iworld_map(w, &at, 100, 8 * 16, RW), 0);
+    for (uint32_t i = 0; i < 8; i++)
+        use[i] = get(w, 1, at + i * 16);
+    for (uint32_t i = 0; i < 8; i++)
+        iworld_unmap(w, at + i * 16, 1, &u[i]);
+    iotlb_turn(w->tlb[1]);
+    for (uint32_t i = 0; i < 8; i++) {
+        assert_int_equal(u[i].ended, 0);
+        iotlb_put(w->tlb[1], use[i]);
+        assert_int_equal(u[i].ended, 1);
+    }
+    for (uint32_t i = 0; i < 8; i++)
+        iworld_unmap(w, at + i * 16 + 1, 15, &rest);
+    iworld_close(w);
+}
+
 static void test_one_page_may_be_used_often_at_once(void **state)
 {
     (void)state;
@@ -293,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_bus_pages_are_not_used_again_before_the_unmap_ended),
         cmocka_unit_test(test_an_idle_iotlb_gives_frames_back_when_it_runs_next),
         cmocka_unit_test(test_uses_never_fail_for_want_of_an_entry),
+        cmocka_unit_test(test_what_a_set_has_no_room_for_is_waited_for_too),
         cmocka_unit_test(test_one_page_may_be_used_often_at_once),
         cmocka_unit_test(test_a_turn_lets_unmaps_of_other_pages_end_during_a_slow_dma),
         cmocka_unit_test(test_rest_gives_back_what_is_not_in_use),

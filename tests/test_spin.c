@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The window of a spin: full while it pays, nothing while it does not, and never given up for good. */
+/* Whether to look before a sleep: always while it pays, next to never where it does not, and never given up for good.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,71 +11,127 @@
 
 #include "base/spin.h"
 
-#define CAP_NS 50000u
+#define CAP_NS  100000u
+#define LONG_NS (10u * CAP_NS)
+#define SOON_NS 5000u
 
-static void test_a_spin_that_pays_keeps_its_whole_window(void **state)
+/* So many waits, each of which brings something after gap(i); whether a looker sees it is `fair`: on a processor that
+ * both ends share nothing comes while it looks, and then at once. Returns how many looks there were. */
+static unsigned waits(struct spin *s, unsigned count, uint64_t (*gap)(unsigned i), bool fair)
 {
-    struct spin s;
-    (void)state;
-    spin_init(&s, CAP_NS);
-    for (unsigned i = 0; i < 1000; i++) {
-        assert_int_equal(spin_window_ns(&s), CAP_NS);
-        spin_learn(&s, true);
+    unsigned looks = 0;
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t window = spin_window_ns(s), gap_ns = gap(i);
+        bool paid = window && fair && gap_ns < window;
+        if (window) {
+            looks++;
+            spin_learn(s, paid);
+        }
+        if (!paid)
+            spin_slept(s, fair ? gap_ns - (window < gap_ns ? window : gap_ns) : gap_ns);
     }
+    return looks;
 }
 
-static uint64_t looked_in_vain_ns(struct spin *s, unsigned sleeps)
+static uint64_t short_gap(unsigned i)
 {
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < sleeps; i++) {
-        uint64_t window = spin_window_ns(s);
-        sum += window;
-        if (window)
-            spin_learn(s, false);
-    }
-    return sum;
+    return SOON_NS + i % 7;
 }
 
-static void test_spins_in_vain_come_to_a_window_in_a_thousand_sleeps(void **state)
+static uint64_t long_gap(unsigned i)
+{
+    return LONG_NS + i % 7;
+}
+
+/* What a Poisson process of one in ten windows has: each tenth is short, here and there two in a row. */
+static uint64_t seldom_short_gap(unsigned i)
+{
+    return i % 10 == 3 || i % 130 == 4 ? SOON_NS : LONG_NS;
+}
+
+static uint64_t seldom_long_gap(unsigned i)
+{
+    return i % 8 == 3 ? LONG_NS : SOON_NS;
+}
+
+static void test_looks_that_pay_go_on(void **state)
 {
     struct spin s;
     (void)state;
     spin_init(&s, CAP_NS);
-    assert_true(looked_in_vain_ns(&s, 4096) <= CAP_NS * 10);
-    assert_true(looked_in_vain_ns(&s, 64 * SPIN_RETRY_MAX) <= (uint64_t)CAP_NS * 64);
-}
-
-static void test_one_success_brings_all_back(void **state)
-{
-    struct spin s;
-    (void)state;
-    spin_init(&s, CAP_NS);
-    looked_in_vain_ns(&s, 100000);
-    unsigned sleeps = 0;
-    while (!spin_window_ns(&s))
-        sleeps++;
-    assert_true(sleeps < SPIN_RETRY_MAX);
-    spin_learn(&s, true);
     assert_int_equal(spin_window_ns(&s), CAP_NS);
+    assert_int_equal(waits(&s, 1000, short_gap, true), 1000);
+}
+
+static void test_a_long_wait_here_and_there_costs_one_look_and_no_more(void **state)
+{
+    struct spin s;
+    (void)state;
+    spin_init(&s, CAP_NS);
+    waits(&s, 100, short_gap, true);
+    assert_int_equal(waits(&s, 10000, seldom_long_gap, true), 10000);
+}
+
+static void test_at_a_low_rate_it_looks_once_in_a_thousand_sleeps(void **state)
+{
+    struct spin s;
+    (void)state;
+    spin_init(&s, CAP_NS);
+    assert_in_range(waits(&s, 64 * SPIN_RETRY_MAX, long_gap, true), 32, 66);
+    assert_in_range(waits(&s, 64 * SPIN_RETRY_MAX, seldom_short_gap, true), 32, 66 * 2);
+}
+
+static void test_ends_that_share_a_processor_lose_a_look_in_a_thousand_sleeps(void **state)
+{
+    struct spin s;
+    (void)state;
+    spin_init(&s, CAP_NS);
+    waits(&s, 100, short_gap, true); /* then both are put on one */
+    assert_true(waits(&s, 4096, short_gap, false) <= 16);
+    assert_in_range(waits(&s, 64 * SPIN_RETRY_MAX, short_gap, false), 32, 66);
+}
+
+static void test_ends_that_part_find_each_other_again(void **state)
+{
+    struct spin s;
+    (void)state;
+    spin_init(&s, CAP_NS);
+    waits(&s, 100000, short_gap, false);
+    waits(&s, SPIN_RETRY_MAX, short_gap, true);
+    assert_int_equal(waits(&s, 1000, short_gap, true), 1000);
     assert_int_equal(s.retry, SPIN_RETRY_MIN);
 }
 
-static void test_no_cap_is_no_spin(void **state)
+/* After a quiet time the first tries come soon: most sleeps are short again. */
+static void test_a_load_that_grows_is_noticed(void **state)
+{
+    struct spin s;
+    (void)state;
+    spin_init(&s, CAP_NS);
+    waits(&s, 100000, long_gap, true);
+    waits(&s, SPIN_RETRY_MAX + 16, short_gap, true);
+    assert_int_equal(waits(&s, 1000, short_gap, true), 1000);
+}
+
+static void test_no_cap_is_no_look(void **state)
 {
     struct spin s;
     (void)state;
     spin_init(&s, 0);
-    for (unsigned i = 0; i < 10 * SPIN_RETRY_MAX; i++)
-        assert_int_equal(spin_window_ns(&s), 0);
+    assert_int_equal(waits(&s, 10 * SPIN_RETRY_MAX, short_gap, true), 0);
+    assert_int_equal(waits(&s, 10 * SPIN_RETRY_MAX, long_gap, true), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_spin_that_pays_keeps_its_whole_window),
-        cmocka_unit_test(test_spins_in_vain_come_to_a_window_in_a_thousand_sleeps),
-        cmocka_unit_test(test_one_success_brings_all_back),
-        cmocka_unit_test(test_no_cap_is_no_spin),
+        cmocka_unit_test(test_looks_that_pay_go_on),
+        cmocka_unit_test(test_a_long_wait_here_and_there_costs_one_look_and_no_more),
+        cmocka_unit_test(test_at_a_low_rate_it_looks_once_in_a_thousand_sleeps),
+        cmocka_unit_test(test_ends_that_share_a_processor_lose_a_look_in_a_thousand_sleeps),
+        cmocka_unit_test(test_ends_that_part_find_each_other_again),
+        cmocka_unit_test(test_a_load_that_grows_is_noticed),
+        cmocka_unit_test(test_no_cap_is_no_look),
     };
     return cmocka_run_group_tests_name("spin", tests, NULL, NULL);
 }

@@ -66,6 +66,19 @@ static void json_queues(FILE *f, const struct blkstat *d)
     fprintf(f, "]");
 }
 
+static void json_bus_faults(FILE *f, const struct stats_blk_reply *r)
+{
+    fprintf(f, ", \"iommu_faults\": [");
+    for (unsigned i = 0; i < r->bus_fault_count && i < STATS_BLK_BUS_FAULTS; i++) {
+        const struct stats_blk_bus_fault *b = &r->bus_fault[i];
+        fprintf(f, "%s\n    {\"age_ns\": %" PRIu64 ", \"address\": \"0x%" PRIx64 "\", \"access\": \"%s\"", i ? "," : "",
+                r->now_ns > b->at_ns ? r->now_ns - b->at_ns : 0, b->address, b->write ? "write" : "read");
+        json_member(f, false, "reason", b->reason);
+        fprintf(f, "}");
+    }
+    fprintf(f, "]");
+}
+
 void blkstat_json(FILE *f, const struct blkstat_list *l)
 {
     fprintf(f, "[");
@@ -79,6 +92,7 @@ void blkstat_json(FILE *f, const struct blkstat_list *l)
         json_member(f, false, "format", d->r.format);
         fprintf(f, ", \"age_ns\": %" PRIu64 ", \"stats\": ", d->r.now_ns - d->r.since_ns);
         blkstat_json_numbers(f, &d->r.stats);
+        json_bus_faults(f, &d->r);
         json_queues(f, d);
         fprintf(f, "}");
     }

@@ -68,7 +68,7 @@ const struct verb verb_block_attach = {
         "  where it lies       offset, size, image, direct-io, host-alignment\n"
         "  what a guest sees   sector-size, physical-sector-size, max-queues\n"
         "  when storage fails  on-error, report-after\n"
-        "  how it is served    dma, persistent, poll\n"
+        "  how it is served    dma, iommu, dma-bits, persistent, poll\n"
         "  how fast at most    iops, iops-burst, bytes, bytes-burst\n",
     .run = attach_run,
 };

@@ -13,7 +13,8 @@
 
 /* A row of strings; NULL where the key is missing. */
 struct block_row {
-    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *poll, *error, *paused, *warning;
+    char *vdev, *state, *port, *ring_ref, *params, *mode, *dma, *iommu, *dma_bits, *bus, *poll, *error, *paused,
+        *warning;
     struct keys_blk_qos qos;
 };
 
@@ -34,6 +35,9 @@ static void row_read(struct block_row *row, const struct xb_device *d)
         .params = read_key(c, d->dir, "params"),
         .mode = read_key(c, d->dir, "mode"),
         .dma = read_key(c, d->dir, "domzero/dma"),
+        .iommu = read_key(c, d->dir, "domzero/iommu"),
+        .dma_bits = read_key(c, d->dir, "domzero/dma-bits"),
+        .bus = read_key(c, d->peer_dir, "domzero/bus-addresses"),
         .poll = read_key(c, d->dir, "domzero/poll"),
         .error = read_key(c, d->dir, "error"),
         .paused = read_key(c, d->dir, KEYS_BLK_PAUSED),
@@ -81,6 +85,17 @@ static void print_limits(const struct keys_blk_qos *qos, const char *format, con
     }
 }
 
+/* What is only of a disk behind an IOMMU. */
+static bool behind_iommu(const struct block_row *row)
+{
+    return row->dma && !strcmp(row->dma, "iommu");
+}
+
+static const char *named_by(const struct block_row *row)
+{
+    return row->bus && strcmp(row->bus, "0") ? "bus-addresses" : "grants";
+}
+
 static void print_text(const struct xb_device *d, const struct block_row *row, const struct stats_blk *stats)
 {
     char dma[20];
@@ -95,6 +110,8 @@ static void print_text(const struct xb_device *d, const struct block_row *row, c
     }
     if (row->warning)
         printf("         warning: %s\n", row->warning);
+    if (behind_iommu(row))
+        printf("         iommu: %s, %s bits, %s\n", or_dash(row->iommu), or_dash(row->dma_bits), named_by(row));
     if (row->error)
         printf("         error: %s\n", row->error);
     if (row->paused)
@@ -124,6 +141,11 @@ static void print_json(const struct xb_device *d, const struct block_row *row, c
     member_if("target", row->params);
     member_if("mode", row->mode);
     member_if("dma", row->dma);
+    if (behind_iommu(row)) {
+        member_if("iommu", row->iommu);
+        member_if("dma_bits", row->dma_bits);
+        member_if("pages_named_by", named_by(row));
+    }
     member_if("poll", row->poll);
     printf(", \"limits\": {");
     print_limits(&row->qos, "%s\"%s\": %" PRIu64, ", ");

@@ -75,6 +75,25 @@ static int option_dma(struct vmcfg_disk *disk, const char *option, const char *v
     return 0;
 }
 
+static int option_iommu(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    if (strcmp(value, "strict") && strcmp(value, "deferred"))
+        return err_set(e, -EINVAL, "%s: strict (an unmap has ended when it is answered) or deferred was expected",
+                       option);
+    disk->config.iommu_deferred = !strcmp(value, "deferred");
+    return 0;
+}
+
+static int option_dma_bits(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
+{
+    uint64_t bits;
+    if (parse_u64(value, KEYS_BLK_BUS_BITS_32, KEYS_BLK_BUS_BITS_MAX, &bits) ||
+        (bits != KEYS_BLK_BUS_BITS_32 && bits != KEYS_BLK_BUS_BITS_MAX))
+        return err_set(e, -EINVAL, "%s: %d or %d was expected", option, KEYS_BLK_BUS_BITS_32, KEYS_BLK_BUS_BITS_MAX);
+    disk->config.dma_bits = (uint32_t)bits;
+    return 0;
+}
+
 static int option_on_error(struct vmcfg_disk *disk, const char *option, const char *value, struct err *e)
 {
     if (strcmp(value, "report") && strcmp(value, "stop"))
@@ -182,6 +201,8 @@ static const struct option {
     {"size", option_size},
     {"direct-io", option_direct_io},
     {"dma", option_dma},
+    {"iommu", option_iommu},
+    {"dma-bits", option_dma_bits},
     {"on-error", option_on_error},
     {"report-after", option_report_after},
     {"image", option_image},

@@ -20,11 +20,12 @@
 #include "base/err.h"
 #include "base/loghist.h"
 
-#define STATS_BLK_SOCKET  "blk-stats.sock"
-#define STATS_BLK_MAGIC   0x32424b53u /* changes with any layout below; a new row of the list changes the length */
-#define STATS_BLK_BATCHES 8           /* 1, 2…3, 4…7 … 128 and more responses */
-#define STATS_BLK_KINDS   24          /* of errors */
-#define STATS_BLK_FAULTS  8
+#define STATS_BLK_SOCKET     "blk-stats.sock"
+#define STATS_BLK_MAGIC      0x32424b53u /* changes with any layout below; a new row of the list changes the length */
+#define STATS_BLK_BATCHES    8           /* 1, 2…3, 4…7 … 128 and more responses */
+#define STATS_BLK_KINDS      24          /* of errors */
+#define STATS_BLK_FAULTS     8
+#define STATS_BLK_BUS_FAULTS 16
 
 enum stats_blk_op {
     STATS_BLK_READ,
@@ -97,6 +98,13 @@ struct stats_blk_query {
     uint32_t queue; /* 0: the disk; n: queue n - 1 of just this disk, since it was connected */
 };
 
+/* What the IOMMU refused the device. */
+struct stats_blk_bus_fault {
+    uint64_t at_ns, address; /* monotonic; bus address in bytes */
+    uint32_t write;          /* the device was to write memory */
+    char reason[20];         /* "not-present" */
+};
+
 struct stats_blk_reply {
     uint32_t magic, length_bytes;
     uint32_t found;        /* 0: there is none, and all that follows is zero */
@@ -106,6 +114,9 @@ struct stats_blk_reply {
     uint32_t reactor;      /* that serves this queue */
     char dma[16], format[16];
     uint64_t since_ns, now_ns; /* monotonic */
+    uint32_t bus_fault_count;  /* of the disk, not of its queues */
+    uint32_t padding;
+    struct stats_blk_bus_fault bus_fault[STATS_BLK_BUS_FAULTS]; /* the last ones, the oldest first */
     struct stats_blk stats;
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/blk/blkback.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +21,9 @@ struct blkback {
     struct loop *loop;
     struct store_client *store;
     struct reactors *reactors;
-    struct iommu *iommu;    /* one for all devices … */
+    struct iommu *iommu;  /* one for all devices */
+    uint64_t faults_seen; /* of its log */
+    struct log_limiter limiter;
     struct intremap *remap; /* … and its interrupt table */
     struct back_reactor reactor[REACTORS_MAX];
     uint16_t domid;
@@ -213,6 +216,23 @@ static void engine_ready(struct loop_source *source, uint32_t epoll_events)
     devices_react(b);
 }
 
+/* What the IOMMU refused since the last tick, the last few of it. */
+static void faults_log(struct blkback *b)
+{
+    struct iommu_fault f[BLKBACK_FAULTS_LOGGED];
+    uint64_t total;
+    unsigned n = iommu_faults(b->iommu, f, ARRAY_SIZE(f), &total);
+    const uint64_t news = total - b->faults_seen;
+    for (unsigned i = news < n ? n - (unsigned)news : 0; i < n; i++)
+        log_peer(&b->limiter, "vbd %u/%" PRIu32 ": IOMMU: a device's %s at 0x%" PRIx64 " was stopped: %s (%s)",
+                 f[i].domid, f[i].device,
+                 f[i].reason == IOMMU_F_INTERRUPT ? "interrupt"
+                 : f[i].write                     ? "write"
+                                                  : "read",
+                 f[i].address, iommu_fault_name(f[i].reason), iommu_fault_text(f[i].reason));
+    b->faults_seen = total;
+}
+
 static void tick_ready(struct loop_source *source, uint32_t epoll_events)
 {
     struct blkback *b = container_of(source, struct blkback, tick);
@@ -221,6 +241,7 @@ static void tick_ready(struct loop_source *source, uint32_t epoll_events)
     loop_timer_ack(source);
     list_foreach (d, &b->devices, link)
         blkdev_tick(d);
+    faults_log(b);
 }
 
 static void lock_tick_ready(struct loop_source *source, uint32_t epoll_events)

@@ -15,9 +15,10 @@
 #include "backend/blk/blkdev.h"
 #include "base/loop.h"
 
-#define BLKBACK_EVENTS_MAX   256 /* of the store in one round; the rest comes in the next */
-#define BLKBACK_TICK_MS      1000
-#define BLKBACK_LOCK_TICK_MS 10 /* between two tries of an image's lock */
+#define BLKBACK_EVENTS_MAX    256 /* of the store in one round; the rest comes in the next */
+#define BLKBACK_TICK_MS       1000
+#define BLKBACK_FAULTS_LOGGED 8  /* of the IOMMU, a tick at the most; the others are counted */
+#define BLKBACK_LOCK_TICK_MS  10 /* between two tries of an image's lock */
 
 struct blkback;
 

@@ -180,6 +180,8 @@ void blkdev_fault(struct blkdev *d, int code, const char *sentence);
 void blkdev_stats(const struct blkdev *d, struct stats_blk_reply *out);
 /* Of one queue, since it was connected: false where there is none of that number. */
 bool blkdev_stats_queue(const struct blkdev *d, unsigned queue, struct stats_blk_reply *out);
+/* The IOMMU refused it to this device. */
+bool blkdev_is_fault(const struct blkdev *d, const struct iommu_fault *f);
 /* Before a queue is freed: its numbers stay the device's. */
 void blkdev_stats_keep(struct blkdev *d, const struct blkqueue *q);
 

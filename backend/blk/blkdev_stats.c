@@ -55,6 +55,29 @@ static void reply_begin(const struct blkdev *d, struct stats_blk_reply *out)
     snprintf(out->format, sizeof(out->format), "%s", d->config.format);
 }
 
+/* Those of this device among the last ones of all. */
+static void faults_read(const struct blkdev *d, struct stats_blk_reply *out)
+{
+    struct iommu_fault all[IOMMU_FAULTS_KEPT];
+    uint64_t total;
+    unsigned n = d->iommu ? iommu_faults(d->iommu, all, ARRAY_SIZE(all), &total) : 0, first = n;
+    for (unsigned found = 0; first > 0 && found < STATS_BLK_BUS_FAULTS; first--)
+        found += blkdev_is_fault(d, &all[first - 1]);
+    for (unsigned i = first; i < n; i++) {
+        struct stats_blk_bus_fault *f = &out->bus_fault[out->bus_fault_count];
+        if (!blkdev_is_fault(d, &all[i]))
+            continue;
+        *f = (struct stats_blk_bus_fault){.at_ns = all[i].at_ns, .address = all[i].address, .write = all[i].write};
+        snprintf(f->reason, sizeof(f->reason), "%s", iommu_fault_name(all[i].reason));
+        out->bus_fault_count++;
+    }
+}
+
+bool blkdev_is_fault(const struct blkdev *d, const struct iommu_fault *f)
+{
+    return f->domid == d->xb.front_domid && f->device == d->xb.devid;
+}
+
 void blkdev_stats(const struct blkdev *d, struct stats_blk_reply *out)
 {
     reply_begin(d, out);
@@ -63,6 +86,7 @@ void blkdev_stats(const struct blkdev *d, struct stats_blk_reply *out)
         if (d->queue[i].queue)
             stats_live(d, i, &out->stats);
     out->stats.connects = d->connects;
+    faults_read(d, out);
     out->stats.dma_unsafe = blkdev_unsafe(d);
 }
 

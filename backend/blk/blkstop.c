@@ -47,7 +47,8 @@ bool blkstop_keep(struct blk_request *r)
 {
     struct blkqueue *q = r->queue;
     struct blkstop *h = &q->stop;
-    if (!q->config.stop_on_error || h->give_up || q->broken || r->sync_failed || r->error == EOPNOTSUPP)
+    if (!q->config.stop_on_error || h->give_up || q->broken || r->sync_failed || r->error == EOPNOTSUPP ||
+        r->error == EFAULT) /* the guest's memory has gone, which the storage does not bring back */
         return false;
     if (h->abandon) {
         request_drop(r);

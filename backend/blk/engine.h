@@ -13,12 +13,12 @@
  * 4 is the one place where the thread waits, and submitting and waiting cost one call. An event makes its queue active:
  * it is polled, unarmed, until a pass finds nothing to do (NAPI).
  *
- * Polling. `interrupt` sleeps at once. `adaptive` spins first, for a window between zero and spin_us that shrinks while
- * it brings nothing (base/spin.h), and only while no I/O is in flight. `poll` spins ENGINE_POLL_IDLE_NS, also while
- * direct I/O is in flight; for measuring, and for machines with processors to give away. Nothing spins while buffered
- * I/O is in flight: other threads do it, and they would wait for the processor that the spinner holds. Each ends in the
- * sleep, never in a yield, so two ends on one processor go on. A queue may ask for a mode of its own; a reactor waits
- * as the keenest of its queues wants it, as there is one place where it waits.
+ * Polling. `interrupt` sleeps at once. `adaptive` spins first, for up to spin_us as long as that pays and else not at
+ * all (base/spin.h), and only while no I/O is in flight. `poll` spins ENGINE_POLL_IDLE_NS, also while direct I/O is in
+ * flight; for measuring, and for machines with processors to give away. Nothing spins while buffered I/O is in flight:
+ * other threads do it, and they would wait for the processor that the spinner holds. Each ends in the sleep, never in a
+ * yield, so two ends on one processor go on. A queue may ask for a mode of its own; a reactor waits as the keenest of
+ * its queues wants it, as there is one place where it waits.
  *
  * The clock is read once a pass, when the kernel comes back from 2 (and after a sleep or a spin), and serves all that
  * the pass does. A request begins at the last reading before it was taken and ends at the first one after its I/O: its

@@ -54,6 +54,7 @@ struct outcome {
 
 struct attack {
     const char *name, *text;
+    bool sealed; /* the disk is one that needs stable data */
     /* NULL where it applies to these rules; else why it does not. */
     const char *(*spared)(const struct dom0_rules *rules);
     void (*attempt)(struct scene *s, struct outcome *out);

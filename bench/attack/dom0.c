@@ -182,7 +182,8 @@ int dom0_open(struct dom0 *d, struct machine *m, const struct dom0_rules *rules,
         d->rules.revoke = frametable_revoke;
     if (!d->rules.take)
         d->rules.take = blkqueue_take;
-    if (mailbox_init(&d->to_control) || mailbox_init(&d->to_reactor) || gate_open(&d->gate) || iommu_new(&d->unit))
+    if (mailbox_init(&d->to_control) || mailbox_init(&d->to_reactor) || gate_open(&d->gate, d->rules.sealed) ||
+        iommu_new(&d->unit))
         return err_set(e, -ENOMEM, "out of descriptors");
     int r = uring_init(&d->reactor.uring, e);
     if (r)

@@ -36,6 +36,7 @@ struct dom0_rules {
     bool iommu;    /* there is one, and what `bus` and `deferred` say is to be tried in turn (table.h) */
     bool bus;      /* requests name bus addresses; otherwise grants */
     bool deferred; /* unmaps are, until a flush */
+    bool sealed;   /* the image needs stable data (gate.h): the attack's to say */
     /* The production functions where NULL. */
     void (*revoke)(struct frametable *t, uint32_t extent_id, uint32_t instance);
     unsigned (*take)(struct blkqueue *q);

@@ -52,17 +52,30 @@ int attacker_do(struct scene *s, const struct domain_call *call, struct domain_r
 
 /* Canaries among what was written to the disk. Pages of the attacker's own have such bytes too, but not so many in a
  * row. */
-static bool victim_read(struct scene *s, const struct shot *shot)
+static bool canaries_in(const unsigned char *data, size_t size)
 {
-    static unsigned char data[GATE_PIPE_BYTES];
-    const size_t n = shot->write ? gate_written(&s->dom0.gate, data, sizeof(data)) : 0;
     unsigned row = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < size; i++) {
         row = data[i] >= BYTE_CANARY ? row + 1 : 0;
         if (row == DOMAIN_SAMPLE)
             return true;
     }
     return false;
+}
+
+/* What the storage saw of the request that it should not have; NULL: nothing. */
+static const char *storage_won(struct scene *s, const struct shot *shot)
+{
+    static unsigned char data[GATE_PIPE_BYTES];
+    struct gate *g = &s->dom0.gate;
+    const size_t size = shot->write ? gate_written(g, data, sizeof(data)) : 0;
+    const char *won = canaries_in(data, size)                        ? "read"
+                      : g->outside != s->outside                     ? "outside"
+                      : g->bad_sums || !gate_sums_fit(g, data, size) ? "checksum"
+                                                                     : NULL;
+    g->bad_sums = 0;
+    gate_rest(g);
+    return won;
 }
 
 static const char *const grant_refusals[GRANT_E_COUNT_] = {
@@ -143,8 +156,7 @@ void shot_judge(struct scene *s, struct shot *shot, struct outcome *out)
     struct domain_reply reply;
     dom0_finish(&s->dom0);
     *out = (struct outcome){.how = shot->stopped_by ? shot->stopped_by : refusal(s)};
-    const bool outside = s->dom0.gate.outside != s->outside, read = victim_read(s, shot);
-    gate_rest(&s->dom0.gate);
+    out->won = storage_won(s, shot);
     if (shot->bus_page && !shot->unmapping)
         shot_unmap(s, shot);
     scene_flush(s);
@@ -152,7 +164,8 @@ void shot_judge(struct scene *s, struct shot *shot, struct outcome *out)
         ;
     grants_end(s, shot);
     machine_check(&s->machine, &out->damage);
-    out->won = out->damage.frames ? "changed" : read ? "read" : outside ? "outside" : NULL;
+    if (out->damage.frames)
+        out->won = "changed";
     machine_balance(&s->machine, scene_random(s, MACHINE_FRAMES));
     dom0_refresh(&s->dom0);
     counters_note(s);

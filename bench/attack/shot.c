@@ -157,6 +157,8 @@ void shot_compose(struct scene *s, struct shot *shot)
                            .indirect_pages = indirect,
                            .indirect_gref = {indirect ? s->dom0.indirect_gref : 0}};
     req->sector = scene_random(s, GATE_DISK_BYTES / SECTOR_BYTES - (uint32_t)req->sector_count + 1);
+    if (s->dom0.rules.sealed)
+        req->sector -= req->sector % (GATE_BLOCK / SECTOR_BYTES);
     for (unsigned i = 0; i < shot->count; i++) {
         uint32_t reference = s->dom0.rules.bus ? (uint32_t)shot->bus_page + i : shot->gref[i];
         shot->put.segment[i] = (struct blkreq_segment){reference, 0, BLKREQ_SECTORS_PER_PAGE - 1};
@@ -170,6 +172,8 @@ void shot_send(struct scene *s, struct shot *shot)
     struct domain_reply reply;
     if (shot->write)
         gate_shut(&s->dom0.gate);
+    else if (s->dom0.rules.sealed)
+        s->dom0.gate.reading_bytes = shot->put.req.sector_count * SECTOR_BYTES;
     s->dom0.queue->sqe_flags = shot->late ? IOSQE_ASYNC : 0;
     attacker_do(s, &shot->put, &reply);
 }

@@ -37,9 +37,11 @@ static void row_add(struct table_row *row, const struct outcome *o)
 }
 
 /* An IOMMU is tried in its three forms, in turn. */
-static unsigned rules_variant(const struct dom0_rules *rules, unsigned which, struct dom0_rules *out)
+static unsigned rules_variant(const struct dom0_rules *rules, const struct attack *attack, unsigned which,
+                              struct dom0_rules *out)
 {
     *out = *rules;
+    out->sealed = attack->sealed;
     if (!rules->iommu)
         return 1;
     out->bus = which < 2;
@@ -72,7 +74,7 @@ int table_fight(const struct dom0_rules *rules, const struct attack *attack, con
     unsigned fit = 0, n = 1;
     *out = (struct table_row){.strategy = rules->name, .attack = attack, .seed = options->seed};
     for (unsigned i = 0; i < n; i++) {
-        n = rules_variant(rules, i, &variant[fit]);
+        n = rules_variant(rules, attack, i, &variant[fit]);
         const char *spared = attack->spared ? attack->spared(&variant[fit]) : NULL;
         if (spared && !out->spared)
             out->spared = spared;

@@ -19,5 +19,7 @@ extern const struct dma_strategy mutant_iommu_stale;
 void mutant_revoke_at_once(struct frametable *t, uint32_t extent_id, uint32_t instance);
 /* blkqueue_take(), without the copy-once: what was checked is read again, a request and a page of segments. */
 unsigned mutant_take_twice(struct blkqueue *q);
+/* Stable data that are not: the checksum is of a copy, and the page is written. */
+extern bool mutant_writes_late;
 
 #endif
