@@ -5,7 +5,7 @@ The case that stands for the rest is STANDARD: a 4 KiB read of a file in the pag
 small. A share of `none` is the ratio of throughputs within a round, so what disturbs both rows falls out.
 """
 import report_chart as chart
-from report_data import (APART_LEAST, NOT_MEASURED, ONE_ROUND, Figure, bytes_text, clearly, count_text, figure, listed, ns_text, number, of, plain_text, rate_text, spread_text, strategies_of,
+from report_data import (APART_LEAST, NOT_MEASURED, ONE_ROUND, Figure, bytes_text, clearly, count_text, figure, listed, ns_text, number, of, plain_text, rate_text, strategies_of,
                          us_text)
 from report_page import Cell
 

@@ -181,14 +181,6 @@ def bytes_text(n):
     return f"{n >> 20} MiB" if n >= 1 << 20 else f"{n >> 10} KiB" if n >= 1 << 10 else f"{n} bytes"
 
 
-def spread_text(f, form=plain_text):
-    """Median, and the least and the most where they differ."""
-    if f is None:
-        return NOT_MEASURED
-    m, least, most = form(f.median), form(f.least), form(f.most)
-    return m if least == m == most else f"{m} ({least}–{most})"
-
-
 def listed(words):
     words = list(words)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
