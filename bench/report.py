@@ -97,7 +97,7 @@ def opening(results, failed):
     if others is not None and others > OTHERS_MOST:
         page.note(f"Other programs used {others:.1f} processors meanwhile, and ratios move by more than the goals' margins then: this run shows that everything works, and decides little.")
     for kind, why in failed:
-        page.note(f"`make {TARGETS[kind]}` {why}; what it left behind is shown.")
+        page.note(f"`make {TARGETS[kind]}` {why}; " + ("it left nothing behind." if getattr(results, kind).why else "what it left behind is shown."))
     for r in results.each():
         if r.why:
             page.note(f"Not part of this run: {r.why}.")

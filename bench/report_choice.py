@@ -212,4 +212,4 @@ def short(results):
         goals_said = f"{len(met)} of {len(rows)} goals are met" + (f", {unmeasured} not measured" if unmeasured else "")
         out.append(goals_said + (". **Missed**: " + "; ".join(f"{n} (must {must}, got {got})" for n, must, got, *_ in missed[:MISSED_SHOWN])
                                   + (f"; and {len(missed) - MISSED_SHOWN} more in the table" if len(missed) > MISSED_SHOWN else "") if missed else "") + ".")
-    return out
+    return out or ["Nothing was measured in this run."]
