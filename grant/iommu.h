@@ -107,6 +107,7 @@ struct iommu_unmap {
      * IOTLB of it, but iommu_map(), in whatever thread: also from within the iommu_unmap() that it belongs to. It may
      * call iommu_*(), and no iotlb_*(). */
     void (*done)(struct iommu_unmap *u);
+    bool keeps; /* its bus addresses stay taken behind done(), until iommu_unmap_free() */
     /* the space's own */
     struct list link;
     struct iommu_table *tables; /* emptied by it */
@@ -117,6 +118,8 @@ struct iommu_unmap {
 /* All of the pages must be mapped, else -ENOENT; -ENOMEM: a part of what was mapped at once, or of an entry of 2 MiB,
  * could not be told from the rest. Then nothing is done. `u` is borrowed until done(). */
 int iommu_unmap(struct iommu_space *s, uint64_t bus_page, uint32_t count, struct iommu_unmap *u);
+/* Of one that `keeps`, when it has ended: for who has books of the addresses and hears of the end in another thread. */
+void iommu_unmap_free(struct iommu_space *s, struct iommu_unmap *u);
 void iommu_flush(struct iommu_space *s); /* begins the end of what was deferred */
 
 struct iommu_stats {

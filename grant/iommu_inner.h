@@ -7,7 +7,8 @@
  *            a sequence          (none of its entries in use: straight to done)
  *
  * The bus pages, what counts of them against the limit, and the tables that it emptied are given back at its end and
- * not before: so an address in force has one meaning, and nobody walks a table that was freed.
+ * not before: so an address in force has one meaning, and nobody walks a table that was freed. Of one that
+ * `keeps` the bus pages follow when its owner says so.
  */
 #ifndef GRANT_IOMMU_INNER_H
 #define GRANT_IOMMU_INNER_H

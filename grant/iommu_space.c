@@ -95,11 +95,26 @@ int iommu_map(struct iommu_space *s, uint64_t *bus_page, const uint32_t *frames,
     return r;
 }
 
-static void finish(struct iommu_space *s, struct iommu_unmap *u, struct list *ended)
+/* The lock is held. */
+static void addresses_free(struct iommu_space *s, const struct iommu_unmap *u)
 {
     bus_give(&s->bus, u->bus_page, u->count);
-    tree_give(&s->tree, u->tables);
     s->pages -= u->count;
+}
+
+void iommu_unmap_free(struct iommu_space *s, struct iommu_unmap *u)
+{
+    assert(u->keeps);
+    space_lock(s);
+    addresses_free(s, u);
+    space_unlock(s);
+}
+
+static void finish(struct iommu_space *s, struct iommu_unmap *u, struct list *ended)
+{
+    tree_give(&s->tree, u->tables);
+    if (!u->keeps)
+        addresses_free(s, u);
     list_remove(&u->link);
     list_append(ended, &u->link);
 }

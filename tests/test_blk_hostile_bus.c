@@ -105,6 +105,59 @@ static void test_an_unmap_waits_for_no_request_of_other_pages(void **state)
             an_unmap_beside_a_held_request(reactors, deferred);
 }
 
+struct hammer {
+    struct blkguest *queue;
+    _Atomic bool stop;
+    pthread_t thread;
+};
+
+static void *hammer_run(void *arg)
+{
+    struct hammer *h = arg;
+    uint64_t id;
+    while (!h->stop) {
+        for (unsigned i = 0; i < 8; i++)
+            blkguest_put_raw(
+                h->queue,
+                &(struct blkreq){.operation = BLKIF_OP_WRITE, .segment_count = 1, .segment = {{0x500, 0, 0}}});
+        blkguest_kick(h->queue);
+        for (unsigned i = 0; i < 8; i++)
+            blkguest_take(h->queue, &id);
+    }
+    return NULL;
+}
+
+/* One queue unmaps a page that the other uses and maps another there at once, again and again: the last put, which is
+ * the other reactor's, ends the unmap, but the address is free only when the one that has the books knows. */
+static void test_an_address_is_taken_until_its_queue_knows_of_the_end(void **state)
+{
+    const char *slow = getenv("DOMZERO_TEST_MODE");
+    static struct pair p;
+    (void)state;
+    pair_start(&p, 2, &(struct keys_blk_config){.path = ""});
+    struct blkguest *mapper = &p.guest.queue[0];
+    struct hammer h = {.queue = &p.guest.queue[1]};
+    uint64_t id;
+    for (unsigned life = 0; life < 3; life++) {
+        h.stop = false;
+        assert_int_equal(blkguest_do_map(mapper, p.guest.g.gref, 1, 0x500000, BUS_BOTH), BLKIF_RSP_OKAY);
+        assert_int_equal(pthread_create(&h.thread, NULL, hammer_run, &h), 0);
+        for (unsigned round = 0; round < (slow && *slow ? 200 : 2000); round++) {
+            blkguest_put_unmap(mapper, 0x500000, 1);
+            for (unsigned i = 0; i < 28; i++)
+                blkguest_put_map(mapper, &p.guest.g.gref[1 + (round + i) % 16], 1, 0x500000, BUS_BOTH);
+            blkguest_kick(mapper);
+            for (unsigned i = 0; i < 29; i++)
+                (void)blkguest_take(mapper, &id);
+        }
+        h.stop = true;
+        pthread_join(h.thread, NULL);
+        (void)blkguest_do_unmap(mapper, 0x500000, 1);
+        pair_grants_end(&p, 0, 32);
+    }
+    pair_stop(&p);
+}
+
 /* Mapped by one reactor, and taken back before the other has learnt it: that one asks the hypervisor role, in vain, and
  * is not to do so for each request for ever. */
 static void test_a_flood_of_lookups_in_vain_closes_the_device(void **state)
@@ -459,6 +512,7 @@ int main(int argc, char **argv)
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_unmap_waits_for_no_request_of_other_pages),
+        cmocka_unit_test(test_an_address_is_taken_until_its_queue_knows_of_the_end),
         cmocka_unit_test(test_a_flood_of_lookups_in_vain_closes_the_device),
         cmocka_unit_test(test_lesson_155_the_references_of_a_map_are_fetched_once),
         cmocka_unit_test(test_lesson_216_the_response_of_a_map_brings_nothing_else),

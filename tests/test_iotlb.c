@@ -321,6 +321,32 @@ static void map_again(struct iommu_unmap *u)
     container_of(u, struct iworld_unmap, u)->ended++;
 }
 
+/* Who has books of the addresses hears of the end later than it comes. */
+static void test_addresses_that_are_kept_are_free_when_the_owner_says_so(void **state)
+{
+    (void)state;
+    struct iworld *w = open_world(false, IOMMU_STRICT);
+    struct iworld_unmap u, whole;
+    struct iommu_stats stats;
+    uint64_t at = map(w, 100, 8), again = at + 2;
+    struct iotlb_entry *use = get(w, 1, at + 3);
+    iworld_unmap(w, at + 2, 4, &u);
+    u.u.keeps = true;
+    iotlb_put(w->tlb[1], use);
+    assert_int_equal(u.ended, 1);
+    assert_int_equal(iworld_look(w, 0, at + 3, true, 103), IOMMU_F_NOT_PRESENT);
+    assert_int_equal(iworld_map(w, &again, 200, 1, RW), -EEXIST);
+    iommu_space_stats(w->space, &stats);
+    assert_int_equal(stats.pages, 8);
+    iommu_unmap_free(w->space, &u.u);
+    iommu_space_stats(w->space, &stats);
+    assert_int_equal(stats.pages, 4);
+    assert_int_equal(iworld_map(w, &again, 200, 4, RW), 0);
+    assert_int_equal(iworld_look(w, 0, at + 3, true, 201), 0);
+    iworld_unmap(w, at, 8, &whole);
+    iworld_close(w);
+}
+
 static void test_done_may_map_the_same_page_again(void **state)
 {
     (void)state;
@@ -351,6 +377,7 @@ int main(void)
         cmocka_unit_test(test_deferred_unmaps_are_remembered_until_the_flush_and_no_longer),
         cmocka_unit_test(test_a_batch_that_is_full_is_flushed),
         cmocka_unit_test(test_an_iotlb_that_goes_holds_no_unmap_up),
+        cmocka_unit_test(test_addresses_that_are_kept_are_free_when_the_owner_says_so),
         cmocka_unit_test(test_done_may_map_the_same_page_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

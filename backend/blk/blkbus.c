@@ -153,12 +153,14 @@ static void book_remove(struct blkqueue *q, uint64_t bus_page, uint32_t count)
 
 /* ---- unmap ---- */
 
-/* Its grants are unmapped by the queue's own thread. */
+/* Its grants are unmapped by the queue's own thread, and until it has come to that nobody is given the addresses: a map
+ * would find the books taken. */
 static void unmap_end(struct bus_unmap *u)
 {
     struct blkqueue *q = u->queue;
     struct blkbus *b = q->bus;
     book_remove(q, u->bus_page, u->count);
+    iommu_unmap_free(b->space, &u->unmap);
     q->reactor->unmapped = true;
     if (u->answer)
         blkqueue_answer(q, u->id, BLKREQ_OP_BUS_UNMAP, BLKIF_RSP_OKAY);
@@ -425,7 +427,7 @@ int blkbus_new(struct blkqueue *q, struct iommu_space *space, bool deferred, str
     b->leaf = leaves;
     for (uint32_t i = 0; i < unmaps; i++) {
         struct bus_unmap *u = &b->unmaps[i];
-        *u = (struct bus_unmap){.unmap.done = unmap_done, .queue = q, .next = b->unmap_free};
+        *u = (struct bus_unmap){.unmap = {.done = unmap_done, .keeps = true}, .queue = q, .next = b->unmap_free};
         letter_init(&u->letter);
         b->unmap_free = u;
     }
