@@ -17,6 +17,7 @@ less than from one moment to the next, goals look at rounds in which two modes h
                  loads that no goal compares by rounds have half the rounds
   QUICK=1        short rounds of the loads that goals look at
   LOADS, MODES   patterns, by commas: LOADS='poisson-1000-*,closed-*-1d-2c' MODES=adaptive,poll; LOADS=list names all
+  REPORT_SECONDS it is to be done in less: goals' loads first, and leaves out what there is no time for
   RESULTS        where to; otherwise a run of everything goes to bench/results/poll-DATE-COMMIT/, others to bench/results/latest/
 """
 import concurrent.futures, fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
@@ -31,6 +32,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "2" if QUICK else "5"))
 BESIDE = int(os.environ.get("BESIDE", "6" if QUICK else "12"))
 SECONDS = float(os.environ.get("SECONDS_EACH", "0.15" if QUICK else "0.25"))
 SEED = int(os.environ.get("SEED", "1"))
+BUDGET = float(os.environ.get("REPORT_SECONDS") or 0)  # what `make report` lets it have; 0: no limit
 STORAGE = os.environ.get("STORAGE", "null")
 OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
 CORES = min(2, len(CPUS))
@@ -154,8 +156,11 @@ def main():
         if STORAGE == "hot":
             bench.make_image(bench.image["hot"])
             machine.warm(bench.image["hot"])
-        for load in chosen:
-            run.load(load)
+        for load in sorted(chosen, key=lambda l: l not in [g.load for g in goals(CORES)]) if BUDGET else chosen:
+            if BUDGET and time.monotonic() - run.start > BUDGET * 0.85:
+                run.left_out.append({"load": load.name(), "mode": "all modes", "why": "there was no time left for it"})
+            else:
+                run.load(load)
         info["others"] = round(max(0.0, (machine.busy_seconds() - run.ours_seconds() - busy) / (time.monotonic() - run.start)), 2)
     finally:
         run.stop()

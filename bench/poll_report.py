@@ -65,8 +65,8 @@ def load_text(load, rows):
 
 def goal_values(goal, rows):
     pairs = [(a, b) for a, b in zip(rows.get(goal.ours, ()), rows.get(goal.to, ())) if a and b]
-    if goal.figure.startswith("p") and not all(reached(goal.load, r) for p in pairs for r in p):
-        return []  # queues that grew till the end have no latency
+    if goal.figure.startswith("p"):  # queues that grew till the end have no latency
+        pairs = [p for p in pairs if all(reached(goal.load, r) for r in p)]
     of = lambda row: figure(goal.load, row, goal.figure)
     return [of(a) - of(b) if goal.minus else of(a) / of(b) for a, b in pairs if goal.minus or of(b)]
 
@@ -79,7 +79,7 @@ def goal_rows(goals, results, beside):
             m = statistics.median(v)
             rows.append({"name": g.name, "must": g.text(), "got": m, "least": min(v), "most": max(v), "met": g.met(m)})
         elif g.load in results:
-            rows.append({"name": g.name, "must": g.text(), "got": None, "met": None, "why": "the rate was not reached, or a mode did not run"})
+            rows.append({"name": g.name, "must": g.text(), "got": None, "met": None, "why": "the rate was not reached in any round, or a mode did not run"})
     return rows
 
 

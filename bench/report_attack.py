@@ -95,7 +95,7 @@ def verdict_text(attack):
         ways = {}
         for way, n in (w for s in scores for w in s[3].items()):
             ways[way] = ways.get(way, 0) + n
-        said = f" (the victim's data: {ways_text(ways)})" if ways else ""
+        said = f" ({ways_text(ways)})" if ways else ""
         out.append(f"`validate` lost {sum(s[1] for s in scores):,} times{said}, to {listed(lost)}: what was checked was no longer true when the I/O used it.")
     elif attack.pick(strategy="validate"):
         out.append("`validate` lost to nothing in this run, though its hole is real: too few attempts met the moment between check and use. Run it longer.")

@@ -84,7 +84,7 @@ class Bars:
         out += ["set clip two", f"set xrange [-0.6:{len(self.groups) - 0.4}]", f"set boxwidth {width * 0.88:g}", "set style fill solid 0.85 noborder"]
         out += ["set logscale y", f"set yrange [{floor:g}:{most * 4:g}]"] if self.log else [f"set yrange [0:{most * 1.22:g}]"]
         out += ["set xtics (" + ", ".join(f"{quoted(g)} {i}" for i, g in enumerate(self.groups)) + ") scale 0"]
-        out.append("set format y '%.0s%c'" if self.log else ticks("y", most))
+        out.append(("set format y '%.0s%c'" if most >= 10000 else "set format y '%g'") if self.log else ticks("y", most))
         if len(self.series) == 1:
             out.append("unset key")
         many = len(self.groups) * len(self.series) > 8

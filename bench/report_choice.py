@@ -39,13 +39,18 @@ def best(pairs, larger=True):
     return [p for p in there if not told(p[1])], [p for p in there if told(p[1])]
 
 
+def preferred(first):
+    """Names of equals, the default first."""
+    return sorted((n for n, _ in first), key=lambda n: n != "pin")
+
+
 def choice(situation, pairs, form, what, larger=True, remark=""):
     """A row of the decision table."""
     first, rest = best(pairs, larger)
     if not first:
         return [situation, Cell(NOT_MEASURED, "none"), ""]
     said = ", ".join(f"`{n}` {form(f.median)}" for n, f in first + rest)
-    named = sorted((n for n, _ in first), key=lambda n: n != "pin")  # of equals the default
+    named = preferred(first)
     tie = "; the rounds do not tell the first ones apart" if len(first) > 1 else ""
     return [situation, Cell(" or ".join(f"`{n}`" for n in named), "", "", colour(named[0]) if len(named) == 1 else None), f"{what}: {said}{tie}" + (f" ({remark})" if remark else "")]
 
@@ -134,18 +139,21 @@ def section(results, page):
 # What was promised.
 
 
-def goal_text(x):
-    n = number(x)
-    if n is not None:
-        return plain_text(n)
-    if isinstance(x, dict):
-        return plain_text(number(x.get("median"))) if number(x.get("median")) is not None else NOT_MEASURED
+def goal_text(x, digits=3):
+    f = figure(x)
+    if f:
+        return close_text(f.median, digits)
     return NOT_MEASURED if x in (None, "") else str(x)
+
+
+def close_text(x, digits=3):
+    """Close enough to see on which side of a goal it is, mostly: a miss has a digit more."""
+    return f"{x:.{digits}f}".rstrip("0").rstrip(".") if abs(x) < 10 else plain_text(x)
 
 
 def spread_of(goal):
     f = figure(goal.get("spread") if isinstance(goal.get("spread"), dict) else {**goal, "median": goal.get("got")})
-    return f"{plain_text(f.least)}–{plain_text(f.most)}" if f and f.most > f.least else ""
+    return f"{close_text(f.least)}–{close_text(f.most)}" if f and f.most > f.least else ""
 
 
 def successes_text(n):
@@ -174,7 +182,7 @@ def goals(results):
             met = g.get("met") if isinstance(g.get("met"), bool) else None
             if g.get("got") in (None, "", NOT_MEASURED):
                 met = None
-            rows.append((str(g["name"]), goal_text(g.get("must")), goal_text(g.get("got")), met, spread_of(g)))
+            rows.append((str(g["name"]), goal_text(g.get("must")), goal_text(g.get("got"), 4 if met is False else 3), met, spread_of(g)))
     return rows if results.attack.goals() else rows + attack_goals(results.attack)
 
 
@@ -196,11 +204,12 @@ def short(results):
     good, remark = safe(results)
     first, _ = best([(s, cost.share(results.dma, s)) for s in good])
     if first and results.attack.rows:
-        out.append(f"So, for guests that are not trusted: {' or '.join(f'`{n}`' for n, _ in first)}" + (f" ({remark})." if remark else "."))
+        tie = "; the rounds do not tell them apart, so the default, where it is among them" if len(first) > 1 else ""
+        out.append(f"So, for guests that are not trusted: {' or '.join(f'`{n}`' for n in preferred(first))}{tie}" + (f" ({remark})." if remark else "."))
     out += polling.shared_core_text(results.poll)[:1]
     if rows:
         unmeasured = len(rows) - len(met) - len(missed)
         goals_said = f"{len(met)} of {len(rows)} goals are met" + (f", {unmeasured} not measured" if unmeasured else "")
         out.append(goals_said + (". **Missed**: " + "; ".join(f"{n} (must {must}, got {got})" for n, must, got, *_ in missed[:MISSED_SHOWN])
                                   + (f"; and {len(missed) - MISSED_SHOWN} more in the table" if len(missed) > MISSED_SHOWN else "") if missed else "") + ".")
-    return out
+    return out or ["Nothing was measured in this run."]

@@ -5,7 +5,7 @@ The case that stands for the rest is STANDARD: a 4 KiB read of a file in the pag
 small. A share of `none` is the ratio of throughputs within a round, so what disturbs both rows falls out.
 """
 import report_chart as chart
-from report_data import (APART_LEAST, NOT_MEASURED, Figure, bytes_text, clearly, count_text, figure, listed, ns_text, number, of, plain_text, rate_text, spread_text, strategies_of,
+from report_data import (APART_LEAST, NOT_MEASURED, ONE_ROUND, Figure, bytes_text, clearly, count_text, figure, listed, ns_text, number, of, plain_text, rate_text, strategies_of,
                          us_text)
 from report_page import Cell
 
@@ -46,8 +46,10 @@ def explanations(dma):
     for r in dma.objects("explanation"):
         parts = r.get("parts") if isinstance(r.get("parts"), list) else []
         rounds = int(number((dma.first(case=r.get("case"), strategy=r.get("strategy")) or {}).get("rounds")) or 1)
+        base = of(dma.first(case=r.get("case"), strategy="none"), "iops")
+        doubt = ONE_ROUND * 1e9 / base.median if base and base.median > 0 else None  # it is a difference, and as unsure as what it is one of
         out.setdefault(str(r.get("case")), []).append((str(r.get("strategy")), number(r.get("predicted_ns")), " + ".join(map(str, parts)),
-                                                           figure(r.get("measured_ns"), rounds)))
+                                                           figure(r.get("measured_ns"), rounds, doubt)))
     return out
 
 

@@ -29,11 +29,12 @@ class Figure:
     least: float
     most: float
     rounds: int = 1
+    doubt: float = None  # the error of what was measured once
 
     def error(self):
         """The standard error of the median, as the range of the rounds suggests it; of one round: a guess."""
         if self.rounds < 2:
-            return abs(self.median) * ONE_ROUND
+            return abs(self.median) * ONE_ROUND if self.doubt is None else self.doubt
         n = min(self.rounds, max(RANGE_OVER_DEVIATION))
         wide = RANGE_OVER_DEVIATION[max(k for k in RANGE_OVER_DEVIATION if k <= n)]
         return 1.25 * (self.most - self.least) / wide / self.rounds ** 0.5
@@ -45,14 +46,14 @@ def number(x):
     return float(x) if good else None
 
 
-def figure(x, rounds=1):
+def figure(x, rounds=1, doubt=None):
     """Whatever a JSON file says where a figure belongs: a Figure, or None."""
     if isinstance(x, dict):
         m = number(x.get("median"))
         if m is None:
             return None
         least, most = number(x.get("least")), number(x.get("most"))
-        return Figure(m, m if least is None else min(least, m), m if most is None else max(most, m), rounds)
+        return Figure(m, m if least is None else min(least, m), m if most is None else max(most, m), rounds, doubt)
     m = number(x)
     return None if m is None else Figure(m, m, m)
 
@@ -178,14 +179,6 @@ def rate_text(x):
 
 def bytes_text(n):
     return f"{n >> 20} MiB" if n >= 1 << 20 else f"{n >> 10} KiB" if n >= 1 << 10 else f"{n} bytes"
-
-
-def spread_text(f, form=plain_text):
-    """Median, and the least and the most where they differ."""
-    if f is None:
-        return NOT_MEASURED
-    m, least, most = form(f.median), form(f.least), form(f.most)
-    return m if least == m == most else f"{m} ({least}–{most})"
 
 
 def listed(words):

@@ -32,6 +32,7 @@ figcaption { font-size: .9rem; color: #333; margin-top: .3rem; line-height: 1.45
 table { border-collapse: collapse; font-size: .9rem; line-height: 1.35; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-size: .9rem; color: #333; padding-bottom: .35rem }
 th, td { padding: .32rem .6rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top }
+.wide th, .wide td { padding: .28rem .42rem }
 thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom }
 tr { break-inside: avoid }
 td.n, th.n { text-align: right }

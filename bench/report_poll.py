@@ -3,7 +3,7 @@
 requests, and what happens where both ends share a core."""
 import report_chart as chart
 from report_cost import figure_cell, figure_of
-from report_data import MODES, Figure, clearly, count_text, figure, listed, number, of, plain_text, us_text
+from report_data import MODES, Figure, clearly, count_text, figure, listed, number, of, us_text
 from report_page import Cell
 
 PATTERNS = {"closed-qd1": "one request at a time", "closed-qd32": "32 in flight at all times", "poisson": "arrivals at random", "burst": "bursts"}

@@ -64,14 +64,14 @@ static int none_get(struct dma *d, const struct dma_segment *segments, unsigned 
     io->to_guest = to_guest;
     io->vec_count = 0;
     for (unsigned i = 0; i < count; i++) {
-        const struct dma_segment s = segments[i];
+        const struct dma_segment *s = &segments[i];
         struct frame_extent *x;
         unsigned char *address;
-        assert(span_fits(s.offset_bytes, s.length_bytes, PAGE_BYTES));
-        int r = frame_find(d, s.gref, to_guest, &x, &address);
+        assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
+        int r = frame_find(d, s->gref, to_guest, &x, &address);
         if (r)
             return r;
-        dma_io_append(io, address + s.offset_bytes, s.length_bytes, dma_extent_buffer(&d->x, x));
+        dma_io_append(io, address + s->offset_bytes, s->length_bytes, dma_extent_buffer(&d->x, x));
     }
     io->segment_count = count;
     d->x.maps += count;

@@ -38,14 +38,14 @@ static int validate_get(struct dma *d, const struct dma_segment *segments, unsig
     io->to_guest = to_guest;
     io->vec_count = 0;
     for (unsigned i = 0; i < count; i++) {
-        const struct dma_segment s = segments[i];
+        const struct dma_segment *s = &segments[i];
         struct active_entry *a;
-        assert(span_fits(s.offset_bytes, s.length_bytes, PAGE_BYTES));
-        int r = active_map(d->x.map, d->x.keep, s.gref, to_guest, &a);
+        assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
+        int r = active_map(d->x.map, d->x.keep, s->gref, to_guest, &a);
         if (r)
             return r;
-        dma_io_append(io, a->address + s.offset_bytes, s.length_bytes, dma_extent_buffer(&d->x, a->extent));
-        active_unmap(d->x.map, s.gref, to_guest);
+        dma_io_append(io, a->address + s->offset_bytes, s->length_bytes, dma_extent_buffer(&d->x, a->extent));
+        active_unmap(d->x.map, s->gref, to_guest);
     }
     io->segment_count = count;
     d->x.maps += count;

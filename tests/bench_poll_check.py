@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """bench_poll_check.py DIR PATTERN...: what a run of bench/poll.py left in DIR is whole: rows of these patterns and no others, each
-with figures that are numbers and a spread around them, each mode that was asked for with the same loads; goals are judged by what
+with figures that are numbers and a spread around them, each mode that was asked for with the same loads, and some of these served
+(not each: blind spinning on one processor may not get to a request in such a moment); goals are judged by what
 was measured, or say why not; the Markdown has all rows and goals."""
 import json, math, sys
 
@@ -31,9 +32,11 @@ for row in result["rows"]:
         continue
     for figure in ("iops", "p50_us", "p99_us", "p999_us", "notifications_per_request"):
         check_spread(row[figure], (row["mode"], row["pattern"], figure))
-    assert row["iops"]["median"] > 0 and isinstance(row["reached"], bool), row
+    assert isinstance(row["reached"], bool), row
     assert row["p50_us"]["median"] <= row["p99_us"]["median"] <= row["p999_us"]["median"], row
     assert (row["rate"] is None) == row["pattern"].startswith("closed"), row
+for mode in loads:
+    assert any(r["iops"] and r["iops"]["most"] > 0 for r in result["rows"] if r["mode"] == mode), f"{mode}: nothing was served"
 first = next(iter(loads.values()))
 assert all(l == first for l in loads.values()), loads
 assert {p for p, *_ in first} == set(patterns), first

@@ -146,7 +146,7 @@ def check_whole():
     for said in ("no machine", "0000000", "SEED=7", "ca ff ry", "✗ 400 of 1,000", "won: changed 300, read 100; else refused 600", "✓ 0 of 1,000", "has &lt;no&gt; bus addresses", "&lt;script&gt;", "collapses", "did not keep up",
                  "for a test", APART, "nothing: the hole"):
         assert said in text, said
-    assert "**Missed**: adaptive keeps up (must ≥ 0.95 × poll, got 0.90), iommu keeps 0.95" not in markdown and "adaptive keeps up (must ≥ 0.95 × poll, got 0.90)" in markdown
+    assert "**Missed**: adaptive keeps up (must ≥ 0.95 × poll, got 0.9), iommu keeps 0.95" not in markdown and "adaptive keeps up (must ≥ 0.95 × poll, got 0.9)" in markdown
     assert choices(directory)[SMALL][0] == "`pin`"
     assert choices(directory)["Guests that are your own, and speed is all"][0] == "`pin`"  # 1 % is no difference
 
@@ -161,7 +161,7 @@ def check_verdicts_follow():
             r["share_of_none"] = spread(0.90)
     d["goals"][0].update(got=0.90, met=False)
     _, markdown, directory = page("slow-pin", {"dma": d, "attack": attack()})
-    assert "pin keeps 0.97 (must 0.97, got 0.90)" in markdown and "| pin keeps 0.97 | 0.97 | 0.90 | missed |" in markdown
+    assert "pin keeps 0.97 (must 0.97, got 0.9)" in markdown and "| pin keeps 0.97 | 0.97 | 0.9 | missed |" in markdown
     assert choices(directory)[SMALL][0] == "`copy`"
     assert choices(directory)["Guests that are your own, and speed is all"][0].startswith("`validate`")
     a = attack()

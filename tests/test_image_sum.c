@@ -310,8 +310,7 @@ static void test_a_flipped_byte_is_found_and_never_data(void **state)
         assert_int_equal(do_blocks(&s, BLKIF_OP_READ, 90, 20), BLKIF_RSP_ERROR);
         assert_int_equal(blkguest_do(&s.guest, BLKIF_OP_READ, 100 * 8, 100, 1, 0, 0),
                          BLKIF_RSP_ERROR); /* a sector of it */
-        for (unsigned i = 0; i < DISK_BYTES; i++)
-            assert_int_equal(data[i], 0xee);
+        assert_true(data[0] == 0xee && !memcmp(data, data + 1, DISK_BYTES - 1));
         assert_int_equal(do_blocks(&s, BLKIF_OP_READ, 0, 100), BLKIF_RSP_OKAY);
         assert_int_equal(do_blocks(&s, BLKIF_OP_READ, 101, BLOCKS - 101), BLKIF_RSP_OKAY);
         for (unsigned i = 0; i < BLOCKS; i++) {
@@ -397,7 +396,7 @@ static void test_a_guest_that_changes_its_pages_in_flight_never_makes_a_bad_sum(
         scene_start(&s, dma_strategies[d / 2]->name, d % 2, SECTOR_BYTES);
         struct scribbler w = {.data = s.guest.data};
         assert_int_equal(pthread_create(&w.thread, NULL, scribble, &w), 0);
-        load(&s, 30);
+        load(&s, 12);
         w.stop = true;
         pthread_join(w.thread, NULL);
         check_offline(&s);

@@ -6,8 +6,10 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
+#include <sys/wait.h>
 
 #include "tests/iommu_world.h"
+#include "tests/no_membarrier.h"
 
 #define RW   (IOMMU_READ | IOMMU_WRITE)
 #define LAST (UINT64_C(1) << (32 - IOMMU_PAGE_SHIFT)) /* the first page beyond a window of 32 bits */
@@ -368,6 +370,41 @@ static void test_tables_stay_until_the_unmap_that_emptied_them_has_ended(void **
     iworld_close(w);
 }
 
+/* In a process of its own, as what is forbidden stays forbidden. */
+static int without_membarrier(void)
+{
+    static const struct iommu_limits limits = {16, 16};
+    struct iworld_holds *holds = calloc(1, sizeof(*holds));
+    struct iworld w = {0};
+    struct iworld_unmap u = {0};
+    struct iotlb_entry *e;
+    uint64_t at = IOMMU_ANY;
+    if (!membarrier_forbid() || iommu_new(&w.unit) ||
+        iommu_space_new(w.unit, 1, 1, 32, IOMMU_STRICT, &limits, &w.space) ||
+        iotlb_new(w.space, &iworld_ops, holds, 4, 4, &w.tlb[0]) || iworld_map(&w, &at, 7, 1, RW) ||
+        iotlb_get(w.tlb[0], at, true, &e) || iworld_try_unmap(&w, at, 1, &u) || u.ended)
+        return 1;
+    iotlb_put(w.tlb[0], e);
+    iotlb_free(w.tlb[0]);
+    iommu_space_free(w.space);
+    iommu_free(w.unit);
+    free(holds);
+    return u.ended == 1 ? 0 : 2;
+}
+
+static void test_it_works_where_the_kernel_refuses_membarrier(void **state)
+{
+    (void)state;
+    int status = 0;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(without_membarrier());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -383,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_pages_are_limited_until_their_unmap_has_ended),
         cmocka_unit_test(test_sparse_maps_hold_no_more_tables_than_allowed),
         cmocka_unit_test(test_a_split_is_never_refused_for_the_limit),
+        cmocka_unit_test(test_it_works_where_the_kernel_refuses_membarrier),
         cmocka_unit_test(test_tables_stay_until_the_unmap_that_emptied_them_has_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/spin.h"
 #include "grant/iommu_inner.h"
 #include "tests/random.h"
@@ -21,6 +22,7 @@
 #define SLOTS       24u /* bus pages that come and go, each with a frame of its own */
 #define TRANSLATORS 2u
 #define DEPTH       4u
+#define ENOUGH_MS   2000
 #define LOOKS       16u
 #define COLD_BYTES  (32u << 20)
 #define COLD_STORES 24u
@@ -185,10 +187,11 @@ static void linger(uint64_t *random)
 static void come_and_go(struct race *r, const struct translator *t, unsigned translators, uint64_t lives)
 {
     enum { MAPPED, ENDING, OURS } state[SLOTS] = {MAPPED};
-    uint64_t random = 7;
+    uint64_t random = 7, lived = 0, enough_ns = clock_now_ns() + ENOUGH_MS * CLOCK_NS_PER_MS;
     for (uint32_t slot = 0; slot < r->slots; slot++)
         map_slot(r, slot, 1);
-    for (uint64_t round = 0, lived = 0; lived < lives || !all_translate(t, translators); round++) {
+    /* Fewer lives where others have the processors. */
+    for (uint64_t round = 0; !all_translate(t, translators) || (lived < lives && clock_now_ns() < enough_ns); round++) {
         uint32_t slot = random_next(&random) % r->slots;
         if (state[slot] == MAPPED) {
             unmap_slot(r, slot);
@@ -203,6 +206,8 @@ static void come_and_go(struct race *r, const struct translator *t, unsigned tra
             state[slot] = MAPPED;
             if (r->scene.cold)
                 linger(&random);
+        } else if (round % 256 == 0) {
+            sched_yield(); /* who uses it may have lost its processor */
         }
         if (round % 64 == 0)
             iommu_flush(r->space);

@@ -5,19 +5,22 @@
  * either end's directory, so that everything else in it is exactly Xen's. An extension of the protocol is a key there
  * that the backend offers and the frontend takes; it is used where both did.
  *
- *   toolstack → backend's dir    params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online,
- *                                discard-enable, direct-io-safe; below domzero/ offset, size, direct-io, dma, poll,
- *                                on-error, report-after, persistent, max-queues, sector-size, physical-sector-size,
- *                                host-alignment, iommu (strict|deferred), dma-bits, those of keys_blk_qos.h; and to
- * change a disk that runs set/… (keys_blk_set.h), paused ("resume", over what the backend wrote) backend → its dir
- * max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments, feature-persistent (where it may be used,
- * 1), domzero/{feature-fua,max-write-zeroes-sectors,feature-bus-addresses}; then, with state 4, sectors, sector-size,
- * physical-sector-size, info, feature-flush-cache, feature-barrier, and where it discards feature-discard,
- * discard-granularity, discard-alignment, discard-secure (0) frontend → its dir           with state 3:
- * multi-queue-num-queues, ring-page-order, protocol, feature-persistent,
- *                                domzero/{feature-fua,feature-write-zeroes,bus-addresses,instance},
- *                                and ring-ref | ring-ref<n> and event-channel: of one queue here, of several in
- *                                queue-<N>/
+ *   toolstack → backend's dir
+ *     params (FORMAT:PATH), mode (r|w), device-type, type, dev, bootable, removable, online, discard-enable,
+ *     direct-io-safe; below domzero/ offset, size, direct-io, dma, iommu (strict|deferred), dma-bits, poll, on-error,
+ *     report-after, persistent, max-queues, sector-size, physical-sector-size, host-alignment, those of keys_blk_qos.h;
+ *     to change a disk that runs set/… (keys_blk_set.h), paused ("resume", over what the backend wrote)
+ *
+ *   backend → its dir
+ *     max-ring-page-order, multi-queue-max-queues, feature-max-indirect-segments, feature-persistent (where it may be
+ *     used, 1), domzero/{feature-fua,max-write-zeroes-sectors,feature-bus-addresses,warning}; with state 4 sectors,
+ *     sector-size, physical-sector-size, info, feature-flush-cache, feature-barrier, and where it discards
+ *     feature-discard, discard-granularity, discard-alignment, discard-secure (0)
+ *
+ *   frontend → its dir, with state 3
+ *     multi-queue-num-queues, ring-page-order, protocol, feature-persistent,
+ *     domzero/{feature-fua,feature-write-zeroes,bus-addresses,instance}, and ring-ref | ring-ref<n> and event-channel:
+ *     of one queue here, of several in queue-<N>/
  *
  * All sector counts are in 512-byte units whatever sector-size is.
  */

@@ -8,13 +8,10 @@ static void frame_release(struct scene *s, struct shot *shot, unsigned i)
         shot->stopped_by = "release deferred";
 }
 
-/* Ends the grant; where that is granted, the frame is free for whatever its owner likes, who gives it back. */
-static void revoke_reuse_act(struct scene *s, struct shot *shot)
+/* The grant was ended, or not; where it was, the frame is free for whatever its owner likes, who gives it back. */
+static void grant_ended(struct scene *s, struct shot *shot, unsigned i, int result)
 {
-    struct domain_reply reply;
-    unsigned i = scene_random(s, shot->count);
-    const struct domain_call end = {.op = DOMAIN_END, .gref = shot->gref[i], .spins = scene_random(s, 500)};
-    if (attacker_do(s, &end, &reply)) {
+    if (result) {
         shot->stopped_by = "busy";
         return;
     }
@@ -22,11 +19,30 @@ static void revoke_reuse_act(struct scene *s, struct shot *shot)
     frame_release(s, shot, i);
 }
 
+static void revoke_act(struct scene *s, struct shot *shot)
+{
+    struct domain_reply reply;
+    const unsigned i = scene_random(s, shot->count);
+    grant_ended(s, shot, i, attacker_do(s, &(struct domain_call){.op = DOMAIN_END, .gref = shot->gref[i]}, &reply));
+}
+
+/* The end began before dom0 took the request: which was first shows now. */
+static void revoke_beside_act(struct scene *s, struct shot *shot)
+{
+    struct domain_reply reply;
+    domain_answer_late(&s->machine.attacker, &reply);
+    grant_ended(s, shot, 0, reply.result);
+}
+
 static void revoke_reuse_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
     shot_put(s, &shot, 1 + scene_random(s, 4), scene_random(s, 4) ? 0 : SHOT_INDIRECT);
-    shot_run(s, &shot, revoke_reuse_act);
+    const bool beside = shot.late && scene_random(s, 2);
+    const struct domain_call end = {.op = DOMAIN_END, .gref = shot.gref[0], .spins = scene_random(s, 300)};
+    if (beside)
+        domain_call_late(&s->machine.attacker, &end);
+    shot_run(s, &shot, beside ? revoke_beside_act : revoke_act);
     shot_judge(s, &shot, out);
 }
 

@@ -58,10 +58,9 @@ struct dom0 {
     int told_fd;                       /* the far end of the queue's notifications */
     uint32_t ring_slot;                /* where the next request lies in the ring's page */
     uint32_t indirect_gref, list_gref; /* the attacker's pages of segments and of references */
-    uint64_t misses_spared;
 };
 
-/* 0, or an error with a sentence; on failure nothing is held. */
+/* 0, or an error with a sentence: then the program is to end. */
 int dom0_open(struct dom0 *d, struct machine *m, const struct dom0_rules *rules, struct err *e);
 void dom0_close(struct dom0 *d);
 /* A fresh ring where the last one is broken, or soon would be for its unknown references. */

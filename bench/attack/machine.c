@@ -23,7 +23,7 @@ static int frame_give_to(struct machine *m, uint32_t frame, uint16_t owner)
 {
     struct machine_frame *f = &m->frame[frame];
     memset(machine_page(m, frame), 0, PAGE_BYTES);
-    *f = (struct machine_frame){.owner = owner, .id = ++m->next_id, .moves = f->moves};
+    *f = (struct machine_frame){.owner = owner, .id = ++m->next_id};
     return frame_call(m, DOMAIN_TAKE, frame);
 }
 
@@ -73,8 +73,6 @@ uint32_t machine_pick(const struct machine *m, uint16_t owner, uint32_t random)
 
 static void frame_hand_on(struct machine *m, uint32_t frame)
 {
-    m->frame[frame].moves++;
-    m->reallocations++;
     int r = frame_give_to(m, frame, DOMAIN_VICTIM);
     assert(!r);
 }
@@ -90,7 +88,6 @@ bool machine_release(struct machine *m, uint32_t frame, struct frametable *frame
         revoke(frames, f->id, 0);
     else
         frame_hand_on(m, frame);
-    m->deferred += f->leaving;
     return !f->leaving;
 }
 

@@ -27,11 +27,10 @@
 
 struct machine_frame {
     uint16_t owner;
-    bool shared;    /* the victim's, and the attacker may read it */
-    bool held;      /* dom0 has its extent */
-    bool leaving;   /* its owner has given it back */
-    uint32_t id;    /* of the extent: another one for each owner */
-    uint32_t moves; /* handed to the victim so often */
+    bool shared;  /* the victim's, and the attacker may read it */
+    bool held;    /* dom0 has its extent */
+    bool leaving; /* its owner has given it back */
+    uint32_t id;  /* of the extent: another one for each owner */
 };
 
 struct machine {
@@ -40,7 +39,6 @@ struct machine {
     struct machine_frame frame[MACHINE_FRAMES];
     struct domain attacker, victim;
     uint32_t next_id;
-    uint64_t reallocations, deferred; /* frames handed on; of these: after dom0 had to be waited for */
 };
 
 struct machine_damage {
