@@ -21,7 +21,7 @@
 #include "grant/dma_extent.h"
 #include "grant/iotlb_short.h"
 
-#define IOTLB_ENTRIES     4096u /* 16 MiB: what a disk has in use, and 200 KiB of ours once all of it is */
+#define IOTLB_ENTRIES     4096u /* 16 MiB: what a disk has in use, and 272 KiB of ours once all of it is */
 #define IOTLB_ENTRIES_OWN 64u   /* nothing is used twice */
 
 struct dma {
