@@ -105,6 +105,51 @@ static void test_an_unmap_waits_for_no_request_of_other_pages(void **state)
             an_unmap_beside_a_held_request(reactors, deferred);
 }
 
+/* Mapped by one reactor, and taken back before the other has learnt it: that one asks the hypervisor role, in vain, and
+ * is not to do so for each request for ever. */
+static void test_a_flood_of_lookups_in_vain_closes_the_device(void **state)
+{
+    static struct pair p;
+    (void)state;
+    pair_start(&p, 2, &(struct keys_blk_config){.path = ""});
+    struct blkguest *mapper = &p.guest.queue[0], *other = &p.guest.queue[1];
+    struct platform_extent x;
+    uint32_t gref;
+    uint64_t id;
+    assert_int_equal(platform_extent_alloc(p.guest.g.platform, 0, 1, false, &x, NULL), 0);
+    assert_int_equal(gnttab_grant(platform_gnttab(p.guest.g.platform), 0, x.base_gfn, false, &gref, NULL), 0);
+    assert_int_equal(blkguest_do_map(mapper, &gref, 1, 0x900000, BUS_BOTH), BLKIF_RSP_OKAY);
+    platform_extent_free(p.guest.g.platform, &x);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(bus_read_into(other, 0x900), BLKIF_RSP_ERROR);
+    assert_int_equal(blkworld_stat(&p.world, p.domid, BLKWORLD_DEVID, "iommu_frame", 5), 5);
+    for (unsigned round = 0; round < 100; round++) {
+        for (unsigned i = 0; i < 30; i++)
+            blkguest_put_raw(
+                other, &(struct blkreq){.operation = BLKIF_OP_READ, .segment_count = 1, .segment = {{0x900, 0, 7}}});
+        blkguest_kick(other);
+        for (unsigned i = 0; i < 30; i++) {
+            uint32_t waiting = 0;
+            for (uint64_t end = blkworld_patience_end(); !waiting;) {
+                if (blkworld_back_is(&p.world, p.domid, BLKWORLD_DEVID, XenbusStateClosed))
+                    goto closed;
+                assert_int_equal(ring_front_pending(&other->ring, &waiting), 0);
+                if (!waiting)
+                    blkworld_nap(end, "a response");
+            }
+            (void)blkguest_take(other, &id);
+        }
+    }
+    fail_msg("3000 lookups in vain, and the device is open");
+closed:
+    assert_int_equal(blkworld_stat(&p.world, p.domid, BLKWORLD_DEVID, "unknown_grants", 1), 1);
+    blkworld_wait_held(&p.world, p.domid, 0);
+    assert_int_equal(gnttab_end(platform_gnttab(p.guest.g.platform), gref), 0);
+    mqguest_rings_end(&p.guest, false);
+    mqguest_close(&p.guest);
+    blkworld_stop(&p.world);
+}
+
 /* ---- one guest ---- */
 
 /* A read of the disk's first page by way of a bus page, and what is found at that page of the data then. */
@@ -414,6 +459,7 @@ int main(int argc, char **argv)
     blkworld_child(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_unmap_waits_for_no_request_of_other_pages),
+        cmocka_unit_test(test_a_flood_of_lookups_in_vain_closes_the_device),
         cmocka_unit_test(test_lesson_155_the_references_of_a_map_are_fetched_once),
         cmocka_unit_test(test_lesson_216_the_response_of_a_map_brings_nothing_else),
         cmocka_unit_test(test_lesson_236_a_page_mapped_ten_thousand_times_is_given_back_as_often),
