@@ -17,19 +17,18 @@ import json, os, subprocess, sys, time
 
 sys.dont_write_bytecode = True
 import machine
+from driver import QUICK, Progress, out_of_time, picked, results_directory
 
 BUILD = os.environ.get("BUILD") or "build"
-QUICK = os.environ.get("QUICK", "") not in ("", "0")
 ATTEMPTS = int(os.environ.get("ATTEMPTS") or (500 if QUICK else 4000))
 SEED = int(os.environ.get("SEED") or 1)
-BUDGET = float(os.environ.get("REPORT_SECONDS") or 0)  # what `make report` lets it have; 0: no limit
 PROGRAM = os.path.join(BUILD, "bench", "attack_dma")
 LOSES = ["validate"]
 
 
-def wanted(names, variable, part):
-    patterns = [p for p in os.environ.get(variable, "").split(",") if p]
-    return [n for n in names if not patterns or any(p in n if part else p == n for p in patterns)]
+def wanted(names):
+    parts = [p for p in os.environ.get("ATTACKS", "").split(",") if p]
+    return [n for n in names if not parts or any(p in n for p in parts)]
 
 
 def fight(strategy, attack, seed):
@@ -41,16 +40,15 @@ def fight(strategy, attack, seed):
 
 def fights(listed):
     """All rows, with a line of progress each."""
-    pairs = [(s, a) for a in wanted([a["name"] for a in listed["attacks"]], "ATTACKS", True)
-             for s in wanted(listed["strategies"], "STRATEGIES", False)]
-    rows, begin = [], time.monotonic()
+    pairs = [(s, a) for a in wanted([a["name"] for a in listed["attacks"]]) for s in picked(listed["strategies"], "STRATEGIES")]
+    rows, progress = [], Progress(len(pairs), len(pairs))
     for i, (strategy, attack) in enumerate(pairs):
-        if BUDGET and time.monotonic() - begin > BUDGET * 0.85:
+        if out_of_time(progress.begin):
             print(f"attack: no time left for {strategy}: {attack}", file=sys.stderr)
             continue
-        left = (time.monotonic() - begin) / i * (len(pairs) - i) if i else 0
-        print(f"[{i + 1}/{len(pairs)}] {strategy}: {attack}" + (f", {left:.0f} s left" if i else ""), file=sys.stderr)
+        progress.case(f"{strategy}: {attack}")
         rows.append(fight(strategy, attack, SEED + i))
+        progress.step()
     return rows
 
 
@@ -90,15 +88,6 @@ def verdict(rows):
     return wrong
 
 
-def results_dir(partial):
-    where = os.environ.get("RESULTS")
-    if not where:
-        name = "latest" if partial else f"attack-{time.strftime('%Y-%m-%d-%H%M')}-{machine.commit()}"
-        where = os.path.join("bench", "results", name)
-    os.makedirs(where, exist_ok=True)
-    return where
-
-
 def main():
     listed = json.loads(subprocess.run([PROGRAM, "list"], capture_output=True, text=True, check=True).stdout)
     begin = time.monotonic()
@@ -108,7 +97,7 @@ def main():
               "machine": machine.describe(".", "/dev/shm"), "seed": SEED, "rounds": 1,
               "seconds_each": round((time.monotonic() - begin) / max(len(rows), 1), 3), "quick": QUICK,
               "attempts": ATTEMPTS, "attacks": listed["attacks"], "rows": rows}
-    path = os.path.join(results_dir(partial), "attack.json")
+    path = os.path.join(results_directory("attack", not partial, machine.commit()), "attack.json")
     with open(path, "w") as f:
         json.dump(result, f, indent=1)
     table(rows)

@@ -23,12 +23,11 @@ sys.dont_write_bytecode = True
 import block_idle, block_report, machine
 from block_cases import cases
 from block_peers import PEERS, Bench, CannotRun, Domzero
-from driver import picked, results_directory
+from driver import OTHERS_MOST, OTHERS_TEXT, picked, results_directory
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS_EACH", "0.5"))
 SEED = int(os.environ.get("SEED", "1"))
-OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
 
 
 class Hogs:
@@ -183,9 +182,9 @@ def main():
     run.say(block_report.goals_text([r for r in block_report.goal_rows(run.results) if r["case"] in names]))
     others = block_report.others(run.results)
     if others > OTHERS_MOST:
-        run.say(f"Others used {others:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
+        run.say(OTHERS_TEXT.format(others))
     run.say(f"load after: {info['load after']}; took {info['took']}")
-    to = results_directory("block", set(names) >= set(usual) and not os.environ.get("PEERS"), info)
+    to = results_directory("block", set(names) >= set(usual) and not os.environ.get("PEERS"), info["commit"])
     said = block_report.write_files(to, info, cases(), run, "\n".join(run.text) + "\n")
     print(f"{to}/block.txt, .csv, .json, .svg written" + (f"; {said}" if said else ""))
 

@@ -26,19 +26,16 @@ import dma_report, machine
 from block_peers import Bench, CannotRun
 from dma_cases import POOL_MIB, STRATEGIES, cases, goals, quick_cases
 from dma_peer import Strategies
-from driver import picked, results_directory
+from driver import BUDGET, OTHERS_MOST, OTHERS_TEXT, QUICK, Progress, out_of_time, picked, results_directory
 
-QUICK = os.environ.get("QUICK", "") not in ("", "0")
 ROUNDS = int(os.environ.get("ROUNDS") or (1 if QUICK else 3))
 GOAL_ROUNDS = int(os.environ.get("GOAL_ROUNDS") or (5 if QUICK else 15))
 SECONDS = float(os.environ.get("SECONDS_EACH") or (0.1 if QUICK else 0.2))
-BUDGET = float(os.environ.get("REPORT_SECONDS") or 0)  # what `make report` lets it and its build have; 0: no limit
 SIZE_MIB = int(os.environ.get("SIZE_MIB") or (128 if QUICK else 256))
 SEED = int(os.environ.get("SEED") or "1")
 MODE = os.environ.get("MODE") or "adaptive"
 PRIMITIVES = os.environ.get("PRIMITIVES") or ("5,4096" if QUICK else "11,16384")
 SLICE_SECONDS = 0.06  # what a measurement takes beside its load: a domain, a disk, their end
-OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
 
 
 def rounds_of(case):
@@ -58,20 +55,6 @@ def last_cache_bytes():
 def seconds_each(slices):
     """Less than asked for where all would not fit into the budget."""
     return SECONDS if not BUDGET else min(SECONDS, max(0.03, BUDGET * 0.7 / slices - SLICE_SECONDS))
-
-
-class Progress:
-    """A line on stderr for each case: how many there are, how long the rest takes."""
-
-    def __init__(self, total, slices):
-        self.total, self.slices, self.done, self.number, self.begin = total, slices, 0, 0, time.monotonic()
-
-    def case(self, case):
-        self.number += 1
-        spent = time.monotonic() - self.begin
-        left = spent / self.done * (self.slices - self.done) if self.done else self.slices * (SECONDS + SLICE_SECONDS)
-        text = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-        print(f"[{self.number}/{self.total}] {case.name}, {text} left", file=sys.stderr, flush=True)
 
 
 class Run:
@@ -119,7 +102,7 @@ class Run:
         return row
 
     def case(self, case, progress):
-        progress.case(case)
+        progress.case(case.name)
         rows = {name: [] for name in self.strategies}
         for round_ in range(rounds_of(case)):
             self.prepare(case)
@@ -130,7 +113,7 @@ class Run:
                 except CannotRun as e:
                     self.leave_out(name, case.name, f"round {round_ + 1}: {e}")
                     rows[name].append(None)
-                progress.done += 1
+                progress.step()
         self.results[case.name] = rows
         self.say(dma_report.case_text(case, rows))
 
@@ -152,10 +135,11 @@ def all_of(run, wanted, start):
     run.say(dma_report.EXPLAINED + "\n")
     run.peer.start(run.bench)
     run.probe()
-    progress = Progress(len(wanted), sum(rounds_of(c) for c in wanted) * len(run.strategies))
-    run.bench.seconds = seconds_each(progress.slices)
+    slices = sum(rounds_of(c) for c in wanted) * len(run.strategies)
+    run.bench.seconds = seconds_each(slices)
+    progress = Progress(len(wanted), slices, run.bench.seconds + SLICE_SECONDS)
     for case in wanted:
-        if BUDGET and time.monotonic() - start > BUDGET * 0.85:
+        if out_of_time(start):
             run.leave_out("every strategy", case.name, "there was no time left for it")
         else:
             run.case(case, progress)
@@ -188,10 +172,10 @@ def finish(run, info, primitives, whole, start):
     others = sorted(run.others)[len(run.others) // 2] if run.others else 0.0
     info["others' processors"] = round(others, 3)
     if others > OTHERS_MOST:
-        run.say(f"Others used {others:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
+        run.say(OTHERS_TEXT.format(others))
     run.say(f"load after: {info['load after']}; took {info['took']}")
     common = {"kind": "dma", "commit": info["commit"], "date": info["date"], "machine": info, "seed": SEED, "rounds": ROUNDS, "seconds_each": run.bench.seconds, "quick": QUICK}
-    to = results_directory("dma", whole, info)
+    to = results_directory("dma", whole, info["commit"])
     dma_report.write_files(to, common, run, primitives, "\n".join(run.text) + "\n")
     print(f"{to}/dma.txt, .md, .json written")
 

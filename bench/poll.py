@@ -20,21 +20,19 @@ less than from one moment to the next, goals look at rounds in which two modes h
   REPORT_SECONDS it is to be done in less: goals' loads first, and leaves out what there is no time for
   RESULTS        where to; otherwise a run of everything goes to bench/results/poll-DATE-COMMIT/, others to bench/results/latest/
 """
-import concurrent.futures, fnmatch, os, shutil, signal, subprocess, sys, tempfile, time
+import concurrent.futures, os, shutil, signal, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 import machine, poll_report
 from block_peers import CPUS, Bench, CannotRun, Domzero
+from driver import BUDGET, OTHERS_MOST, OTHERS_TEXT, QUICK, Progress, out_of_time, picked, results_directory
 from poll_cases import MODES, goals, loads
 
-QUICK = bool(os.environ.get("QUICK"))
-ROUNDS = int(os.environ.get("ROUNDS", "2" if QUICK else "5"))
-BESIDE = int(os.environ.get("BESIDE", "6" if QUICK else "12"))
-SECONDS = float(os.environ.get("SECONDS_EACH", "0.15" if QUICK else "0.25"))
-SEED = int(os.environ.get("SEED", "1"))
-BUDGET = float(os.environ.get("REPORT_SECONDS") or 0)  # what `make report` lets it have; 0: no limit
-STORAGE = os.environ.get("STORAGE", "null")
-OTHERS_MOST = 0.1  # processors; beyond it ratios move by more than the goals' margins
+ROUNDS = int(os.environ.get("ROUNDS") or (2 if QUICK else 5))
+BESIDE = int(os.environ.get("BESIDE") or (6 if QUICK else 12))
+SECONDS = float(os.environ.get("SECONDS_EACH") or (0.15 if QUICK else 0.25))
+SEED = int(os.environ.get("SEED") or 1)
+STORAGE = os.environ.get("STORAGE") or "null"
 CORES = min(2, len(CPUS))
 
 
@@ -71,15 +69,9 @@ class Server(Domzero):
 
 
 class Run:
-    def __init__(self, bench, modes, count):
+    def __init__(self, bench, modes):
         self.bench, self.servers = bench, {m: Server(m) for m in modes}
-        self.results, self.beside, self.left_out, self.done, self.count, self.start = {}, {}, [], 0, count, time.monotonic()
-
-    def progress(self, load):
-        self.done += 1
-        left = (time.monotonic() - self.start) / self.done * (self.count - self.done)
-        text = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-        print(f"[{self.done}/{self.count}] {load.name()}, {text} left", file=sys.stderr, flush=True)
+        self.results, self.beside, self.left_out, self.start = {}, {}, [], time.monotonic()
 
     def measure(self, load, mode, seed):
         try:
@@ -97,7 +89,6 @@ class Run:
         for goal in goals(CORES):
             if goal.beside and goal.load == load and load not in self.beside and {goal.ours, goal.to} <= set(rows):
                 self.side_by_side(load, (goal.ours, goal.to))
-        self.progress(load)
         print(poll_report.load_text(load, rows), flush=True)
 
     def side_by_side(self, load, modes):
@@ -122,18 +113,6 @@ def rounds_of(load):
     return ROUNDS if any(g.load == load and not g.beside and not g.minus for g in goals(CORES)) else max(1, ROUNDS // 2)
 
 
-def picked(names, variable):
-    patterns = [p for p in os.environ.get(variable, "").split(",") if p]
-    return [n for n in names if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)]
-
-
-def results_directory(whole, info):
-    name = "poll-" + time.strftime("%Y-%m-%d-%H%M-") + info["commit"] if whole else "latest"
-    directory = os.environ.get("RESULTS") or f"bench/results/{name}"
-    os.makedirs(directory, exist_ok=True)
-    return directory
-
-
 def main():
     every = loads(CORES)
     if os.environ.get("LOADS") == "list":
@@ -147,20 +126,22 @@ def main():
     machine.raise_descriptor_limit()
     preferred = machine.prefer()
     directory = tempfile.mkdtemp(prefix="dzp", dir="/tmp")
-    bench = Bench(os.path.abspath(os.environ.get("BUILD", "build")), directory, directory, int(os.environ.get("SIZE_MIB", "64")), SECONDS)
+    bench = Bench(os.path.abspath(os.environ.get("BUILD") or "build"), directory, directory, int(os.environ.get("SIZE_MIB") or 64), SECONDS)
     info = machine.describe(directory, directory)
     info["niceness"] = f"{machine.NICE}, autogroups too" if preferred else "not raised, expect more noise"
-    run = Run(bench, modes, len(chosen))
+    run, progress = Run(bench, modes), Progress(len(chosen), len(chosen))
     busy = machine.busy_seconds() - run.ours_seconds()
     try:
         if STORAGE == "hot":
             bench.make_image(bench.image["hot"])
             machine.warm(bench.image["hot"])
         for load in sorted(chosen, key=lambda l: l not in [g.load for g in goals(CORES)]) if BUDGET else chosen:
-            if BUDGET and time.monotonic() - run.start > BUDGET * 0.85:
+            if out_of_time(run.start):
                 run.left_out.append({"load": load.name(), "mode": "all modes", "why": "there was no time left for it"})
             else:
+                progress.case(load.name())
                 run.load(load)
+                progress.step()
         info["others"] = round(max(0.0, (machine.busy_seconds() - run.ours_seconds() - busy) / (time.monotonic() - run.start)), 2)
     finally:
         run.stop()
@@ -168,10 +149,10 @@ def main():
     info["load after"] = machine.one_word("/proc/loadavg")
     whole = chosen == every and len(modes) == len(MODES) and not QUICK
     result = poll_report.result(info, run, goals(CORES), {"seed": SEED, "rounds": ROUNDS, "rounds_beside": BESIDE, "seconds_each": SECONDS, "quick": QUICK, "storage": STORAGE})
-    to = results_directory(whole, info)
+    to = results_directory("poll", whole, info["commit"])
     print(poll_report.write_files(to, result))
     if info["others"] > OTHERS_MOST:
-        print(f"Others used {info['others']:.1f} processors meanwhile: this run shows that the program works, and decides nothing.")
+        print(OTHERS_TEXT.format(info["others"]))
     print(f"{to}/poll.json, poll.md written; took {time.monotonic() - run.start:.0f} s")
 
 

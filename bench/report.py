@@ -14,15 +14,14 @@ import os, signal, subprocess, sys, time
 
 sys.dont_write_bytecode = True
 import machine, report_attack, report_choice, report_cost, report_data, report_diagram, report_poll
+from driver import OTHERS_MOST, QUICK, results_directory
 from report_page import Page
 
 TARGETS = {"dma": "bench-dma", "attack": "attack-dma", "poll": "bench-poll"}
 SHARES = {"dma": 0.56, "attack": 0.15, "poll": 0.29}  # of the time: what is kept for those that come after
 TOLD = 0.85  # of what it may take: a busy machine makes it late, and what is ended has written nothing
 FULL_SECONDS, QUICK_SECONDS = 14.5 * 60, 112
-OTHERS_MOST = 0.1  # as the instruments have it
 GRACE_SECONDS = 5  # between asking an instrument to end and ending it
-QUICK = os.environ.get("QUICK", "") not in ("", "0")
 
 
 def wanted():
@@ -34,13 +33,11 @@ def wanted():
     return [k for k in TARGETS if not only or k in only]
 
 
-def results_directory(kinds):
-    name = "report-" + time.strftime("%Y-%m-%d-%H%M-") + machine.commit() if len(kinds) == len(TARGETS) and not QUICK else "latest"
-    directory = os.path.abspath(os.environ.get("RESULTS") or f"bench/results/{name}")
-    if not kinds and not os.path.isdir(directory):
-        sys.exit(f"report.py: {directory} is not there; RESULTS names a directory with {', '.join(k + '.json' for k in TARGETS)}")
-    os.makedirs(directory, exist_ok=True)
-    return directory
+def directory_of(kinds):
+    there = os.environ.get("RESULTS") or "bench/results/latest"
+    if not kinds and not os.path.isdir(there):
+        sys.exit(f"report.py: {there} is not there; RESULTS names a directory with {', '.join(k + '.json' for k in TARGETS)}")
+    return os.path.abspath(results_directory("report", len(kinds) == len(TARGETS) and not QUICK, machine.commit()))
 
 
 def run_one(kind, directory, seconds):
@@ -191,7 +188,7 @@ def render(directory, failed):
 
 def main():
     kinds = wanted()
-    directory = results_directory(kinds)
+    directory = directory_of(kinds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("report.py: terminated"))
     failed = run(kinds, directory)
     path = render(directory, failed)

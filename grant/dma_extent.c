@@ -36,8 +36,27 @@ void dma_extents_deinit(struct dma_extents *d)
     frametable_off_release(d->frames, extent_unregister, (void *)d->host);
 }
 
-void dma_extents_describe(const struct dma_extents *d, struct dma_stats *out)
+int dma_extents_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
 {
+    struct dma_extents *d = calloc(1, sizeof(*d));
+    if (!d)
+        return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
+    dma_extents_init(d, setup);
+    *out = (struct dma *)d;
+    return 0;
+}
+
+void dma_extents_teardown(struct dma *d)
+{
+    if (!d)
+        return;
+    dma_extents_deinit((struct dma_extents *)d);
+    free(d);
+}
+
+void dma_extents_describe(const struct dma *row, struct dma_stats *out)
+{
+    const struct dma_extents *d = (const struct dma_extents *)row;
     *out = (struct dma_stats){.maps = d->maps, .over_share = d->over_share, .fixed_buffers = true};
     for (uint32_t i = 0; i < frametable_extents(d->frames); i++) {
         const struct frame_extent *x = frametable_extent(d->frames, i);

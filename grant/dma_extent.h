@@ -11,10 +11,13 @@
 #ifndef GRANT_DMA_EXTENT_H
 #define GRANT_DMA_EXTENT_H
 
+#include <assert.h>
+
+#include "base/span.h"
 #include "grant/dma.h"
 #include "grant/gntmap_active.h"
 
-/* The beginning of each such row's instance. */
+/* The beginning of each such row's `struct dma`; of some the whole. */
 struct dma_extents {
     struct gntmap *map;
     struct gntkeep *keep;
@@ -25,7 +28,11 @@ struct dma_extents {
 
 void dma_extents_init(struct dma_extents *d, const struct dma_setup *setup);
 void dma_extents_deinit(struct dma_extents *d);
-void dma_extents_describe(const struct dma_extents *d, struct dma_stats *out);
+
+/* setup, teardown and describe of rows with no books but these; others call the last for their part. */
+int dma_extents_setup(const struct dma_setup *setup, struct dma **out, struct err *e);
+void dma_extents_teardown(struct dma *d);
+void dma_extents_describe(const struct dma *d, struct dma_stats *out);
 
 /* Of one that has no registered buffer: asks for it. -1: plain vectors. */
 int32_t dma_extent_register(struct dma_extents *d, struct frame_extent *x);
@@ -44,6 +51,38 @@ static inline void dma_io_append(struct dma_io *io, unsigned char *address, uint
         last->length_bytes += length_bytes;
     else
         io->vec[io->vec_count++] = (struct dma_vec){address, length_bytes, buffer_index};
+}
+
+static inline void dma_grants_unmap(struct dma_extents *d, const struct dma_io *io, unsigned count)
+{
+    while (count-- > 0)
+        active_unmap(d->map, io->segment[count].gref, io->to_guest);
+}
+
+/* get() by pages that stay mapped, each through its grant, until dma_grants_unmap(). `registered`: vectors name the
+ * extents' registered buffers. */
+static inline int dma_grants_get(struct dma_extents *d, const struct dma_segment *segments, unsigned count,
+                                 bool to_guest, struct dma_io *io, bool registered)
+{
+    assert(count > 0 && count <= io->segments_max);
+    io->to_guest = to_guest;
+    io->vec_count = 0;
+    dma_io_keep(io, segments, count);
+    for (unsigned i = 0; i < count; i++) {
+        const struct dma_segment *s = &segments[i];
+        struct active_entry *a;
+        assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
+        int r = active_map(d->map, d->keep, s->gref, to_guest, &a);
+        if (r) {
+            dma_grants_unmap(d, io, i);
+            return r;
+        }
+        int32_t buffer = registered ? dma_extent_buffer(d, a->extent) : -1;
+        dma_io_append(io, a->address + s->offset_bytes, s->length_bytes, buffer);
+    }
+    io->segment_count = count;
+    d->maps += count;
+    return 0;
 }
 
 #endif

@@ -21,7 +21,7 @@
 #include "grant/dma_extent.h"
 #include "grant/iotlb_short.h"
 
-#define IOTLB_ENTRIES     4096u /* 16 MiB: what a disk has in use, and 200 KiB of ours once all of it is */
+#define IOTLB_ENTRIES     4096u /* 16 MiB: what a disk has in use, and 272 KiB of ours once all of it is */
 #define IOTLB_ENTRIES_OWN 64u   /* nothing is used twice */
 
 struct dma {
@@ -191,12 +191,6 @@ static inline int bus_get(struct dma *d, const struct dma_segment *segments, uns
     return r;
 }
 
-static void grants_unmap(struct dma *d, const struct dma_io *io, unsigned count)
-{
-    while (count-- > 0)
-        active_unmap(d->x.map, io->segment[count].gref, io->to_guest);
-}
-
 /* Through their grants: their frames. */
 static int grants_map(struct dma *d, struct dma_io *io, unsigned count)
 {
@@ -204,7 +198,7 @@ static int grants_map(struct dma *d, struct dma_io *io, unsigned count)
         struct active_entry *a;
         int r = active_map(d->x.map, d->x.keep, io->segment[i].gref, io->to_guest, &a);
         if (r) {
-            grants_unmap(d, io, i);
+            dma_grants_unmap(&d->x, io, i);
             return r;
         }
         d->frame[i] = a->extent->base_gfn + (uint32_t)((size_t)(a->address - a->extent->address) / PAGE_BYTES);
@@ -227,7 +221,7 @@ static __attribute__((noinline)) int grants_get(struct dma *d, const struct dma_
     if (r && bus_page != IOMMU_ANY)
         own_unmap(d, bus_page, count);
     if (r)
-        grants_unmap(d, io, count);
+        dma_grants_unmap(&d->x, io, count);
     io->slot = (uint32_t)bus_page;
     return r;
 }
@@ -253,7 +247,7 @@ static int iommu_put(struct dma *d, struct dma_io *io, bool ok)
     uses_end(d, io, io->segment_count);
     if (!d->bus) {
         own_unmap(d, io->slot, io->segment_count);
-        grants_unmap(d, io, io->segment_count);
+        dma_grants_unmap(&d->x, io, io->segment_count);
     }
     io->segment_count = 0;
     return 0;
@@ -265,7 +259,7 @@ static void iommu_describe(const struct dma *d, struct dma_stats *out)
 {
     struct iotlb_stats tlb;
     struct iommu_stats own = {0};
-    dma_extents_describe(&d->x, out);
+    dma_extents_describe(d, out);
     iotlb_stats(d->tlb, &tlb);
     if (!d->bus)
         iommu_space_stats(d->space, &own);

@@ -14,16 +14,6 @@ struct dma {
     struct dma_extents x;
 };
 
-static int none_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
-{
-    struct dma *d = calloc(1, sizeof(*d));
-    if (!d)
-        return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
-    dma_extents_init(&d->x, setup);
-    *out = d;
-    return 0;
-}
-
 /* The first use of a grant frame or of an extent brings it here, by the rules. */
 static __attribute__((noinline)) int frame_find_slowly(struct dma *d, uint32_t gref, bool write,
                                                        struct frame_extent **x, unsigned char **address)
@@ -85,28 +75,15 @@ static int none_put(struct dma *d, struct dma_io *io, bool ok)
     return 0;
 }
 
-static void none_teardown(struct dma *d)
-{
-    if (!d)
-        return;
-    dma_extents_deinit(&d->x);
-    free(d);
-}
-
-static void none_describe(const struct dma *d, struct dma_stats *out)
-{
-    dma_extents_describe(&d->x, out);
-}
-
 const struct dma_strategy dma_none = {
     .name = "none",
     .summary = "the guest's pages, unchecked and not held: UNSAFE, what native I/O would cost",
     .unsafe = true,
     .registers_extents = true,
-    .setup = none_setup,
+    .setup = dma_extents_setup,
     .get = none_get,
     .put = none_put,
-    .teardown = none_teardown,
-    .describe = none_describe,
+    .teardown = dma_extents_teardown,
+    .describe = dma_extents_describe,
 };
 #endif

@@ -3,9 +3,6 @@
  * runs of a request's memory are registered with the ring in get and unregistered in put. To show why `pin` does it
  * once. In no build but `make bench-rows`, where uring.c lets registering take what time it takes. */
 #ifdef DMA_BENCH_ROWS
-#include <assert.h>
-
-#include "base/span.h"
 #include "grant/dma_extent.h"
 
 struct dma {
@@ -22,12 +19,6 @@ static int pin_each_setup(const struct dma_setup *setup, struct dma **out, struc
     d->x = (struct dma_extents){.map = setup->map, .keep = setup->keep, .host = setup->host};
     *out = d;
     return 0;
-}
-
-static void pages_unmap(struct dma *d, const struct dma_io *io, unsigned count)
-{
-    while (count-- > 0)
-        active_unmap(d->x.map, io->segment[count].gref, io->to_guest);
 }
 
 static void runs_register(struct dma *d, struct dma_io *io)
@@ -57,32 +48,17 @@ static void runs_unregister(struct dma *d, const struct dma_io *io)
 static int pin_each_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest,
                         struct dma_io *io)
 {
-    assert(count > 0 && count <= io->segments_max);
-    io->to_guest = to_guest;
-    io->vec_count = 0;
-    dma_io_keep(io, segments, count);
-    for (unsigned i = 0; i < count; i++) {
-        const struct dma_segment *s = &segments[i];
-        struct active_entry *a;
-        assert(span_fits(s->offset_bytes, s->length_bytes, PAGE_BYTES));
-        int r = active_map(d->x.map, d->x.keep, s->gref, to_guest, &a);
-        if (r) {
-            pages_unmap(d, io, i);
-            return r;
-        }
-        dma_io_append(io, a->address + s->offset_bytes, s->length_bytes, -1);
-    }
-    runs_register(d, io);
-    io->segment_count = count;
-    d->x.maps += count;
-    return 0;
+    int r = dma_grants_get(&d->x, segments, count, to_guest, io, false);
+    if (!r)
+        runs_register(d, io);
+    return r;
 }
 
 static int pin_each_put(struct dma *d, struct dma_io *io, bool ok)
 {
     (void)ok;
     runs_unregister(d, io);
-    pages_unmap(d, io, io->segment_count);
+    dma_grants_unmap(&d->x, io, io->segment_count);
     io->segment_count = 0;
     return 0;
 }

@@ -21,16 +21,6 @@ struct dma {
     struct dma_extents x;
 };
 
-static int validate_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
-{
-    struct dma *d = calloc(1, sizeof(*d));
-    if (!d)
-        return err_set(e, -ENOMEM, "no memory for the device's DMA strategy");
-    dma_extents_init(&d->x, setup);
-    *out = d;
-    return 0;
-}
-
 static int validate_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest,
                         struct dma_io *io)
 {
@@ -60,27 +50,14 @@ static int validate_put(struct dma *d, struct dma_io *io, bool ok)
     return 0;
 }
 
-static void validate_teardown(struct dma *d)
-{
-    if (!d)
-        return;
-    dma_extents_deinit(&d->x);
-    free(d);
-}
-
-static void validate_describe(const struct dma *d, struct dma_stats *out)
-{
-    dma_extents_describe(&d->x, out);
-}
-
 const struct dma_strategy dma_validate = {
     .name = "validate",
     .summary = "the guest's pages, checked when the request begins and not held: UNSAFE, to show what that lets happen",
     .unsafe = true,
     .registers_extents = true,
-    .setup = validate_setup,
+    .setup = dma_extents_setup,
     .get = validate_get,
     .put = validate_put,
-    .teardown = validate_teardown,
-    .describe = validate_describe,
+    .teardown = dma_extents_teardown,
+    .describe = dma_extents_describe,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
+#include <sys/mman.h>
 
 #include "grant/iotlb_short.h"
 
@@ -239,9 +240,9 @@ static struct iotlb_entry *place(struct iotlb *t, uint64_t bus_page)
         release(t, e);
         return e;
     }
-    assert(t->spare != IOTLB_NONE); /* uses_max gets at once */
+    assert(t->spare < t->entries + t->uses_max); /* uses_max gets at once */
     e = &t->at[t->spare];
-    t->spare = e->next;
+    t->spare = e->next ? e->next : t->spare + 1;
     e->bus_page = bus_page;
     crowd_add(t, e);
     e->stale = true;
@@ -315,9 +316,16 @@ void iotlb_rest(struct iotlb *t)
     release_all(t, doomed);
 }
 
+/* Most of it is never touched: a mapping of its own. */
+static size_t at_bytes(const struct iotlb *t)
+{
+    return ((size_t)t->entries + t->uses_max) * sizeof(*t->at);
+}
+
 static void memory_free(struct iotlb *t)
 {
-    free(t->at);
+    if (t->at)
+        munmap(t->at, at_bytes(t));
     free(t->crowded);
     free(t->tags);
     free(t);
@@ -339,18 +347,15 @@ int iotlb_new(struct iommu_space *s, const struct iotlb_ops *ops, void *ctx, uin
                         .spare = entries,
                         .ops = ops,
                         .ctx = ctx};
-    size_t bytes = ((size_t)entries + uses_max) * sizeof(*t->at);
     t->tags = calloc(entries, sizeof(*t->tags));
     t->crowded = malloc(entries / WAYS * sizeof(*t->crowded));
-    t->at = aligned_alloc(_Alignof(struct iotlb_entry), bytes);
+    void *at = mmap(NULL, at_bytes(t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    t->at = at == MAP_FAILED ? NULL : at;
     if (!t->tags || !t->crowded || !t->at) {
         memory_free(t);
         return -ENOMEM;
     }
     memset(t->crowded, 0xff, entries / WAYS * sizeof(*t->crowded)); /* IOTLB_NONE */
-    memset(t->at, 0, bytes);
-    for (uint32_t i = 0; i < uses_max; i++)
-        t->at[entries + i].next = i + 1 < uses_max ? entries + i + 1 : IOTLB_NONE;
     space_lock(s);
     t->seen = atomic_load_explicit(&s->sequence, memory_order_relaxed);
     list_append(&s->iotlbs, &t->link);

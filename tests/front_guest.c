@@ -75,3 +75,23 @@ unsigned drain(struct guest *g)
         total += (unsigned)n;
     return total;
 }
+
+void guest_detached(struct front_world *w, struct guest *g)
+{
+    struct dz_io io[4];
+    static unsigned char data[4][512];
+    front_world_backend_start(w, BACK_HOLD, 0);
+    guest_open(w, g);
+    for (unsigned i = 0; i < ARRAY_SIZE(io); i++) {
+        io[i] = (struct dz_io){DZ_READ, data[i], 512, i * 512, NULL, 1, {0}};
+        submit(g, &io[i]);
+    }
+    dz_vbd_kick(g->disk);
+    front_world_until(&w->back->held, 4);
+    w->back->detach = true;
+    assert_int_equal(drain(g), 4);
+    for (unsigned i = 0; i < ARRAY_SIZE(io); i++)
+        assert_int_equal(io[i].result, 0);
+    while (dz_vbd_read(g->disk, data[0], 512, 0) != -ENODEV)
+        ;
+}

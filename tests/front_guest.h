@@ -17,6 +17,9 @@ void guest_open(struct front_world *w, struct guest *g);
 void guest_open_with(struct front_world *w, struct guest *g, const struct dz_vbd_options *options);
 /* Closes, and asserts that no event channel of the guest's is left anywhere. */
 void guest_close(struct front_world *w, struct guest *g);
+/* Opens a disk that its backend takes away while requests are in flight: asserts that these are done, and returns when
+ * the disk has heard. */
+void guest_detached(struct front_world *w, struct guest *g);
 void submit(struct guest *g, struct dz_io *io);
 unsigned drain(struct guest *g); /* takes all that is in flight: how many */
 void fill(unsigned char *p, size_t bytes, unsigned seed);

@@ -5,29 +5,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <cmocka.h>
 
-#include "base/util.h"
-#include "tests/harness.h"
-
-static char said[65536];
+#include "tests/bench_run.h"
 
 static void test_a_run_is_reported_whole_and_losing_is_an_error(void **state)
 {
     (void)state;
-    const char *source = getenv("DOMZERO_SOURCE"), *build = getenv("DOMZERO_BUILD");
-    if (!source || !build)
-        skip(); /* run by hand: the runner says where the tree is */
-    struct world w = {.run = "/nonexistent", .dir = "/tmp/dzXXXXXX"};
-    assert_non_null(mkdtemp(w.dir));
-    int status =
-        world_shell(&w, said, sizeof(said), "cd %s && python3 tests/attack_check.py %s %s", source, w.dir, build);
-    char gone[4096];
-    world_shell(&w, gone, sizeof(gone), "rm -rf %s", w.dir);
-    if (status)
-        fail_msg("status %d: %s", status, said);
+    bench_run("python3 tests/attack_check.py $RESULTS $BUILD");
 }
 
 int main(void)

@@ -5,13 +5,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 #include <cmocka.h>
 
-#include "base/util.h"
-#include "tests/harness.h"
+#include "tests/bench_run.h"
 #include "tests/tool.h"
 
 #define KINDS                                                                                                          \
@@ -20,14 +18,9 @@
     "idle-disks"
 #define LOADS "hot-write-qd32 two-queues-qd32 null-qd32 idle-disks" /* of these, one for each program of ours */
 
-static char said[65536];
-
 static void test_each_kind_of_case_is_measured_and_reported_whole(void **state)
 {
     (void)state;
-    const char *source = getenv("DOMZERO_SOURCE"), *build = getenv("DOMZERO_BUILD");
-    if (!source || !build)
-        skip(); /* run by hand: the runner says where the tree is */
     struct rlimit may_lock;
     getrlimit(RLIMIT_MEMLOCK, &may_lock);
     if (geteuid() && may_lock.rlim_cur < 64u << 20) {
@@ -36,17 +29,9 @@ static void test_each_kind_of_case_is_measured_and_reported_whole(void **state)
             "used up by one measurement after the other\n");
         skip();
     }
-    struct world w = {.run = "/nonexistent", .dir = "/tmp/dzXXXXXX"};
-    assert_non_null(mkdtemp(w.dir));
-    int status = world_shell(&w, said, sizeof(said),
-                             "unset PEERS; cases='%s'; cd %s && BUILD=%s RESULTS=%s CASES=$(echo $cases | tr ' ' ,) "
-                             "SIZE_MIB=8 ROUNDS=1 SECONDS_EACH=0.02 IDLE_DISKS=3 python3 bench/block.py && python3 "
-                             "tests/bench_block_check.py %s $cases",
-                             under_tool(NULL) ? LOADS : KINDS, source, build, w.dir, w.dir);
-    char gone[4096];
-    world_shell(&w, gone, sizeof(gone), "rm -rf %s", w.dir);
-    if (status)
-        fail_msg("status %d: %s", status, said);
+    bench_run("cases='%s'; CASES=$(echo $cases | tr ' ' ,) SIZE_MIB=8 ROUNDS=1 SECONDS_EACH=0.02 IDLE_DISKS=3 "
+              "python3 bench/block.py && python3 tests/bench_block_check.py $RESULTS $cases",
+              under_tool(NULL) ? LOADS : KINDS);
 }
 
 int main(void)

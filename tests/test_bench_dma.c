@@ -5,12 +5,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <cmocka.h>
 
-#include "base/util.h"
-#include "tests/harness.h"
+#include "tests/bench_run.h"
 #include "tests/tool.h"
 
 #define KINDS                                                                                      \
@@ -18,26 +15,12 @@
     "hot-write-4k-qd32-kept hot-write-4k-qd32-cold-touch-kept null-read-4k-qd32-cold-each"
 #define LOADS "null-read-4k-qd32-each hot-write-4k-qd32-touch-kept"
 
-static char said[65536];
-
 static void test_each_strategy_of_the_build_has_a_row_for_each_kind_of_case(void **state)
 {
     (void)state;
-    const char *source = getenv("DOMZERO_SOURCE"), *build = getenv("DOMZERO_BUILD");
-    if (!source || !build)
-        skip(); /* run by hand: the runner says where the tree is */
-    struct world w = {.run = "/nonexistent", .dir = "/tmp/dzXXXXXX"};
-    assert_non_null(mkdtemp(w.dir));
-    int status = world_shell(&w, said, sizeof(said),
-                             "unset QUICK STRATEGIES MODE SEED; cases='%s'; cd %s && "
-                             "BUILD=%s RESULTS=%s CASES=$(echo $cases | tr ' ' ,) SIZE_MIB=8 ROUNDS=2 "
-                             "GOAL_ROUNDS=2 SECONDS_EACH=0.02 PRIMITIVES=2,256 python3 bench/dma.py && python3 "
-                             "tests/bench_dma_check.py %s $cases",
-                             under_tool(NULL) ? LOADS : KINDS, source, build, w.dir, w.dir);
-    char gone[4096];
-    world_shell(&w, gone, sizeof(gone), "rm -rf %s", w.dir);
-    if (status)
-        fail_msg("status %d: %s", status, said);
+    bench_run("cases='%s'; CASES=$(echo $cases | tr ' ' ,) SIZE_MIB=8 ROUNDS=2 GOAL_ROUNDS=2 SECONDS_EACH=0.02 "
+              "PRIMITIVES=2,256 python3 bench/dma.py && python3 tests/bench_dma_check.py $RESULTS $cases",
+              under_tool(NULL) ? LOADS : KINDS);
 }
 
 int main(void)

@@ -5,33 +5,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <cmocka.h>
 
-#include "base/util.h"
-#include "tests/harness.h"
+#include "tests/bench_run.h"
 #include "tests/tool.h"
-
-static char said[65536];
 
 static void bench_poll(const char *settings, const char *wanted)
 {
-    const char *source = getenv("DOMZERO_SOURCE"), *build = getenv("DOMZERO_BUILD");
-    if (!source || !build)
-        skip(); /* run by hand: the runner says where the tree is */
-    struct world w = {.run = "/nonexistent", .dir = "/tmp/dzXXXXXX"};
-    assert_non_null(mkdtemp(w.dir));
-    int status = world_shell(&w, said, sizeof(said),
-                             "cd %s && BUILD=%s RESULTS=%s SIZE_MIB=8 ROUNDS=2 BESIDE=1 SECONDS_EACH=0.02 %s python3 "
-                             "bench/poll.py && python3 tests/bench_poll_check.py %s %s",
-                             source, build, w.dir, settings, w.dir, wanted);
-    char gone[4096];
-    world_shell(&w, gone, sizeof(gone), "rm -rf %s", w.dir);
-    size_t length = strlen(said);
-    if (status) /* the end of it: a message has no room for all */
-        fail_msg("status %d: %s", status, said + (length > 800 ? length - 800 : 0));
+    bench_run("SIZE_MIB=8 ROUNDS=2 BESIDE=1 SECONDS_EACH=0.02 %s python3 bench/poll.py && "
+              "python3 tests/bench_poll_check.py $RESULTS %s",
+              settings, wanted);
 }
 
 static void test_each_kind_of_load_is_measured_and_reported_whole(void **state)

@@ -365,23 +365,8 @@ static void test_a_disk_with_bus_addresses_is_detached_as_any(void **state)
 {
     struct front_world *w = *state;
     struct guest g;
-    struct dz_io io[4];
-    static unsigned char data[4][512];
     offer(w, 44);
-    front_world_backend_start(w, BACK_HOLD, 0);
-    guest_open(w, &g);
-    for (unsigned i = 0; i < 4; i++) {
-        io[i] = (struct dz_io){DZ_READ, data[i], 512, i * 512, NULL, 1, {0}};
-        submit(&g, &io[i]);
-    }
-    dz_vbd_kick(g.disk);
-    front_world_until(&w->back->held, 4);
-    w->back->detach = true;
-    assert_int_equal(drain(&g), 4);
-    for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(io[i].result, 0);
-    while (dz_vbd_read(g.disk, data[0], 512, 0) != -ENODEV)
-        ;
+    guest_detached(w, &g);
     guest_close(w, &g);
     assert_int_equal(holdings(w).extents, 0);
 }

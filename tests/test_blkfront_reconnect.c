@@ -123,22 +123,7 @@ static void test_detach_finishes_what_is_in_flight(void **state)
 {
     struct front_world *w = *state;
     struct guest g;
-    struct dz_io io[4];
-    unsigned char data[4][512];
-    front_world_backend_start(w, BACK_HOLD, 0);
-    guest_open(w, &g);
-    for (unsigned i = 0; i < 4; i++) {
-        io[i] = (struct dz_io){DZ_READ, data[i], 512, i * 512, NULL, 1, {0}};
-        submit(&g, &io[i]);
-    }
-    dz_vbd_kick(g.disk);
-    front_world_until(&w->back->held, 4);
-    w->back->detach = true;
-    assert_int_equal(drain(&g), 4);
-    for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(io[i].result, 0);
-    while (dz_vbd_read(g.disk, data[0], 512, 0) != -ENODEV) /* until it has heard */
-        ;
+    guest_detached(w, &g);
     assert_non_null(strstr(dz_error(), "detached"));
     assert_int_equal(front_world_front_state(w), XenbusStateClosed);
     guest_close(w, &g);

@@ -8,9 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "ring/blkreq.h"
-
-static const char *const keys[] = {"x86_64-abi", "arm-abi", "x86_32-abi"};
+#include "tests/blkreq_rows.h"
 
 static struct blkreq_limits agreed(unsigned bits)
 {
@@ -32,23 +30,11 @@ static struct blkreq bus(uint8_t operation, uint64_t address, uint64_t count, ui
     return r;
 }
 
-/* The same in all rows. */
-static int decode_of(const struct blkreq *in, const struct blkreq_limits *limits, struct blkreq *out)
+static int bus_decode_of(const struct blkreq *in, const struct blkreq_limits *limits, struct blkreq *out)
 {
-    int first = -1;
-    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        const struct blk_protocol *row = blk_protocol_find(keys[i]);
-        unsigned char slot[112];
-        memset(slot, 0xa5, sizeof(slot));
-        memset(out, 0, sizeof(*out));
-        blkreq_encode(row, in, slot);
-        int code = blkreq_decode(row, slot, limits, out);
-        assert_true(first < 0 || code == first);
-        assert_true(out->id == in->id && out->operation_raw == in->operation);
-        assert_true(out->segment_count == 0 && out->indirect_pages == 0);
-        first = code;
-    }
-    return first;
+    int code = decode_of(in, limits, out);
+    assert_true(out->segment_count == 0 && out->indirect_pages == 0);
+    return code;
 }
 
 static void assert_same(const struct blkreq *a, const struct blkreq *b)
@@ -64,10 +50,10 @@ static void test_what_is_encoded_is_decoded(void **state)
     const struct blkreq_limits limits = agreed(44);
     for (unsigned n = 1; n <= BLKREQ_BUS_PAGES_MAX; n++) {
         struct blkreq in = bus(BLKREQ_OP_BUS_MAP, (uint64_t)n << 31, n, (uint8_t)(1 + n % 3)), out;
-        assert_int_equal(decode_of(&in, &limits, &out), 0);
+        assert_int_equal(bus_decode_of(&in, &limits, &out), 0);
         assert_same(&in, &out);
         in = bus(BLKREQ_OP_BUS_UNMAP, (uint64_t)n << 31, n, 0);
-        assert_int_equal(decode_of(&in, &limits, &out), 0);
+        assert_int_equal(bus_decode_of(&in, &limits, &out), 0);
         assert_same(&in, &out);
     }
 }
@@ -108,8 +94,8 @@ static void test_who_did_not_agree_does_not_have_them(void **state)
     (void)state;
     const struct blkreq_limits none = agreed(0);
     struct blkreq map = bus(BLKREQ_OP_BUS_MAP, 0, 1, 1), unmap = bus(BLKREQ_OP_BUS_UNMAP, 4096, 1, 0), out;
-    assert_int_equal(decode_of(&map, &none, &out), BLKREQ_E_OPERATION);
-    assert_int_equal(decode_of(&unmap, &none, &out), BLKREQ_E_OPERATION);
+    assert_int_equal(bus_decode_of(&map, &none, &out), BLKREQ_E_OPERATION);
+    assert_int_equal(bus_decode_of(&unmap, &none, &out), BLKREQ_E_OPERATION);
 }
 
 static void test_only_whole_pages_inside_the_window_are_named(void **state)
@@ -138,14 +124,14 @@ static void test_only_whole_pages_inside_the_window_are_named(void **state)
         const struct blkreq_limits limits = agreed(rows[i].bits);
         struct blkreq map = bus(BLKREQ_OP_BUS_MAP, rows[i].address, rows[i].count, 1), out;
         struct blkreq unmap = bus(BLKREQ_OP_BUS_UNMAP, rows[i].address, rows[i].count, 0);
-        assert_int_equal(decode_of(&map, &limits, &out), rows[i].code);
-        assert_int_equal(decode_of(&unmap, &limits, &out), rows[i].code);
+        assert_int_equal(bus_decode_of(&map, &limits, &out), rows[i].code);
+        assert_int_equal(bus_decode_of(&unmap, &limits, &out), rows[i].code);
     }
     const struct blkreq_limits limits = agreed(44);
     struct blkreq out, wide = bus(BLKREQ_OP_BUS_UNMAP, 4096, UINT64_MAX, 0);
-    assert_int_equal(decode_of(&wide, &limits, &out), BLKREQ_E_BUS);
+    assert_int_equal(bus_decode_of(&wide, &limits, &out), BLKREQ_E_BUS);
     wide.sector_count = (1ull << 52) + 1;
-    assert_int_equal(decode_of(&wide, &limits, &out), BLKREQ_E_BUS);
+    assert_int_equal(bus_decode_of(&wide, &limits, &out), BLKREQ_E_BUS);
 }
 
 static void test_only_reading_and_writing_are_allowed_and_something_must_be(void **state)
@@ -155,8 +141,8 @@ static void test_only_reading_and_writing_are_allowed_and_something_must_be(void
     for (unsigned flag = 0; flag < 256; flag++) {
         struct blkreq map = bus(BLKREQ_OP_BUS_MAP, 0, 3, (uint8_t)flag), out;
         struct blkreq unmap = bus(BLKREQ_OP_BUS_UNMAP, 4096, 3, (uint8_t)flag);
-        assert_int_equal(decode_of(&map, &limits, &out), flag >= 1 && flag <= 3 ? 0 : BLKREQ_E_BUS);
-        assert_int_equal(decode_of(&unmap, &limits, &out), flag ? BLKREQ_E_BUS : 0);
+        assert_int_equal(bus_decode_of(&map, &limits, &out), flag >= 1 && flag <= 3 ? 0 : BLKREQ_E_BUS);
+        assert_int_equal(bus_decode_of(&unmap, &limits, &out), flag ? BLKREQ_E_BUS : 0);
     }
 }
 

@@ -8,9 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "ring/blkreq.h"
-
-static const char *const keys[] = {"x86_64-abi", "arm-abi", "x86_32-abi"};
+#include "tests/blkreq_rows.h"
 
 static const struct blkreq_limits xen = {.capacity_sectors = 4096,
                                          .sector_bytes = 512,
@@ -44,23 +42,6 @@ static struct blkreq write_of(uint64_t sector, unsigned segments)
     for (unsigned i = 0; i < segments && i < BLKREQ_SEGMENTS_MAX; i++)
         r.segment[i] = (struct blkreq_segment){.gref = 8 + i, .last_sector = 7};
     return r;
-}
-
-/* The same in all rows. */
-static int decode_of(const struct blkreq *in, const struct blkreq_limits *limits, struct blkreq *out)
-{
-    int first = -1;
-    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        const struct blk_protocol *row = blk_protocol_find(keys[i]);
-        unsigned char slot[112];
-        memset(slot, 0xa5, sizeof(slot));
-        blkreq_encode(row, in, slot);
-        int code = blkreq_decode(row, slot, limits, out);
-        assert_true(first < 0 || code == first);
-        assert_true(out->id == in->id);
-        first = code;
-    }
-    return first;
 }
 
 static void test_the_codes_are_not_xens(void **state)
@@ -140,8 +121,8 @@ static void test_only_a_durable_write_is_indirect_and_only_where_it_was_agreed_o
     in.operation = BLKREQ_OP_WRITE_ZEROES;
     in.segment_count = 20;
     unsigned char slot[112];
-    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        const struct blk_protocol *row = blk_protocol_find(keys[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(blkreq_keys); i++) {
+        const struct blk_protocol *row = blk_protocol_find(blkreq_keys[i]);
         blkreq_encode(row, &in, slot);
         assert_int_equal(blkreq_decode(row, slot, &both, &out), BLKREQ_E_OPERATION);
     }

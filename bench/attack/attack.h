@@ -85,6 +85,7 @@ void shot_send(struct scene *s, struct shot *shot);
 /* All of these but the last; all of these. */
 void shot_make(struct scene *s, struct shot *shot, unsigned count, unsigned flags);
 void shot_put(struct scene *s, struct shot *shot, unsigned count, unsigned flags);
+void shot_put_any(struct scene *s, struct shot *shot); /* one to four frames, one time of four indirect */
 /* The steps of dom0, from taking the request to the transfer's landing. `act`, or NULL: called before the landing, at a
  * moment of its own. The answers are not handled yet. */
 void shot_run(struct scene *s, struct shot *shot, void (*act)(struct scene *s, struct shot *shot));

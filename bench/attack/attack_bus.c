@@ -34,7 +34,7 @@ static void unmap_act(struct scene *s, struct shot *shot)
 static void unmap_dma_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
-    shot_put(s, &shot, 1 + scene_random(s, 4), scene_random(s, 4) ? 0 : SHOT_INDIRECT);
+    shot_put_any(s, &shot);
     shot_run(s, &shot, unmap_act);
     shot_judge(s, &shot, out);
 }

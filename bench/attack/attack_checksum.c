@@ -25,7 +25,7 @@ static void checksum_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
     struct domain_reply reply;
-    shot_put(s, &shot, 1 + scene_random(s, 4), scene_random(s, 4) ? 0 : SHOT_INDIRECT);
+    shot_put_any(s, &shot);
     const bool beside = shot.late && scene_random(s, 2);
     const struct domain_call change = page_change(s, &shot);
     if (beside)

@@ -37,7 +37,7 @@ static void revoke_beside_act(struct scene *s, struct shot *shot)
 static void revoke_reuse_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
-    shot_put(s, &shot, 1 + scene_random(s, 4), scene_random(s, 4) ? 0 : SHOT_INDIRECT);
+    shot_put_any(s, &shot);
     const bool beside = shot.late && scene_random(s, 2);
     const struct domain_call end = {.op = DOMAIN_END, .gref = shot.gref[0], .spins = scene_random(s, 300)};
     if (beside)
@@ -61,7 +61,7 @@ static void reallocate_act(struct scene *s, struct shot *shot)
 static void reallocate_attempt(struct scene *s, struct outcome *out)
 {
     struct shot shot;
-    shot_put(s, &shot, 1 + scene_random(s, 4), scene_random(s, 4) ? 0 : SHOT_INDIRECT);
+    shot_put_any(s, &shot);
     shot_run(s, &shot, reallocate_act);
     shot_judge(s, &shot, out);
 }

@@ -191,6 +191,12 @@ void shot_put(struct scene *s, struct shot *shot, unsigned count, unsigned flags
     shot_send(s, shot);
 }
 
+void shot_put_any(struct scene *s, struct shot *shot)
+{
+    const unsigned count = 1 + scene_random(s, 4);
+    shot_put(s, shot, count, scene_random(s, 4) ? 0 : SHOT_INDIRECT);
+}
+
 void shot_run(struct scene *s, struct shot *shot, void (*act)(struct scene *s, struct shot *shot))
 {
     const uint32_t moment = act ? scene_random(s, 3) : 3;

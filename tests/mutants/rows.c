@@ -2,8 +2,8 @@
 /* tests/mutants/rows.c: DMA rows that hold nothing, and a frame table that waits for nobody. */
 #include <assert.h>
 
+#include "grant/dma_extent.h"
 #include "grant/frametable_inner.h"
-#include "grant/gntmap_active.h"
 #include "tests/mutants/mutants.h"
 
 static int nothing_put(struct dma *d, struct dma_io *io, bool ok)
@@ -22,30 +22,15 @@ static int unpinned_get(struct dma *d, const struct dma_segment *segments, unsig
     return r;
 }
 
-static int pin_setup(const struct dma_setup *setup, struct dma **out, struct err *e)
-{
-    return dma_pin.setup(setup, out, e);
-}
-
-static void pin_teardown(struct dma *d)
-{
-    dma_pin.teardown(d);
-}
-
-static void pin_describe(const struct dma *d, struct dma_stats *out)
-{
-    dma_pin.describe(d, out);
-}
-
 const struct dma_strategy mutant_pin_unpinned = {
     .name = "pin without the pin",
     .summary = "a mutant",
     .registers_extents = true,
-    .setup = pin_setup,
+    .setup = dma_extents_setup,
     .get = unpinned_get,
     .put = nothing_put,
-    .teardown = pin_teardown,
-    .describe = pin_describe,
+    .teardown = dma_extents_teardown,
+    .describe = dma_extents_describe,
 };
 
 static int unwaited_get(struct dma *d, const struct dma_segment *segments, unsigned count, bool to_guest,
