@@ -139,6 +139,13 @@ static void answer(struct back *b, struct held *h, int16_t status)
     b->shared->answered++;
 }
 
+static void storm(struct back *b, struct back_queue *q)
+{
+    for (unsigned i = 0; i < STORM_EVENTS; i++)
+        evtchn_notify(&q->channel);
+    b->shared->storms++;
+}
+
 /* The misbehaviour of the mode, for a request that was taken. False: it holds it. */
 static bool misbehave(struct back *b, struct held *h)
 {
@@ -172,10 +179,7 @@ static bool misbehave(struct back *b, struct held *h)
         return true;
     case BACK_ERROR: answer(b, h, BLKIF_RSP_ERROR); return true;
     case BACK_EOPNOTSUPP: answer(b, h, BLKIF_RSP_EOPNOTSUPP); return true;
-    case BACK_STORM:
-        for (unsigned i = 0; i < STORM_EVENTS; i++)
-            evtchn_notify(&q->channel);
-        break;
+    case BACK_STORM: storm(b, q); break;
     default: break;
     }
     answer(b, h, BLKIF_RSP_OKAY);
@@ -291,7 +295,10 @@ static void take_map(struct back *b, struct back_queue *q, const struct blkreq *
     unsigned n = b->bus_maps++;
     b->shared->maps++;
     while (b->shared->map_mode == BACK_MAP_HOLD)
-        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+        if (b->shared->mode == BACK_STORM)
+            storm(b, q);
+        else
+            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     uint64_t address = map_pages(b, req);
     if (n < ARRAY_SIZE(b->shared->wanted)) {
         b->shared->wanted[n] = req->sector;

@@ -36,7 +36,7 @@ enum back_mode {
     BACK_UNTOLD,       /* answers before anything was asked */
     BACK_ERROR,        /* BLKIF_RSP_ERROR */
     BACK_EOPNOTSUPP,   /* BLKIF_RSP_EOPNOTSUPP */
-    BACK_STORM,        /* ten thousand events before each response */
+    BACK_STORM,        /* ten thousand events before each response, and while maps are held */
     BACK_NO_UNMAP,     /* closes, but keeps the ring page mapped */
 };
 
@@ -68,6 +68,7 @@ struct back_shared {
     _Atomic unsigned taken_by[KEYS_BLK_QUEUES_MAX]; /* queue by queue */
     _Atomic bool persistent;                        /* the frontend said feature-persistent */
     _Atomic unsigned held;                          /* taken and not answered now */
+    _Atomic unsigned storms;                        /* of BACK_STORM */
     _Atomic bool bus;                               /* the frontend takes bus addresses */
     _Atomic unsigned maps, mapped_pages;            /* requests; pages mapped since the backend's start */
     _Atomic uint64_t wanted[2], mapped[2];          /* of the first two maps of a connection: addresses in bytes */

@@ -266,6 +266,40 @@ static void test_who_waits_on_another_queue_hears_of_the_maps(void **state)
     guest_close(w, &g);
 }
 
+/* One that does not map, but tells of answers all the time: whoever looks at whichever queue. */
+static void test_lesson_391_events_while_maps_are_held_cost_bounded_wakeups(void **state)
+{
+    struct front_world *w = *state;
+    static unsigned char data[512];
+    offer(w, 44);
+    w->back->features.max_queues = 2;
+    for (uint32_t queue = 0; queue < 2; queue++) {
+        struct guest g;
+        struct dz_io *done;
+        struct dz_vbd_stats before, after;
+        w->back->map_mode = BACK_MAP_GOOD;
+        front_world_backend_start(w, BACK_GOOD, 0);
+        guest_open_with(w, &g, &(struct dz_vbd_options){.queues = 2});
+        struct dz_queue *q = dz_vbd_queue(g.disk, queue);
+        front_world_backend_kill(w);
+        w->back->map_mode = BACK_MAP_HOLD;
+        w->back->storms = 0;
+        dz_vbd_stats(g.disk, &before);
+        front_world_backend_start(w, BACK_STORM, 0);
+        struct dz_io io = {DZ_READ, data, sizeof(data), 0, NULL, 1, {0}};
+        assert_int_equal(dz_queue_submit(q, &io), 0);
+        while (w->back->storms < 20)
+            assert_int_equal(dz_queue_wait(q, &done, 1, 5), 0);
+        dz_vbd_stats(g.disk, &after);
+        assert_true(after.notifications_received - before.notifications_received < 20 * 10000 / 10);
+        w->back->map_mode = BACK_MAP_GOOD;
+        assert_int_equal(dz_queue_wait(q, &done, 1, -1), 1);
+        assert_int_equal(io.result, 0);
+        guest_close(w, &g);
+        front_world_backend_kill(w);
+    }
+}
+
 static void test_requests_time_out_while_the_backend_does_not_map(void **state)
 {
     struct front_world *w = *state;
@@ -383,6 +417,7 @@ int main(void)
         FRONT_TEST(test_a_successor_that_reaches_less_far_maps_the_pool_elsewhere),
         FRONT_TEST(test_a_backend_that_dies_while_it_maps_is_succeeded),
         FRONT_TEST(test_who_waits_on_another_queue_hears_of_the_maps),
+        FRONT_TEST(test_lesson_391_events_while_maps_are_held_cost_bounded_wakeups),
         FRONT_TEST(test_requests_time_out_while_the_backend_does_not_map),
         FRONT_TEST(test_a_map_that_is_refused_or_answered_with_garbage_fails_the_open),
         FRONT_TEST(test_a_successor_that_maps_nonsense_fails_the_disk),
