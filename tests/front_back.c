@@ -266,7 +266,11 @@ static uint64_t map_pages(struct back *b, const struct blkreq *req)
     else
         b->bus_next += count;
     assert(at <= BUS_PAGES && count <= BUS_PAGES - at);
-    must(gntmap_copy(b->map, req->indirect_gref[0], 0, b->bus_gref + at, count * sizeof(uint32_t), false));
+    uint32_t list[PAGE_BYTES / sizeof(uint32_t)];
+    must(gntmap_copy(b->map, req->indirect_gref[0], 0, list, sizeof(list), false));
+    memcpy(b->bus_gref + at, list, count * sizeof(*list));
+    for (uint32_t i = count; i < ARRAY_SIZE(list); i++)
+        b->shared->list_rest |= list[i];
     b->shared->mapped_pages += count;
     return (uint64_t)(b->bus_base + at) * PAGE_BYTES;
 }

@@ -69,6 +69,7 @@ struct back_shared {
     _Atomic bool persistent;                        /* the frontend said feature-persistent */
     _Atomic unsigned held;                          /* taken and not answered now */
     _Atomic unsigned storms;                        /* of BACK_STORM */
+    _Atomic unsigned list_rest;                     /* what pages of references hold beside these */
     _Atomic bool bus;                               /* the frontend takes bus addresses */
     _Atomic unsigned maps, mapped_pages;            /* requests; pages mapped since the backend's start */
     _Atomic uint64_t wanted[2], mapped[2];          /* of the first two maps of a connection: addresses in bytes */

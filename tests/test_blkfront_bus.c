@@ -113,6 +113,19 @@ static void test_the_pool_is_mapped_once_and_requests_name_bus_pages(void **stat
     assert_int_equal(holdings(w).extents, 0);
 }
 
+static void test_lesson_403_a_page_of_references_holds_nothing_else(void **state)
+{
+    struct front_world *w = *state;
+    struct guest g;
+    offer(w, 44);
+    front_world_backend_start(w, BACK_GOOD, 0);
+    guest_open(w, &g);
+    assert_int_equal(w->back->maps, 2);
+    assert_int_equal(w->back->mapped_pages % 1024, 32); /* so the second has room for something else */
+    assert_int_equal(w->back->list_rest, 0);
+    guest_close(w, &g);
+}
+
 static void test_the_largest_pool_is_mapped_in_as_many_pieces(void **state)
 {
     struct front_world *w = *state;
@@ -410,6 +423,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FRONT_TEST(test_the_pool_is_mapped_once_and_requests_name_bus_pages),
         FRONT_TEST(test_the_largest_pool_is_mapped_in_as_many_pieces),
+        FRONT_TEST(test_lesson_403_a_page_of_references_holds_nothing_else),
         FRONT_TEST(test_who_refuses_or_is_not_offered_them_names_grants),
         FRONT_TEST(test_a_successor_maps_the_pool_where_it_was_before_the_replay),
         FRONT_TEST(test_a_successor_without_bus_addresses_is_given_grants),
