@@ -184,7 +184,7 @@ bench-poll:
 bench-rows:
 	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" programs $(BENCHES:$(BUILD)/%=build/rows/%)
 
-# What the DMA strategies cost, all rows of one build. QUICK=1: a look in under a minute.
+# What the DMA strategies cost, all rows of one build.
 bench-dma:
 	@scripts/deps.sh build
 	@$(MAKE) --no-print-directory bench-rows
@@ -208,7 +208,6 @@ format:
 
 # One page of what the four DMA strategies cost and what they stop: the instruments one after the other, and then the page.
 # ONLY=render makes the page anew of what is in RESULTS.
-.PHONY: report
 report:
 	@scripts/deps.sh report || echo 'report: without gnuplot the page has tables and no pictures'
 	@[ "$(ONLY)" = render ] || $(MAKE) --no-print-directory programs $(BENCHES) bench-rows
