@@ -35,11 +35,14 @@ struct dma {
     uint32_t frame[DMA_SEGMENTS_MAX]; /* of one get */
 };
 
+/* Where another thread's queue mapped the page, this one's frame table may have to ask for it: in vain where the owner
+ * took it back meanwhile, and that counts as other lookups in vain do. */
 static int frame_hold(void *ctx, uint32_t frame, bool write, unsigned char **address, void **handle)
 {
     const struct dma *d = ctx;
-    struct frame_extent *x;
+    struct frame_extent *x = NULL;
     int r = frametable_pin(d->x.frames, frame, write, &x, address);
+    d->x.map->misses += r && r != -EROFS && r != -EOVERFLOW && r != -ESTALE;
     *handle = x;
     return r;
 }

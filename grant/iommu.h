@@ -142,7 +142,7 @@ struct iotlb_entry {
     uint8_t access;  /* for which it is given out; 0: for none any more */
     bool stale;      /* goes with its last use: unmapped meanwhile, or not to be remembered */
     /* the IOTLB's own */
-    uint32_t next;
+    uint32_t next, prev;
     struct iommu_unmap *unmap;
 };
 

@@ -77,8 +77,8 @@ struct iotlb {
     struct iotlb_entry *at;
     uint32_t victim; /* where to look first for an entry to replace */
     uint32_t entries, uses_max;
-    uint32_t spare; /* the first unused of the entries beyond `entries`, linked */
-    uint32_t spares_used;
+    uint32_t spare; /* the first unused of the entries beyond `entries`, linked by `next`; 0 there: the one behind it */
+    uint32_t *crowded; /* by set: the first of those that are in use for its pages, linked both ways */
     const struct iotlb_ops *ops;
     void *ctx;
     struct iotlb_stats stats;

@@ -1,10 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
+#include <sys/mman.h>
 
 #include "grant/iotlb_short.h"
 
 #define WAYS       IOTLB_WAYS
 #define IOTLB_NONE UINT32_MAX
+
+static uint32_t *crowd_of(struct iotlb *t, const struct iotlb_entry *e)
+{
+    return &t->crowded[iotlb_set_of(t, e->bus_page)];
+}
+
+static void crowd_add(struct iotlb *t, struct iotlb_entry *e)
+{
+    uint32_t *first = crowd_of(t, e), i = iotlb_index(t, e);
+    e->next = *first;
+    e->prev = IOTLB_NONE;
+    if (e->next != IOTLB_NONE)
+        t->at[e->next].prev = i;
+    *first = i;
+}
+
+static void crowd_remove(struct iotlb *t, struct iotlb_entry *e)
+{
+    *(e->prev == IOTLB_NONE ? crowd_of(t, e) : &t->at[e->prev].next) = e->next;
+    if (e->next != IOTLB_NONE)
+        t->at[e->next].prev = e->prev;
+}
 
 /* An entry goes: its frame is owed back, at once or by release_all(). */
 static void forget(struct iotlb *t, struct iotlb_entry *e)
@@ -12,6 +35,8 @@ static void forget(struct iotlb *t, struct iotlb_entry *e)
     uint32_t i = iotlb_index(t, e);
     if (i < t->entries)
         t->tags[i] = 0;
+    else
+        crowd_remove(t, e);
     e->bus_page = 0;
     e->access = 0;
     e->stale = false;
@@ -25,7 +50,6 @@ static void release(struct iotlb *t, struct iotlb_entry *e)
     if (i >= t->entries) {
         e->next = t->spare;
         t->spare = i;
-        t->spares_used--;
     }
 }
 
@@ -70,19 +94,26 @@ static inline bool holds(const struct iotlb_entry *e)
     return e->bus_page != 0;
 }
 
+/* All that it knows of one page. */
+static void strike_page(struct iotlb *t, uint64_t page, struct iommu_unmap *u, uint32_t *doomed)
+{
+    const uint32_t set = iotlb_set_of(t, page);
+    for (uint32_t i = set * WAYS; i < (set + 1) * WAYS; i++)
+        if (t->at[i].bus_page == page)
+            strike(t, &t->at[i], u, doomed);
+    for (uint32_t i = t->crowded[set]; i != IOTLB_NONE; i = t->at[i].next) /* in use, so they stay where they are */
+        if (t->at[i].bus_page == page)
+            strike(t, &t->at[i], u, doomed);
+}
+
 static void strike_range(struct iotlb *t, uint64_t first, uint32_t count, struct iommu_unmap *u, uint32_t *doomed)
 {
-    uint32_t from = 0;
     if (count < t->entries / WAYS) {
         for (uint64_t page = first; page < first + count; page++)
-            for (uint32_t way = 0, i = iotlb_set_of(t, page) * WAYS; way < WAYS; way++, i++)
-                if (t->at[i].bus_page == page)
-                    strike(t, &t->at[i], u, doomed);
-        from = t->entries;
-    }
-    if (from && !t->spares_used)
+            strike_page(t, page, u, doomed);
         return;
-    for (uint32_t i = from; i < t->entries + t->uses_max; i++)
+    }
+    for (uint32_t i = 0; i < t->entries + t->uses_max; i++)
         if (holds(&t->at[i]) && t->at[i].bus_page - first < count)
             strike(t, &t->at[i], u, doomed);
 }
@@ -209,10 +240,11 @@ static struct iotlb_entry *place(struct iotlb *t, uint64_t bus_page)
         release(t, e);
         return e;
     }
-    assert(t->spare != IOTLB_NONE); /* uses_max gets at once */
+    assert(t->spare < t->entries + t->uses_max); /* uses_max gets at once */
     e = &t->at[t->spare];
-    t->spare = e->next;
-    t->spares_used++;
+    t->spare = e->next ? e->next : t->spare + 1;
+    e->bus_page = bus_page;
+    crowd_add(t, e);
     e->stale = true;
     return e;
 }
@@ -284,6 +316,21 @@ void iotlb_rest(struct iotlb *t)
     release_all(t, doomed);
 }
 
+/* Most of it is never touched: a mapping of its own. */
+static size_t at_bytes(const struct iotlb *t)
+{
+    return ((size_t)t->entries + t->uses_max) * sizeof(*t->at);
+}
+
+static void memory_free(struct iotlb *t)
+{
+    if (t->at)
+        munmap(t->at, at_bytes(t));
+    free(t->crowded);
+    free(t->tags);
+    free(t);
+}
+
 int iotlb_new(struct iommu_space *s, const struct iotlb_ops *ops, void *ctx, uint32_t entries, uint32_t uses_max,
               struct iotlb **out)
 {
@@ -300,18 +347,15 @@ int iotlb_new(struct iommu_space *s, const struct iotlb_ops *ops, void *ctx, uin
                         .spare = entries,
                         .ops = ops,
                         .ctx = ctx};
-    size_t bytes = ((size_t)entries + uses_max) * sizeof(*t->at);
     t->tags = calloc(entries, sizeof(*t->tags));
-    t->at = aligned_alloc(_Alignof(struct iotlb_entry), bytes);
-    if (!t->tags || !t->at) {
-        free(t->at);
-        free(t->tags);
-        free(t);
+    t->crowded = malloc(entries / WAYS * sizeof(*t->crowded));
+    void *at = mmap(NULL, at_bytes(t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    t->at = at == MAP_FAILED ? NULL : at;
+    if (!t->tags || !t->crowded || !t->at) {
+        memory_free(t);
         return -ENOMEM;
     }
-    memset(t->at, 0, bytes);
-    for (uint32_t i = 0; i < uses_max; i++)
-        t->at[entries + i].next = i + 1 < uses_max ? entries + i + 1 : IOTLB_NONE;
+    memset(t->crowded, 0xff, entries / WAYS * sizeof(*t->crowded)); /* IOTLB_NONE */
     space_lock(s);
     t->seen = atomic_load_explicit(&s->sequence, memory_order_relaxed);
     list_append(&s->iotlbs, &t->link);
@@ -333,9 +377,7 @@ void iotlb_free(struct iotlb *t)
     space_settle(t->space, &ended);
     space_unlock(t->space);
     space_tell(&ended);
-    free(t->at);
-    free(t->tags);
-    free(t);
+    memory_free(t);
 }
 
 void iotlb_stats(const struct iotlb *t, struct iotlb_stats *out)

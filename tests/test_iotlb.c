@@ -160,6 +160,32 @@ static void test_what_a_set_has_no_room_for_is_waited_for_too(void **state)
     iworld_close(w);
 }
 
+/* As many as there can be at once, all of one set and each page twice, put in another order than got. */
+static void test_a_crowded_set_is_waited_for_page_by_page(void **state)
+{
+    (void)state;
+    enum { PAGES = IWORLD_USES / 2 };
+    struct iworld *w = open_world(false, IOMMU_STRICT);
+    struct iotlb_entry *use[IWORLD_USES];
+    struct iworld_unmap u[PAGES], rest;
+    for (unsigned stride = 1; stride < IWORLD_USES; stride += 6) { /* odd */
+        uint64_t at = 16;
+        assert_int_equal(iworld_map(w, &at, 100, PAGES * 16, RW), 0);
+        for (uint32_t i = 0; i < IWORLD_USES; i++)
+            use[i] = get(w, 1, at + i % PAGES * 16);
+        for (uint32_t i = 0; i < PAGES; i++)
+            iworld_unmap(w, at + i * 16, 1, &u[i]);
+        for (uint32_t i = 0, puts[PAGES] = {0}; i < IWORLD_USES; i++) {
+            uint32_t k = i * stride % IWORLD_USES;
+            iotlb_put(w->tlb[1], use[k]);
+            assert_int_equal(u[k % PAGES].ended, ++puts[k % PAGES] == 2);
+        }
+        for (uint32_t i = 0; i < PAGES; i++)
+            iworld_unmap(w, at + i * 16 + 1, 15, &rest);
+    }
+    iworld_close(w);
+}
+
 static void test_one_page_may_be_used_often_at_once(void **state)
 {
     (void)state;
@@ -318,6 +344,7 @@ int main(void)
         cmocka_unit_test(test_an_idle_iotlb_gives_frames_back_when_it_runs_next),
         cmocka_unit_test(test_uses_never_fail_for_want_of_an_entry),
         cmocka_unit_test(test_what_a_set_has_no_room_for_is_waited_for_too),
+        cmocka_unit_test(test_a_crowded_set_is_waited_for_page_by_page),
         cmocka_unit_test(test_one_page_may_be_used_often_at_once),
         cmocka_unit_test(test_a_turn_lets_unmaps_of_other_pages_end_during_a_slow_dma),
         cmocka_unit_test(test_rest_gives_back_what_is_not_in_use),

@@ -50,8 +50,8 @@ static void row_read(struct block_row *row, const struct xb_device *d)
 
 static void row_free(struct block_row *row)
 {
-    char *all[] = {row->vdev, row->state, row->port,  row->ring_ref, row->params, row->mode,
-                   row->dma,  row->poll,  row->error, row->paused,   row->warning};
+    char *all[] = {row->vdev,  row->state,    row->port, row->ring_ref, row->params, row->mode,   row->dma,
+                   row->iommu, row->dma_bits, row->bus,  row->poll,     row->error,  row->paused, row->warning};
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
         free(all[i]);
 }

@@ -159,6 +159,7 @@ static void unmap_end(struct bus_unmap *u)
     struct blkqueue *q = u->queue;
     struct blkbus *b = q->bus;
     book_remove(q, u->bus_page, u->count);
+    q->reactor->unmapped = true;
     if (u->answer)
         blkqueue_answer(q, u->id, BLKREQ_OP_BUS_UNMAP, BLKIF_RSP_OKAY);
     else

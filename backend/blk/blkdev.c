@@ -506,7 +506,9 @@ static void queue_tick(struct blkdev *d, unsigned queue)
     dq->still_ticks = now == dq->stats_looked_at ? dq->still_ticks + 1 : 0;
     if (dq->still_ticks == BLKDEV_REST_TICKS)
         engine_rest(blkdev_queue_engine(d, queue), dq->queue);
-    if (now == dq->stats_looked_at && !blkcounter_get(&s->persistent_pages))
+    /* Unmaps of other pages may wait for a queue with a request that takes long; a refresh lets them end. */
+    const bool waited_for = d->space && blkcounter_get(&s->requests) != blkcounter_get(&s->responses);
+    if (now == dq->stats_looked_at && !blkcounter_get(&s->persistent_pages) && !waited_for)
         return;
     dq->stats_looked_at = now;
     const char *why = blkstats_news(s, &dq->seen, &failed);

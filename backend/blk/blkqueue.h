@@ -92,6 +92,7 @@ struct reactor {
     pthread_t thread;
     struct list active;          /* queues to be looked at in each pass; the others wait for an event */
     struct list dirty;           /* queues with responses to publish */
+    bool unmapped;               /* in this pass: an unmap of bus addresses has ended, maybe behind the publishing */
     uint32_t in_flight;          /* I/O operations of all queues */
     uint32_t in_flight_threaded; /* of these: those that another thread may have to do, io-wq's */
     unsigned draining;           /* queues on their way out */

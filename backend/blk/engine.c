@@ -277,6 +277,7 @@ static void engine_sleep(struct engine *g)
 static void engine_pass(struct engine *g)
 {
     struct uring *u = &g->reactor.uring;
+    g->reactor.unmapped = false;
     unsigned done = pass_take(g);
     if (u->queued || uring_ready(u)) {
         engine_submit(g, false);
@@ -290,7 +291,7 @@ static void engine_pass(struct engine *g)
     bool spin = !done && !g->spun; /* a guest that only pretends to have work gets one spin, and then the sleep */
     g->spin_asked = false;
     g->spun = spin && engine_spin(g);
-    if (done || g->spun || engine_arm(g))
+    if (done || g->spun || engine_arm(g) || g->reactor.unmapped) /* what arming a queue let end is published first */
         return;
     engine_sleep(g);
 }
