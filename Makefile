@@ -176,7 +176,7 @@ bench-block:
 	@BUILD=$(BUILD) CASES="$(CASES)" PEERS="$(PEERS)" python3 bench/block.py
 
 bench-poll:
-	@scripts/deps.sh build
+	@scripts/deps.sh build drivers
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/guest_poll
 	@BUILD=$(BUILD) python3 bench/poll.py
 
@@ -186,7 +186,7 @@ bench-rows:
 
 # What the DMA strategies cost, all rows of one build.
 bench-dma:
-	@scripts/deps.sh build
+	@scripts/deps.sh build drivers
 	@$(MAKE) --no-print-directory bench-rows
 	@BUILD=build/rows python3 bench/dma.py
 
@@ -196,7 +196,7 @@ bench-many:
 	@BUILD=$(BUILD) bench/many.sh
 
 attack-dma:
-	@scripts/deps.sh build
+	@scripts/deps.sh build drivers
 	@$(MAKE) --no-print-directory $(BUILD)/bench/attack_dma
 	@BUILD=$(BUILD) python3 bench/attack.py
 
