@@ -176,7 +176,7 @@ bench-block:
 	@BUILD=$(BUILD) CASES="$(CASES)" PEERS="$(PEERS)" python3 bench/block.py
 
 bench-poll:
-	@scripts/deps.sh build
+	@scripts/deps.sh build drivers
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/guest_poll
 	@BUILD=$(BUILD) python3 bench/poll.py
 
@@ -184,9 +184,9 @@ bench-poll:
 bench-rows:
 	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" programs $(BENCHES:$(BUILD)/%=build/rows/%)
 
-# What the DMA strategies cost, all rows of one build. QUICK=1: a look in under a minute.
+# What the DMA strategies cost, all rows of one build.
 bench-dma:
-	@scripts/deps.sh build
+	@scripts/deps.sh build drivers
 	@$(MAKE) --no-print-directory bench-rows
 	@BUILD=build/rows python3 bench/dma.py
 
@@ -196,7 +196,7 @@ bench-many:
 	@BUILD=$(BUILD) bench/many.sh
 
 attack-dma:
-	@scripts/deps.sh build
+	@scripts/deps.sh build drivers
 	@$(MAKE) --no-print-directory $(BUILD)/bench/attack_dma
 	@BUILD=$(BUILD) python3 bench/attack.py
 
@@ -208,7 +208,6 @@ format:
 
 # One page of what the four DMA strategies cost and what they stop: the instruments one after the other, and then the page.
 # ONLY=render makes the page anew of what is in RESULTS.
-.PHONY: report
 report:
 	@scripts/deps.sh report || echo 'report: without gnuplot the page has tables and no pictures'
 	@[ "$(ONLY)" = render ] || $(MAKE) --no-print-directory programs $(BENCHES) bench-rows

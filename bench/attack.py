@@ -17,7 +17,7 @@ import json, os, subprocess, sys, time
 
 sys.dont_write_bytecode = True
 import machine
-from driver import QUICK, Progress, out_of_time, picked, results_directory
+from driver import QUICK, Ended, Progress, may_be_ended, out_of_time, picked, results_directory
 
 BUILD = os.environ.get("BUILD") or "build"
 ATTEMPTS = int(os.environ.get("ATTEMPTS") or (500 if QUICK else 4000))
@@ -38,10 +38,10 @@ def fight(strategy, attack, seed):
     return json.loads(said.stdout)
 
 
-def fights(listed):
-    """All rows, with a line of progress each."""
+def fights(listed, rows):
+    """Into `rows`, with a line of progress each."""
     pairs = [(s, a) for a in wanted([a["name"] for a in listed["attacks"]]) for s in picked(listed["strategies"], "STRATEGIES")]
-    rows, progress = [], Progress(len(pairs), len(pairs))
+    progress = Progress(len(pairs), len(pairs))
     for i, (strategy, attack) in enumerate(pairs):
         if out_of_time(progress.begin):
             print(f"attack: no time left for {strategy}: {attack}", file=sys.stderr)
@@ -49,7 +49,6 @@ def fights(listed):
         progress.case(f"{strategy}: {attack}")
         rows.append(fight(strategy, attack, SEED + i))
         progress.step()
-    return rows
 
 
 def cell(row):
@@ -90,8 +89,12 @@ def verdict(rows):
 
 def main():
     listed = json.loads(subprocess.run([PROGRAM, "list"], capture_output=True, text=True, check=True).stdout)
-    begin = time.monotonic()
-    rows = fights(listed)
+    begin, rows, ended = time.monotonic(), [], []
+    may_be_ended()
+    try:
+        fights(listed, rows)
+    except Ended as e:
+        ended = [f"{e} after {len(rows)} rows"]
     partial = QUICK or bool(os.environ.get("STRATEGIES") or os.environ.get("ATTACKS") or os.environ.get("ATTEMPTS"))
     result = {"kind": "attack", "commit": machine.commit(), "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
               "machine": machine.describe(".", "/dev/shm"), "seed": SEED, "rounds": 1,
@@ -103,7 +106,7 @@ def main():
     table(rows)
     demonstration(rows)
     print(f"\n{sum(r['attempts'] for r in rows)} attempts, seed {SEED}; written to {path}")
-    wrong = verdict(rows)
+    wrong = ended or verdict(rows)
     for w in wrong:
         print(f"attack: {w}", file=sys.stderr)
     sys.exit(1 if wrong else 0)

@@ -19,14 +19,14 @@ does not have is left out and named. Knobs:
   REPORT_SECONDS      it is to be done in less: measures shorter then, and leaves out what there is no time for
   RESULTS             where to; otherwise a run of everything goes to bench/results/dma-DATE-COMMIT/, others to bench/results/latest/
 """
-import json, os, shutil, signal, subprocess, sys, tempfile, time
+import json, os, shutil, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 import dma_report, machine
 from block_peers import Bench, CannotRun
 from dma_cases import POOL_MIB, STRATEGIES, cases, goals, quick_cases
 from dma_peer import Strategies
-from driver import BUDGET, OTHERS_MOST, OTHERS_TEXT, QUICK, Progress, out_of_time, picked, results_directory
+from driver import BUDGET, OTHERS_MOST, OTHERS_TEXT, QUICK, Ended, Progress, may_be_ended, out_of_time, picked, results_directory
 
 ROUNDS = int(os.environ.get("ROUNDS") or (1 if QUICK else 3))
 GOAL_ROUNDS = int(os.environ.get("GOAL_ROUNDS") or (5 if QUICK else 15))
@@ -125,10 +125,9 @@ def measure_primitives(bench):
     return json.loads(p.stdout)["primitives"]
 
 
-def all_of(run, wanted, start):
-    primitives = []
+def all_of(run, wanted, start, primitives):
     try:
-        primitives = measure_primitives(run.bench)
+        primitives += measure_primitives(run.bench)
         run.say("The primitives alone, median (least-most):\n" + dma_report.primitives_text(primitives))
     except CannotRun as e:
         run.leave_out("the primitives", None, str(e))
@@ -143,7 +142,6 @@ def all_of(run, wanted, start):
             run.leave_out("every strategy", case.name, "there was no time left for it")
         else:
             run.case(case, progress)
-    return primitives
 
 
 def wanted_cases():
@@ -187,7 +185,7 @@ def main():
     strategies = picked(STRATEGIES, "STRATEGIES")
     if not names or not strategies or ROUNDS < 1:
         sys.exit("dma.py: CASES or STRATEGIES picks nothing, or no round; CASES=list names all cases; strategies: " + ", ".join(STRATEGIES))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("dma.py: terminated"))
+    may_be_ended()
     machine.raise_descriptor_limit()
     preferred, start = machine.prefer(), time.monotonic()
     directory = tempfile.mkdtemp(prefix="dzd", dir="/tmp")
@@ -198,14 +196,19 @@ def main():
     run = Run(bench, peer, strategies)
     for line in (f"{k}: {v}" for k, v in info.items()):
         run.say(line)
+    primitives, ended = [], None
     try:
         if any(c.image == "hot" for c in wanted):
             bench.make_image(bench.image["hot"])
-        primitives = all_of(run, wanted, start)
+        all_of(run, wanted, start, primitives)
+    except Ended as e:
+        ended = f"dma.py: {e}"
+        run.leave_out("every strategy", "what was to follow", str(e))
     finally:
         peer.stop()
         shutil.rmtree(directory, ignore_errors=True)
     finish(run, info, primitives, not QUICK and len(wanted) == len(cases()) and strategies == list(STRATEGIES), start)
+    sys.exit(ended)
 
 
 main()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """bench/driver.py: what drivers of measurements have in common: which cases are wanted, how far they are, whether there is time for
 the next, and where results go."""
-import fnmatch, os, sys, time
+import fnmatch, os, signal, sys, time
 
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
 BUDGET = float(os.environ.get("REPORT_SECONDS") or 0)  # what `make report` lets an instrument and its build have; 0: no limit
@@ -14,6 +14,18 @@ def picked(names, variable, otherwise=None):
     patterns = [p for p in os.environ.get(variable, "").split(",") if p]
     good = lambda n: any(fnmatch.fnmatch(n, p) or fnmatch.fnmatch(n, p + "-*") for p in patterns)
     return [n for n in names if good(n)] if patterns else list(otherwise or names)
+
+
+class Ended(Exception):
+    """SIGTERM: nothing more is measured. What was measured is still written."""
+
+
+def may_be_ended():
+    def end(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Ended("the run was ended")
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def out_of_time(start):

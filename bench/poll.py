@@ -20,12 +20,12 @@ less than from one moment to the next, goals look at rounds in which two modes h
   REPORT_SECONDS it is to be done in less: goals' loads first, and leaves out what there is no time for
   RESULTS        where to; otherwise a run of everything goes to bench/results/poll-DATE-COMMIT/, others to bench/results/latest/
 """
-import concurrent.futures, os, shutil, signal, subprocess, sys, tempfile, time
+import concurrent.futures, os, shutil, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 import machine, poll_report
 from block_peers import CPUS, Bench, CannotRun, Domzero
-from driver import BUDGET, OTHERS_MOST, OTHERS_TEXT, QUICK, Progress, out_of_time, picked, results_directory
+from driver import BUDGET, OTHERS_MOST, OTHERS_TEXT, QUICK, Ended, Progress, may_be_ended, out_of_time, picked, results_directory
 from poll_cases import MODES, goals, loads
 
 ROUNDS = int(os.environ.get("ROUNDS") or (2 if QUICK else 5))
@@ -122,7 +122,7 @@ def main():
     chosen = [l for l in every if l.slug() in names and (l in wanted or os.environ.get("LOADS"))]
     if not chosen or not modes or ROUNDS < 1 or STORAGE not in ("null", "hot"):
         sys.exit("poll.py: nothing to measure: LOADS=list names all, MODES are " + ", ".join(MODES) + ", STORAGE null or hot, ROUNDS at least 1")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("poll.py: terminated"))
+    may_be_ended()
     machine.raise_descriptor_limit()
     preferred = machine.prefer()
     directory = tempfile.mkdtemp(prefix="dzp", dir="/tmp")
@@ -130,7 +130,7 @@ def main():
     info = machine.describe(directory, directory)
     info["niceness"] = f"{machine.NICE}, autogroups too" if preferred else "not raised, expect more noise"
     run, progress = Run(bench, modes), Progress(len(chosen), len(chosen))
-    busy = machine.busy_seconds() - run.ours_seconds()
+    busy, ended = machine.busy_seconds() - run.ours_seconds(), None
     try:
         if STORAGE == "hot":
             bench.make_image(bench.image["hot"])
@@ -142,8 +142,11 @@ def main():
                 progress.case(load.name())
                 run.load(load)
                 progress.step()
-        info["others"] = round(max(0.0, (machine.busy_seconds() - run.ours_seconds() - busy) / (time.monotonic() - run.start)), 2)
+    except Ended as e:
+        ended = f"poll.py: {e}"
+        run.left_out.append({"load": "what was to follow", "mode": "all modes", "why": str(e)})
     finally:
+        info["others"] = round(max(0.0, (machine.busy_seconds() - run.ours_seconds() - busy) / (time.monotonic() - run.start)), 2)
         run.stop()
         shutil.rmtree(directory, ignore_errors=True)
     info["load after"] = machine.one_word("/proc/loadavg")
@@ -154,6 +157,7 @@ def main():
     if info["others"] > OTHERS_MOST:
         print(OTHERS_TEXT.format(info["others"]))
     print(f"{to}/poll.json, poll.md written; took {time.monotonic() - run.start:.0f} s")
+    sys.exit(ended)
 
 
 main()

@@ -46,12 +46,12 @@ int dma_extents_setup(const struct dma_setup *setup, struct dma **out, struct er
     return 0;
 }
 
-void dma_extents_teardown(struct dma *d)
+void dma_extents_teardown(struct dma *row)
 {
-    if (!d)
+    if (!row)
         return;
-    dma_extents_deinit((struct dma_extents *)d);
-    free(d);
+    dma_extents_deinit((struct dma_extents *)row);
+    free(row);
 }
 
 void dma_extents_describe(const struct dma *row, struct dma_stats *out)

@@ -31,8 +31,8 @@ void dma_extents_deinit(struct dma_extents *d);
 
 /* setup, teardown and describe of rows with no books but these; others call the last for their part. */
 int dma_extents_setup(const struct dma_setup *setup, struct dma **out, struct err *e);
-void dma_extents_teardown(struct dma *d);
-void dma_extents_describe(const struct dma *d, struct dma_stats *out);
+void dma_extents_teardown(struct dma *row);
+void dma_extents_describe(const struct dma *row, struct dma_stats *out);
 
 /* Of one that has no registered buffer: asks for it. -1: plain vectors. */
 int32_t dma_extent_register(struct dma_extents *d, struct frame_extent *x);

@@ -7,6 +7,7 @@ build=(gcc make libc6-dev libxen-dev liburing-dev zlib1g-dev libncurses-dev e2fs
 check=(libcmocka-dev python3 binutils)
 tidy=(clang-format clang-tidy universal-ctags)
 valgrind=(valgrind)
+drivers=(python3)
 report=(python3 gnuplot-nox)
 bench=(python3 gnuplot-nox fio nbdkit qemu-utils qemu-system-common) # qemu-system-common: qemu-storage-daemon
 plugins=(nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils fio dpkg-dev fuse3 fuse2fs)
@@ -17,6 +18,7 @@ for set in "$@"; do
     check) want+=("${check[@]}") ;;
     tidy) want+=("${tidy[@]}") ;;
     bench) want+=("${bench[@]}") ;;
+    drivers) want+=("${drivers[@]}") ;;
     report) want+=("${report[@]}") ;;
     plugins) want+=("${plugins[@]}") ;;
     valgrind) want+=("${valgrind[@]}") ;;

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
 """tests/attack_check.py: what bench/attack.py makes of its rows: DIR BUILD. First of a real run with few attempts, then of a made-up
-program's, which loses where the real one never should. An assertion says what is wrong."""
+program's, which loses where the real one never should, and has a run ended. An assertion says what is wrong."""
 import json, os, stat, subprocess, sys
 
 DIR, BUILD = sys.argv[1:]
 ATTEMPTS = 30
 FAKE = """#!/usr/bin/env python3
-import json, os, sys
+import json, os, signal, sys, time
 if sys.argv[1] == "list":
     print(json.dumps({"strategies": ["copy", "validate"], "attacks": [{"name": "one", "text": "an attack"}]}))
     sys.exit(0)
+if sys.argv[1] == os.environ.get("ENDED_IN"):
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(60)
 won = int(os.environ["LOST_" + sys.argv[1]])
 row = {"strategy": sys.argv[1], "attack": "one", "attempts": 8, "successes": won, "seed": int(sys.argv[4]), "note": "",
        "stopped": {"busy": 8 - won} if won < 8 else {}, "won": {"changed": won} if won else {}}
@@ -45,3 +48,5 @@ os.chmod(fake, stat.S_IRWXU)
 for copy, validate, status, sentence in ((0, 3, 0, ""), (1, 3, 1, "copy lost 1 of 8"), (0, 0, 1, "validate was to lose")):
     said, _ = run(DIR, LOST_copy=str(copy), LOST_validate=str(validate))
     assert said.returncode == status and sentence in said.stderr, (copy, validate, said)
+said, got = run(DIR, LOST_copy="0", LOST_validate="3", ENDED_IN="validate")
+assert said.returncode == 1 and "was ended after 1 rows" in said.stderr and [r["strategy"] for r in got["rows"]] == ["copy"], (said, got)

@@ -50,17 +50,22 @@ static inline struct gnttab *bus_gnttab(struct bus_scene *b)
     return platform_gnttab(b->s.guest.platform);
 }
 
-/* Nobody holds the guest's grants: they can be ended. For as long as that takes, where it is to come by itself. */
+/* Nobody holds these grants of data pages: the guest's own end of them succeeds, after as long as that takes, where it
+ * is to come by itself; and they are given anew. */
+static inline void bus_grants_end_of(struct blkguest *g, uint32_t *grant, unsigned first, unsigned end)
+{
+    struct gnttab *t = platform_gnttab(g->platform);
+    struct err e;
+    for (unsigned i = first; i < end; i++) {
+        for (uint64_t until = blkworld_patience_end(); gnttab_end(t, grant[i]);)
+            blkworld_nap(until, "a grant to be given back");
+        assert_int_equal(gnttab_grant(t, 0, g->memory.base_gfn + BLKWORLD_DATA_PAGE + i, false, &grant[i], &e), 0);
+    }
+}
+
 static inline void bus_grants_end(struct bus_scene *b)
 {
-    struct err e;
-    for (unsigned i = 0; i < BLKWORLD_PAGES; i++) {
-        for (uint64_t end = blkworld_patience_end(); gnttab_end(bus_gnttab(b), b->grant[i]);)
-            blkworld_nap(end, "a grant to be given back");
-        assert_int_equal(gnttab_grant(bus_gnttab(b), 0, b->s.guest.memory.base_gfn + BLKWORLD_DATA_PAGE + i, false,
-                                      &b->grant[i], &e),
-                         0);
-    }
+    bus_grants_end_of(&b->s.guest, b->grant, 0, BLKWORLD_PAGES);
 }
 
 static inline uint64_t bus_stat(struct bus_scene *b, const char *name, uint64_t at_least)

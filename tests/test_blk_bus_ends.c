@@ -9,66 +9,19 @@
 
 #include <cmocka.h>
 
-#include "tests/bus_scene.h"
-#include "tests/mqguest.h"
+#include "tests/bus_pair.h"
 #include "xenbus/keys_blk_set.h"
 
 static struct bus_scene b;
 
 /* ---- two queues ---- */
 
-struct pair {
-    struct blkworld world;
-    char dir[256];
-    uint16_t domid;
-    struct keys_blk_config config;
-    struct mqguest guest;
-};
-
-static void pair_start(struct pair *p, bool deferred)
-{
-    *p = (struct pair){0};
-    struct blkworld *w = &p->world;
-    blkworld_servers(w);
-    blkworld_role_start_with(w, NULL, 2);
-    p->domid = blkworld_domain(w, "pair", p->dir, sizeof(p->dir));
-    blkworld_image(w, "pair.img", DISK_BYTES, SEED, p->config.path, sizeof(p->config.path));
-    strcpy(p->config.dma, "iommu");
-    p->config.max_queues = 2;
-    p->config.iommu_deferred = deferred;
-    blkworld_attach(w, p->domid, BLKWORLD_DEVID, &p->config);
-    mqguest_open(&p->guest, p->dir, BLKWORLD_DEVID);
-    p->guest.g.bus = true;
-    mqguest_connect(&p->guest, 2, 0);
-}
-
-static void pair_stop(struct pair *p)
-{
-    mqguest_disconnect(&p->guest);
-    blkworld_wait_held(&p->world, p->domid, 0);
-    mqguest_close(&p->guest);
-    blkworld_stop(&p->world);
-}
-
-/* The guest's grants are free: its own end of them succeeds, and they are given anew. */
-static void pair_grants_end(struct pair *p)
-{
-    struct blkguest *g = &p->guest.g;
-    struct gnttab *t = platform_gnttab(g->platform);
-    struct err e;
-    for (unsigned i = 0; i < 16; i++) {
-        for (uint64_t end = blkworld_patience_end(); gnttab_end(t, g->gref[i]);)
-            blkworld_nap(end, "a grant to be given back");
-        assert_int_equal(gnttab_grant(t, 0, g->memory.base_gfn + BLKWORLD_DATA_PAGE + i, false, &g->gref[i], &e), 0);
-    }
-}
-
 static void test_all_queues_translate_and_the_one_that_mapped_unmaps(void **state)
 {
     static struct pair p;
     (void)state;
     for (int deferred = 0; deferred < 2; deferred++) {
-        pair_start(&p, deferred);
+        pair_start(&p, 2, &(struct keys_blk_config){.iommu_deferred = deferred});
         struct blkguest *mapper = &p.guest.queue[0], *other = &p.guest.queue[1];
         for (unsigned round = 0; round < 100; round++) {
             uint64_t id;
@@ -88,7 +41,7 @@ static void test_all_queues_translate_and_the_one_that_mapped_unmaps(void **stat
                 blkguest_take(other, &id); /* each found it or did not */
             if (!deferred)
                 assert_int_equal(bus_read_into(other, page), BLKIF_RSP_ERROR);
-            pair_grants_end(&p);
+            pair_grants_end(&p, 0, 16);
             memset(p.guest.g.data, 0x77, 16 * PAGE_BYTES);
             assert_int_equal(bus_read_into(other, page + 3), BLKIF_RSP_ERROR);
             for (unsigned i = 0; i < 16 * PAGE_BYTES; i++)
@@ -104,7 +57,7 @@ static void test_queues_that_go_give_back_what_the_other_uses(void **state)
 {
     static struct pair p;
     (void)state;
-    pair_start(&p, false);
+    pair_start(&p, 2, &(struct keys_blk_config){0});
     struct blkguest *q = p.guest.queue;
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(blkguest_do_map(&q[i], p.guest.g.gref, BLKWORLD_PAGES, 0, BUS_BOTH), BLKIF_RSP_OKAY);

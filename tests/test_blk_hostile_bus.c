@@ -13,58 +13,12 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "tests/bus_scene.h"
-#include "tests/mqguest.h"
+#include "tests/bus_pair.h"
 #include "tests/random.h"
 
 static struct bus_scene b;
 
 /* ---- two queues ---- */
-
-struct pair {
-    struct blkworld world;
-    char dir[256];
-    uint16_t domid;
-    struct keys_blk_config config;
-    struct mqguest guest;
-};
-
-static void pair_start(struct pair *p, unsigned reactors, const struct keys_blk_config *config)
-{
-    *p = (struct pair){.config = *config};
-    struct blkworld *w = &p->world;
-    blkworld_servers(w);
-    blkworld_role_start_with(w, NULL, reactors);
-    p->domid = blkworld_domain(w, "pair", p->dir, sizeof(p->dir));
-    blkworld_image(w, "pair.img", DISK_BYTES, SEED, p->config.path, sizeof(p->config.path));
-    strcpy(p->config.dma, "iommu");
-    p->config.max_queues = 2;
-    blkworld_attach(w, p->domid, BLKWORLD_DEVID, &p->config);
-    mqguest_open(&p->guest, p->dir, BLKWORLD_DEVID);
-    p->guest.g.bus = true;
-    mqguest_connect(&p->guest, 2, 0);
-}
-
-static void pair_stop(struct pair *p)
-{
-    mqguest_disconnect(&p->guest);
-    blkworld_wait_held(&p->world, p->domid, 0);
-    mqguest_close(&p->guest);
-    blkworld_stop(&p->world);
-}
-
-/* The guest's own end of these grants succeeds, and they are given anew. */
-static void pair_grants_end(struct pair *p, unsigned first, unsigned end)
-{
-    struct blkguest *g = &p->guest.g;
-    struct gnttab *t = platform_gnttab(g->platform);
-    struct err e;
-    for (unsigned i = first; i < end; i++) {
-        for (uint64_t until = blkworld_patience_end(); gnttab_end(t, g->gref[i]);)
-            blkworld_nap(until, "a grant to be given back");
-        assert_int_equal(gnttab_grant(t, 0, g->memory.base_gfn + BLKWORLD_DATA_PAGE + i, false, &g->gref[i], &e), 0);
-    }
-}
 
 /* The storage failed and the operator has not said a word: one queue has a read that does not end. Unmaps of other
  * pages do, whatever thread has to hear of them; one of its page does not, and the end of the device ends all. */

@@ -235,20 +235,9 @@ void dom0_submit(struct dom0 *d)
     uring_submit(&d->reactor.uring, false);
 }
 
-void dom0_reap(struct dom0 *d)
-{
-    uring_submit(&d->reactor.uring, false);
-    uring_reap(&d->reactor.uring);
-}
-
 void dom0_land(struct dom0 *d, unsigned char byte)
 {
     gate_release(&d->gate, byte);
-}
-
-bool dom0_idle(const struct dom0 *d)
-{
-    return d->reactor.in_flight == 0;
 }
 
 void dom0_publish(struct dom0 *d)
@@ -259,7 +248,7 @@ void dom0_publish(struct dom0 *d)
 
 void dom0_finish(struct dom0 *d)
 {
-    while (!dom0_idle(d)) {
+    while (d->reactor.in_flight > 0) {
         uring_submit(&d->reactor.uring, true);
         uring_reap(&d->reactor.uring);
     }

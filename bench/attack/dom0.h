@@ -68,15 +68,12 @@ void dom0_refresh(struct dom0 *d);
 
 void dom0_take(struct dom0 *d);
 void dom0_submit(struct dom0 *d);
-/* What the kernel has let go is handled, without waiting. */
-void dom0_reap(struct dom0 *d);
 /* Opens the gate. */
 void dom0_land(struct dom0 *d, unsigned char byte);
 /* The answers that there are become the guest's to see. */
 void dom0_publish(struct dom0 *d);
 /* Waits for all that is under way, and publishes. */
 void dom0_finish(struct dom0 *d);
-bool dom0_idle(const struct dom0 *d);
 /* The attacker gives the frame back; true: it has another owner already. */
 bool dom0_release(struct dom0 *d, uint32_t frame);
 
