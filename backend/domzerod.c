@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/blk/engine.h"
 #include "backend/role.h"
 #include "backend/supervisor.h"
 #include "base/fdlimit.h"
@@ -200,7 +201,7 @@ int main(int argc, char **argv)
     struct options o = {
         .sup = {.role = {.platform_row = "user",
                          .poll = "adaptive",
-                         .spin_us = 50,
+                         .spin_us = ENGINE_SPIN_US_DEFAULT,
                          .ready_fd = -1,
                          .stop_fd = -1,
                          .log_fd = -1},
