@@ -103,9 +103,9 @@ uint32_t iommu_space_id(const struct iommu_space *s);
 int iommu_map(struct iommu_space *s, uint64_t *bus_page, const uint32_t *frames, uint32_t count, unsigned access);
 
 struct iommu_unmap {
-    /* All of it has ended. Called once, with no lock held, from any iommu_*() or iotlb_*() that takes the space or an
-     * IOTLB of it, but iommu_map(), in whatever thread: also from within the iommu_unmap() that it belongs to. It may
-     * call iommu_*(), and no iotlb_*(). */
+    /* These two are the caller's to set. All of it has ended. Called once, with no lock held, from any iommu_*() or
+     * iotlb_*() that takes the space or an IOTLB of it, but iommu_map(), in whatever thread: also from within the
+     * iommu_unmap() that it belongs to. It may call iommu_*(), and no iotlb_*(). */
     void (*done)(struct iommu_unmap *u);
     bool keeps; /* its bus addresses stay taken behind done(), until iommu_unmap_free() */
     /* the space's own */

@@ -218,8 +218,7 @@ static void test_a_turn_lets_unmaps_of_other_pages_end_during_a_slow_dma(void **
     assert_int_equal(u.ended, 0);
     iotlb_turn(w->tlb[0]);
     assert_int_equal(u.ended, 1);
-    own.ended = 0;
-    own.u.done = u.u.done;
+    own = (struct iworld_unmap){.u.done = u.u.done};
     assert_int_equal(iotlb_unmap(w->tlb[0], at + 2, 1, &own.u), 0); /* answers for itself at once */
     assert_int_equal(own.ended, 1);
     iworld_unmap(w, at, 1, &slow);
