@@ -91,6 +91,60 @@ static void test_ends_that_share_a_processor_lose_a_look_in_a_thousand_sleeps(vo
     assert_in_range(waits(&s, 64 * SPIN_RETRY_MAX, short_gap, false), 32, 66);
 }
 
+/* Seventeen ends on one processor: each looks once, all know it after that. */
+static void test_new_ends_that_share_a_processor_lose_a_look_each(void **state)
+{
+    unsigned looks = 0;
+    (void)state;
+    for (unsigned i = 0; i < 17; i++) {
+        struct spin s;
+        spin_init(&s, CAP_NS);
+        looks += waits(&s, SPIN_RETRY_MIN, short_gap, false);
+    }
+    assert_int_equal(looks, 17);
+}
+
+/* Processors are taken away and given back so that as few looks pay as leave it on. */
+static void test_whatever_comes_one_look_of_four_is_in_vain_at_the_most(void **state)
+{
+    const unsigned count = 100000;
+    unsigned vain = 0;
+    struct spin s;
+    (void)state;
+    spin_init(&s, CAP_NS);
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(spin_window_ns(&s), CAP_NS);
+        struct spin missed = s;
+        spin_learn(&missed, false);
+        vain += missed.on;
+        spin_learn(&s, !missed.on);
+        assert_true(s.on);
+    }
+    assert_in_range(vain, count / 8, count / 4);
+}
+
+/* On such a processor most sleeps end soon, so it is tried again; where each trial's first look pays, by chance, and no
+ * other, it still sleeps nearly always. */
+static void test_chance_hits_on_a_shared_processor_keep_nobody_looking(void **state)
+{
+    const unsigned count = 64 * SPIN_RETRY_MAX;
+    unsigned looks = 0;
+    bool lucky = true;
+    struct spin s;
+    (void)state;
+    spin_init(&s, CAP_NS);
+    for (unsigned i = 0; i < count; i++) {
+        bool look = spin_window_ns(&s), paid = look && lucky;
+        lucky = !look || !lucky;
+        looks += look;
+        if (look)
+            spin_learn(&s, paid);
+        if (!paid)
+            spin_slept(&s, SOON_NS);
+    }
+    assert_in_range(looks, 64, count / 100);
+}
+
 static void test_ends_that_part_find_each_other_again(void **state)
 {
     struct spin s;
@@ -129,6 +183,9 @@ int main(void)
         cmocka_unit_test(test_a_long_wait_here_and_there_costs_one_look_and_no_more),
         cmocka_unit_test(test_at_a_low_rate_it_looks_once_in_a_thousand_sleeps),
         cmocka_unit_test(test_ends_that_share_a_processor_lose_a_look_in_a_thousand_sleeps),
+        cmocka_unit_test(test_new_ends_that_share_a_processor_lose_a_look_each),
+        cmocka_unit_test(test_whatever_comes_one_look_of_four_is_in_vain_at_the_most),
+        cmocka_unit_test(test_chance_hits_on_a_shared_processor_keep_nobody_looking),
         cmocka_unit_test(test_ends_that_part_find_each_other_again),
         cmocka_unit_test(test_a_load_that_grows_is_noticed),
         cmocka_unit_test(test_no_cap_is_no_look),
