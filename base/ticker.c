@@ -45,7 +45,7 @@ uint64_t ticker_sync_ns(struct ticker *t, uint64_t ticks)
         return t->last_ns;
     uint64_t look_ticks = counter_read() - ticks;
     t->sync_after_ticks = 0;
-    if (gone_ns < CLOCK_NS_PER_S && gone && gone < UINT32_MAX && look_ticks < gone / 256) {
+    if (gone_ns < CLOCK_NS_PER_S && gone && gone < UINT32_MAX && look_ticks < gone / 1024) {
         t->ns_per_tick_q32 = (gone_ns << 32) / gone;
         t->sync_after_ticks = gone / (gone_ns / TICKER_SYNC_NS + 1);
     }

@@ -47,11 +47,17 @@ struct job {
 static struct world world;
 static pid_t role;
 
+static bool role_is_there(void *ctx)
+{
+    (void)ctx;
+    return (role = world_role(&world, "blk")) > 0;
+}
+
 static int setup(void **state)
 {
     (void)state;
     world_start(&world, NULL);
-    role = world_role(&world, "blk");
+    world_await(role_is_there, NULL, "the blk role is there");
     return 0;
 }
 
