@@ -454,6 +454,37 @@ static void test_a_fatal_error_says_why_and_closes(void **state)
     assert_int_equal(p->back.state, CLOSING);
 }
 
+static void assert_missing(struct pair *p, const char *path)
+{
+    _cleanup_free_ char *text = NULL;
+    assert_int_equal(store_read(p->dom0, STORE_NO_TX, &text, NULL, "%s", path), -ENOENT);
+}
+
+/* It would come with permissions that nobody chose, and the next device of that number would inherit them. */
+static void test_an_end_does_not_make_a_removed_directory_again(void **state)
+{
+    struct pair *p = *state;
+    assert_int_equal(store_rm(p->dom0, STORE_NO_TX, "%s", p->back.dir), 0);
+    assert_int_equal(xb_device_switch(&p->back, STORE_NO_TX, INITWAIT, NULL), -ENOENT);
+    assert_int_equal(p->back.state, INITIALISING);
+    xb_device_fatal(&p->back, EIO, "no such image");
+    assert_missing(p, p->back.dir);
+    assert_missing(p, "/local/domain/0/error/backend/vbd/7/51712/error");
+}
+
+static void test_an_end_does_not_write_into_what_took_the_place_of_its_directory(void **state)
+{
+    struct pair *p = *state;
+    _cleanup_free_ char *text = NULL;
+    assert_int_equal(xb_device_switch(&p->back, STORE_NO_TX, INITWAIT, NULL), 0);
+    assert_int_equal(store_rm(p->dom0, STORE_NO_TX, "%s", p->back.dir), 0);
+    assert_int_equal(store_write(p->dom0, STORE_NO_TX, "1", "%s/state", p->back.dir), 0);
+    assert_int_equal(xb_device_switch(&p->back, STORE_NO_TX, CLOSING, NULL), -ENOENT);
+    xb_device_fatal(&p->back, EIO, "too late");
+    assert_int_equal(store_read(p->dom0, STORE_NO_TX, &text, NULL, "%s/state", p->back.dir), 0);
+    assert_string_equal(text, "1");
+}
+
 struct body {
     struct store_client *other;
     unsigned runs, collide, fail;
@@ -517,6 +548,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_a_directory_that_is_gone_is_unknown, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_restarted_backend_waits_until_the_frontend_reconnects, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_fatal_error_says_why_and_closes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_end_does_not_make_a_removed_directory_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_end_does_not_write_into_what_took_the_place_of_its_directory, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_a_transaction_is_repeated_until_it_holds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_transaction_that_never_holds_gives_up, setup, teardown),
     };

@@ -80,28 +80,62 @@ int xb_device_confirm_peer(const struct xb_device *d, store_tx tx, struct err *e
     return 0;
 }
 
-int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *e)
+int xb_device_confirm_own(const struct xb_device *d, store_tx tx, struct err *e)
 {
-    assert(xb_transition_allowed(d->side, d->state, to));
-    int r = store_printf(d->store, tx, d->dir, "state", "%d", (int)to);
+    _cleanup_free_ char *text = NULL;
+    int r = store_read(d->store, tx, &text, NULL, "%s/state", d->dir);
+    if (r < 0)
+        return err_set(e, r, "%s/state cannot be read: %s", d->dir, strerror(-r));
+    bool anew =
+        d->side == XB_BACK && d->state != XenbusStateInitialising && xb_state_parse(text) == XenbusStateInitialising;
+    return anew ? err_set(e, -ENOENT, "%s was removed, and made anew", d->dir) : 0;
+}
+
+static int switch_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
+{
+    const xb_state to = *(const xb_state *)arg;
+    int r = xb_device_confirm_own(d, tx, e);
+    if (r < 0)
+        return r;
+    r = store_printf(d->store, tx, d->dir, "state", "%d", (int)to);
     if (r < 0)
         return err_set(e, r, "cannot show %s in %s/state: %s", xb_state_name(to), d->dir, strerror(-r));
     d->state = to;
-    if (to == XenbusStateConnected)
-        d->peer_predates_us = false;
     return 0;
 }
 
-void xb_device_fatal(struct xb_device *d, int code, const char *sentence)
+int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *e)
 {
+    assert(xb_transition_allowed(d->side, d->state, to));
+    int r = tx == STORE_NO_TX ? xb_transaction(d, switch_body, &to, e) : switch_body(d, tx, &to, e);
+    if (r == 0 && to == XenbusStateConnected)
+        d->peer_predates_us = false;
+    return r;
+}
+
+struct fatal {
+    int code;
+    const char *sentence;
+};
+
+static int fatal_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
+{
+    const struct fatal *f = arg;
     unsigned us = d->side == XB_FRONT ? d->front_domid : d->back_domid;
     char home[32], error_dir[sizeof(d->dir) + sizeof("/error")];
     int n = snprintf(home, sizeof(home), "/local/domain/%u/", us);
     snprintf(error_dir, sizeof(error_dir), "%serror/%s", home, d->dir + n);
-    /* As Xen's drivers write it: the number, positive, then the words. Whoever reads them is not there to be told that
-     * writing failed. */
-    store_printf(d->store, STORE_NO_TX, d->dir, "error", "%d %s", abs(code), sentence);
-    store_printf(d->store, STORE_NO_TX, error_dir, "error", "%d %s", abs(code), sentence);
+    int r = xb_device_confirm_own(d, tx, e);
+    /* As Xen's drivers write it: the number, positive, then the words. */
+    r = r ? r : store_printf(d->store, tx, d->dir, "error", "%d %s", abs(f->code), f->sentence);
+    return r ? r : store_printf(d->store, tx, error_dir, "error", "%d %s", abs(f->code), f->sentence);
+}
+
+void xb_device_fatal(struct xb_device *d, int code, const char *sentence)
+{
+    struct fatal f = {code, sentence};
+    /* Whoever reads the words is not there to be told that writing them failed. */
+    xb_transaction(d, fatal_body, &f, NULL);
     if (xb_transition_allowed(d->side, d->state, XenbusStateClosing))
         xb_device_switch(d, STORE_NO_TX, XenbusStateClosing, NULL);
 }

@@ -57,10 +57,15 @@ int xb_device_read_peer(struct xb_device *d);
 enum xb_action xb_device_reaction(const struct xb_device *d);
 /* In a transaction: 0 where the peer's state is d->peer_state still; -ESTALE: read it again and ask the table anew. */
 int xb_device_confirm_peer(const struct xb_device *d, store_tx tx, struct err *e);
-/* Writes our state; asserts that the table allows it. In a transaction d->state changes too: on -EAGAIN put it back. */
+/* In a transaction, before anything is written into our directory: 0 where it is the one that we know; -ENOENT where it
+ * was removed, perhaps made anew, since a write would make it again, with permissions that nobody chose. A state of
+ * Initialising is written by toolstacks only. */
+int xb_device_confirm_own(const struct xb_device *d, store_tx tx, struct err *e);
+/* Writes our state where xb_device_confirm_own() allows it; asserts that the table does. STORE_NO_TX: in a transaction
+ * of its own. In the caller's d->state changes too: on -EAGAIN put it back. */
 int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *e);
 /* A fatal error, as Xen's drivers report it: the sentence into `error` of our directory and of
- * /local/domain/<us>/error/<dir>, then Closing (where the table allows it). */
+ * /local/domain/<us>/error/<dir>, then Closing (where the table allows it). Nothing where our directory is gone. */
 void xb_device_fatal(struct xb_device *d, int code, const char *sentence);
 
 /* Runs `body` in a transaction, again while it collides (at most XB_TX_TRIES times: then -EAGAIN). Where body returns

@@ -20,6 +20,12 @@ static bool anything_held(const struct blkdev *d)
     return false;
 }
 
+static int paused_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
+{
+    int rc = xb_device_confirm_own(xb, tx, e);
+    return rc ? rc : store_write(xb->store, tx, arg, "%s/" KEYS_BLK_PAUSED, xb->dir);
+}
+
 static void stop_tell(struct blkdev *d, int code)
 {
     char text[160];
@@ -28,7 +34,7 @@ static void stop_tell(struct blkdev *d, int code)
     log_warning(DEV_FMT ": paused: %s", DEV_ARG(d), text);
     d->stopped = true;
     if (!d->removed)
-        store_write(d->xb.store, STORE_NO_TX, text, "%s/" KEYS_BLK_PAUSED, d->xb.dir);
+        xb_transaction(&d->xb, paused_body, text, NULL);
 }
 
 void blkdev_stop_queue_event(struct blkdev *d, const struct blkqueue *q)
