@@ -4,35 +4,10 @@
 #include <assert.h>
 #include <string.h>
 
-const struct store_quota store_quota_default = {
-    .nodes = 1000,
-    .watches = 128,
-    .transactions = 10,
-    .node_size_bytes = 2048,
-    .permissions = 5,
-    .path_max_bytes = 2048,
-    .outstanding = 20,
-    .transaction_nodes = 1024,
-};
-
-static struct store_quota quota_complete(const struct store_quota *given)
+int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
-    struct store_quota q = given ? *given : store_quota_default;
-    const struct store_quota *d = &store_quota_default;
-    q.nodes = q.nodes ?: d->nodes;
-    q.watches = q.watches ?: d->watches;
-    q.transactions = q.transactions ?: d->transactions;
-    q.node_size_bytes = q.node_size_bytes ?: d->node_size_bytes;
-    q.permissions = q.permissions ?: d->permissions;
-    q.path_max_bytes = q.path_max_bytes ?: d->path_max_bytes;
-    q.outstanding = q.outstanding ?: d->outstanding;
-    q.transaction_nodes = q.transaction_nodes ?: d->transaction_nodes;
-    return q;
-}
-
-int store_engine_init(struct store_engine *g, const struct store_quota *quota, uint64_t seed)
-{
-    *g = (struct store_engine){.quota = quota_complete(quota)};
+    *g = (struct store_engine){.quota = store_quota_complete(o ? &o->quota : NULL),
+                               .answers = o ? o->answers : STORE_ANSWERS_C};
     list_init(&g->marked);
     int r = store_tree_init(&g->tree, seed);
     if (r < 0)
