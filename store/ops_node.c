@@ -141,7 +141,24 @@ static size_t birth_below(const struct store_request *r, size_t above)
     return start + strcspn(r->path.text + start, "/");
 }
 
-/* May all nodes between the existing ancestor and r->path be made? ENOSPC where a quota says no. */
+/* May the store hold this much more for who asks, and for the owner of what is written? */
+static int memory_check(const struct store_request *r, unsigned owner, uint64_t more)
+{
+    if (store_actor_privileged(&r->who) || more == 0)
+        return 0;
+    if (more > r->transaction->room_bytes)
+        return ENOMEM;
+    return owner == r->who.domid || more <= store_engine_domain_room_bytes(r->engine, owner) ? 0 : ENOMEM;
+}
+
+/* What a node takes that is made: in an open transaction also for its touch. */
+static uint64_t birth_bytes(const struct store_request *r, size_t length, const struct store_node_parts *parts)
+{
+    return store_tree_slot_bytes(length) + store_node_bytes(parts) +
+           (r->transaction->account ? store_touch_bytes(length) : 0);
+}
+
+/* May all nodes between the existing ancestor and r->path be made? ENOSPC or ENOMEM where a quota says no. */
 static int births_check(const struct store_request *r, size_t above, const struct store_node *ancestor,
                         uint32_t value_bytes)
 {
@@ -149,6 +166,8 @@ static int births_check(const struct store_request *r, size_t above, const struc
         return 0;
     struct store_node_parts parts = store_node_parts(ancestor);
     size_t names_bytes = view_names_bytes(r, above);
+    uint64_t more =
+        r->transaction->account ? store_node_bytes(&parts) : 0; /* the ancestor's version with a longer list */
     uint32_t count = 0;
     for (; above < r->path.length; count++) {
         size_t birth = birth_below(r, above);
@@ -157,11 +176,14 @@ static int births_check(const struct store_request *r, size_t above, const struc
         parts.value_bytes = birth < r->path.length ? 0 : value_bytes;
         names_bytes = 0;
         above = birth;
+        more += birth_bytes(r, birth, &parts);
     }
     if (too_big(r, &parts, 0) ||
         r->engine->tree.owned[r->who.domid] + r->transaction->own_delta + count > r->session->domain->quota.nodes)
         return ENOSPC;
-    return store_transaction_room(r->transaction) < count - 1 ? ENOSPC : 0; /* the first and the last are touched */
+    if (store_transaction_room(r->transaction) < count - 1) /* the first and the last are touched */
+        return ENOSPC;
+    return memory_check(r, r->who.domid, more);
 }
 
 /* Makes r->path and what is missing above it, with the permissions of the nearest ancestor; a guest owns what it makes.
@@ -191,14 +213,26 @@ static int create(struct store_request *r, const char *value, uint32_t value_byt
     return error;
 }
 
+/* Puts another version of `n` at r->path. */
+static int change(struct store_request *r, const struct store_node *n, const struct store_node_parts *parts,
+                  enum store_fire fire)
+{
+    const struct store_node_parts before = store_node_parts(n);
+    uint64_t bytes = store_node_bytes(parts), freed = r->transaction->account ? 0 : store_node_bytes(&before);
+    if (too_big(r, parts, view_names_bytes(r, r->path.length)))
+        return ENOSPC;
+    int error = memory_check(r, parts->perms[0].domid, bytes - MIN(bytes, freed));
+    if (error)
+        return error;
+    return store_transaction_put(r->transaction, r->path.text, r->path.length, store_node_new(parts), fire);
+}
+
 static int overwrite(struct store_request *r, const struct store_node *n, const char *value, uint32_t value_bytes)
 {
     struct store_node_parts parts = store_node_parts(n);
     parts.value = value;
     parts.value_bytes = value_bytes;
-    if (too_big(r, &parts, view_names_bytes(r, r->path.length)))
-        return ENOSPC;
-    return store_transaction_put(r->transaction, r->path.text, r->path.length, store_node_new(&parts), STORE_FIRE_TREE);
+    return change(r, n, &parts, STORE_FIRE_TREE);
 }
 
 int store_op_write(struct store_request *r)
@@ -267,9 +301,6 @@ int store_op_set_perms(struct store_request *r)
     struct store_node_parts parts = store_node_parts(n);
     parts.perms = perms;
     parts.perm_count = count;
-    if (too_big(r, &parts, view_names_bytes(r, r->path.length)))
-        return ENOSPC;
-    error = store_transaction_put(r->transaction, r->path.text, r->path.length, store_node_new(&parts),
-                                  r->path.special ? STORE_FIRE_NONE : STORE_FIRE_TREE);
+    error = change(r, n, &parts, r->path.special ? STORE_FIRE_NONE : STORE_FIRE_TREE);
     return error ? error : store_reply_ok(r);
 }

@@ -2,7 +2,10 @@
 #include "store/session.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <string.h>
+
+#include "base/log.h"
 
 int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
@@ -139,6 +142,38 @@ void store_engine_domain_gone(struct store_engine *g, unsigned domid)
     store_domain_put(&g->domains, domain);
     if (was_introduced)
         store_engine_announce(g, "@releaseDomain");
+}
+
+uint64_t store_engine_domain_bytes(const struct store_engine *g, unsigned domid)
+{
+    const struct store_domain *domain = store_domain_find(&g->domains, domid);
+    return g->tree.domains[domid].bytes + (domain ? domain->bytes : 0);
+}
+
+static uint64_t room_below(uint64_t limit, uint64_t held)
+{
+    return limit == STORE_QUOTA_NONE ? UINT64_MAX : limit - MIN(limit, held);
+}
+
+uint64_t store_engine_domain_room_bytes(const struct store_engine *g, unsigned domid)
+{
+    const struct store_domain *domain = store_domain_find(&g->domains, domid);
+    const struct store_quota *quota = domain ? &domain->quota : &g->domains.quota;
+    return domid == 0 ? UINT64_MAX : room_below(quota->memory_bytes, store_engine_domain_bytes(g, domid));
+}
+
+uint64_t store_session_room_bytes(const struct store_session *s)
+{
+    struct store_domain *domain = s->domain;
+    if (domain->domid == 0)
+        return UINT64_MAX;
+    uint64_t held = s->engine->tree.domains[domain->domid].bytes + domain->bytes;
+    if (held > domain->quota.memory_soft_bytes && !domain->soft_told) {
+        domain->soft_told = true;
+        log_warning("domain %u makes the store hold %" PRIu64 " bytes, its soft quota is %u: at %u it is refused more",
+                    domain->domid, held, domain->quota.memory_soft_bytes, domain->quota.memory_bytes);
+    }
+    return room_below(domain->quota.memory_bytes, held);
 }
 
 int store_session_init(struct store_session *s, struct store_engine *g, unsigned domid)

@@ -16,6 +16,31 @@ void store_transaction_init(struct store_transaction *x, struct store_tree *tree
     list_init(&x->link);
 }
 
+static void hold(struct store_transaction *x, size_t bytes)
+{
+    if (!x->account)
+        return;
+    *x->account += bytes;
+    x->held_bytes += bytes;
+    x->room_bytes -= MIN(x->room_bytes, bytes);
+}
+
+static void let_go(struct store_transaction *x, size_t bytes)
+{
+    if (!x->account)
+        return;
+    assert(x->held_bytes >= bytes && *x->account >= bytes);
+    *x->account -= bytes;
+    x->held_bytes -= bytes;
+}
+
+void store_transaction_charge(struct store_transaction *x, uint64_t *account)
+{
+    assert(!x->account && x->touches.count == 0);
+    x->account = account;
+    hold(x, sizeof(*x));
+}
+
 void store_transaction_deinit(struct store_transaction *x)
 {
     struct strmap_entry *e, *next;
@@ -31,6 +56,7 @@ void store_transaction_deinit(struct store_transaction *x)
     }
     strmap_deinit(&x->touches);
     list_remove(&x->link);
+    let_go(x, x->held_bytes);
 }
 
 struct store_touch *store_transaction_touch(const struct store_transaction *x, uint64_t hash, const char *path,
@@ -48,12 +74,6 @@ uint32_t store_transaction_room(const struct store_transaction *x)
 size_t store_touch_bytes(size_t path_length)
 {
     return sizeof(struct store_touch) + path_length + 1;
-}
-
-static void hold(struct store_transaction *x, size_t bytes)
-{
-    x->held_bytes += bytes;
-    x->room_bytes -= MIN(x->room_bytes, bytes);
 }
 
 static void touch_fill(struct store_touch *touch, struct store_tree_slot *slot, const char *path, size_t length)
@@ -80,7 +100,8 @@ static int touch_make_hashed(struct store_transaction *x, uint64_t hash, const c
         return 0;
     if (store_transaction_room(x) == 0)
         return ENOSPC;
-    struct store_touch *touch = store_touch_bytes(length) <= x->room_bytes ? malloc(store_touch_bytes(length)) : NULL;
+    bool room = !x->account || store_touch_bytes(length) <= x->room_bytes;
+    struct store_touch *touch = room ? malloc(store_touch_bytes(length)) : NULL;
     if (!touch)
         return ENOMEM;
     touch_fill(touch, store_tree_find_hashed(x->tree, hash, path, length), path, length);
@@ -130,7 +151,7 @@ static void touch_set(struct store_transaction *x, struct store_touch *touch, st
         node->generation = ++x->tree->generation;
         node->writer = (uint16_t)x->domid;
     }
-    x->held_bytes -= own_bytes(touch);
+    let_go(x, own_bytes(touch));
     store_node_unref(touch->now);
     touch->now = node;
     hold(x, own_bytes(touch));

@@ -61,11 +61,14 @@ struct store_transaction {
     unsigned domid;      /* on whose behalf */
     int64_t own_delta;   /* nodes that `domid` will own more */
     uint64_t held_bytes; /* of memory, by touches and versions */
-    uint64_t room_bytes; /* how much more may be held: the caller's to set before each request */
+    uint64_t room_bytes; /* how much more may be held: set before each request */
+    uint64_t *account;   /* counts held_bytes for who has it open; NULL: it is over when its request is */
     bool broken, applied;
 };
 
 void store_transaction_init(struct store_transaction *x, struct store_tree *tree, unsigned domid, uint32_t limit);
+/* From now on, what it holds, itself included, is counted in *account, which outlives it. */
+void store_transaction_charge(struct store_transaction *x, uint64_t *account);
 void store_transaction_deinit(struct store_transaction *x);
 /* The version seen now; the path counts as read, so a later change by others collides. *out NULL: there is none. */
 int store_transaction_get(struct store_transaction *x, const char *path, size_t length, struct store_node **out);
