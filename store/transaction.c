@@ -237,7 +237,7 @@ static int removal_descend(struct store_transaction *x, struct store_touch *pare
     struct store_view_walk w;
     memcpy(path, parent->path, length);
     path[length++] = '/';
-    store_view_walk_start(&w, x->tree, x, parent->path, parent->entry.length);
+    store_view_walk_start(&w, x->tree, x, parent->entry.hash, parent->path, parent->entry.length);
     while (store_view_walk_next(&w)) {
         struct store_touch *touch;
         int error;

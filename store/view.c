@@ -37,9 +37,8 @@ size_t store_view_ancestor(const struct store_tree *t, const struct store_transa
 }
 
 void store_view_walk_start(struct store_view_walk *w, const struct store_tree *t, const struct store_transaction *x,
-                           const char *path, size_t length)
+                           uint64_t hash, const char *path, size_t length)
 {
-    uint64_t hash = strmap_hash(t->slots.seed, path, length);
     const struct store_tree_slot *slot = store_tree_find_hashed(t, hash, path, length);
     *w = (struct store_view_walk){.x = x};
     w->touch = x ? store_transaction_touch(x, hash, path, length) : NULL;
@@ -144,7 +143,7 @@ uint32_t store_view_names_copy(struct store_tree *t, const struct store_transact
 {
     struct store_view_walk w;
     uint32_t copied = 0;
-    store_view_walk_start(&w, t, x, path, length);
+    store_view_walk_start(&w, t, x, strmap_hash(t->slots.seed, path, length), path, length);
     uint64_t skip = walk_resume(&w, t, offset);
     *end = false;
     while (store_view_walk_next(&w)) {
