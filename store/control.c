@@ -61,7 +61,7 @@ static size_t tree_bytes(const struct store_tree *t)
     {
         const struct store_node *n = container_of(e, struct store_tree_slot, entry)->node;
         bytes += sizeof(struct store_tree_slot) + e->length + 1;
-        bytes += sizeof(*n) + n->perm_count * sizeof(struct store_perm) + n->value_bytes + n->children_bytes;
+        bytes += sizeof(*n) + n->perm_count * sizeof(struct store_perm) + n->value_bytes;
     }
     return bytes;
 }

@@ -4,52 +4,48 @@
 
 #include "store/control.h"
 
-/* The node's parent is there. */
-static bool parent_is_there(const struct store_tree *t, const struct store_tree_slot *slot, struct err *why)
+/* The slot can be found by its path, and its parent is the slot of the path above. */
+static bool slot_check(const struct store_tree *t, const struct store_tree_slot *slot, struct err *why)
 {
     size_t above = store_path_parent(slot->path, slot->entry.length);
-    if (above == 0 || store_tree_get(t, slot->path, above))
+    if (store_tree_find(t, slot->path, slot->entry.length) != slot) {
+        err_write(why, "%s is not found by its path", slot->path);
+        return false;
+    }
+    if (slot->parent == (above ? store_tree_find(t, slot->path, above) : NULL) && (!above || slot->parent))
         return true;
-    err_write(why, "%s has no parent", slot->path);
+    err_write(why, "%s does not stand below its parent", slot->path);
     return false;
 }
 
-/* Each child that the node lists is there; adds how many it lists. */
-static bool children_are_there(const struct store_tree *t, const struct store_tree_slot *slot, size_t *listed,
-                               struct err *why)
+/* The children know whose they are, and their names are as long as it was counted. */
+static bool children_check(const struct store_tree_slot *slot, struct err *why)
 {
-    char path[XENSTORE_ABS_PATH_MAX + 2];
-    size_t length = slot->entry.length == 1 ? 0 : slot->entry.length, name_bytes;
-    const char *names = store_node_children(slot->node);
-    memcpy(path, slot->path, length);
-    path[length++] = '/';
-    for (size_t at = 0; at < slot->node->children_bytes; at += name_bytes, ++*listed) {
-        name_bytes = strlen(names + at) + 1;
-        memcpy(path + length, names + at, MIN(name_bytes, sizeof(path) - length));
-        if (store_tree_get(t, path, length + name_bytes - 1))
-            continue;
-        err_write(why, "%s lists a child %s that is not there", slot->path, names + at);
-        return false;
-    }
-    return true;
+    const struct store_tree_slot *child = store_tree_child_first(slot);
+    size_t bytes = 0;
+    for (; child && child->parent == slot; child = store_tree_child_next(child))
+        bytes += strlen(store_tree_slot_name(child)) + 1;
+    if (child)
+        err_write(why, "%s is listed by %s", child->path, slot->path);
+    else if (bytes != slot->children_bytes)
+        err_write(why, "the children of %s have names of %zu bytes, and %u are counted", slot->path, bytes,
+                  slot->children_bytes);
+    return !child && bytes == slot->children_bytes;
 }
 
 static bool tree_check(const struct store_engine *g, uint32_t *owned, struct err *why)
 {
     const struct store_tree *t = &g->tree;
-    struct strmap_entry *e, *next;
-    size_t listed = 0, children = 0;
-    strmap_foreach_safe(&t->slots, i, e, next)
-    {
-        const struct store_tree_slot *slot = container_of(e, struct store_tree_slot, entry);
+    const struct store_tree_slot *slot = NULL;
+    size_t walked = 0;
+    for (; (slot = store_tree_next(t, slot)) != NULL; walked++) {
         owned[store_node_owner(slot->node)]++;
-        children += store_path_parent(slot->path, e->length) > 0;
-        if (!parent_is_there(t, slot, why) || !children_are_there(t, slot, &listed, why))
+        if (!slot_check(t, slot, why) || !children_check(slot, why))
             return false;
     }
-    if (listed == children)
+    if (walked == t->slots.count)
         return true;
-    err_write(why, "%zu nodes have parents, and %zu are listed as children", children, listed);
+    err_write(why, "there are %zu nodes, and %zu can be reached from the root", t->slots.count, walked);
     return false;
 }
 

@@ -111,6 +111,13 @@ static void test_check_tells_of_what_does_not_agree(void **state)
     w->one->domain->watches++;
     expect_in(control(w->dom0, "check"), "domains have 2 watches");
     w->one->domain->watches--;
+    struct store_tree_slot *slot = store_tree_find(&w->g.tree, "/local/domain/1/a", 17);
+    slot->children_bytes++;
+    expect_in(control(w->dom0, "check"), "the children of /local/domain/1/a have names of 2 bytes, and 3 are counted");
+    slot->children_bytes--;
+    slot->parent = slot->parent->parent;
+    expect_in(control(w->dom0, "check"), "/local/domain/1/a is listed by /local/domain/1");
+    slot->parent = store_tree_find(&w->g.tree, "/local/domain/1", 15);
     kit_expect_string(control(w->dom0, "check"), "OK");
 }
 
