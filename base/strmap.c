@@ -65,17 +65,22 @@ static void strmap_grow(struct strmap *m)
     m->capacity = capacity;
 }
 
-void strmap_insert(struct strmap *m, struct strmap_entry *entry, const char *key, size_t length)
+void strmap_insert_hashed(struct strmap *m, struct strmap_entry *entry, uint64_t hash, const char *key, size_t length)
 {
     if (m->count >= m->capacity)
         strmap_grow(m);
     entry->key = key;
     entry->length = length;
-    entry->hash = strmap_hash(m->seed, key, length);
+    entry->hash = hash;
     struct strmap_entry **home = &m->buckets[bucket_of(m->capacity, entry->hash)];
     entry->next = *home;
     *home = entry;
     m->count++;
+}
+
+void strmap_insert(struct strmap *m, struct strmap_entry *entry, const char *key, size_t length)
+{
+    strmap_insert_hashed(m, entry, strmap_hash(m->seed, key, length), key, length);
 }
 
 void strmap_remove(struct strmap *m, struct strmap_entry *entry)

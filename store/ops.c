@@ -65,6 +65,7 @@ static int run_alone(struct store_request *r, const struct store_op *op)
 {
     struct store_transaction x;
     store_transaction_init(&x, &r->engine->tree, r->who.domid, 0);
+    x.room_bytes = store_session_room_bytes(r->session);
     r->transaction = &x;
     int error = op->handler(r);
     if (!error)
@@ -85,6 +86,7 @@ static int run(struct store_request *r)
         r->transaction = store_session_transaction(r->session, header->tx_id);
         if (!r->transaction)
             return ENOENT;
+        r->transaction->room_bytes = store_session_room_bytes(r->session);
     }
     return (op->rules & STORE_OP_CHANGES) && !r->transaction ? run_alone(r, op) : op->handler(r);
 }

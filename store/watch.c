@@ -51,9 +51,26 @@ static void point_put(struct store_watches *w, struct store_watch_point *p)
     free(p);
 }
 
+static size_t event_bytes(size_t length)
+{
+    return sizeof(struct store_event) + length + 1;
+}
+
+/* Each of several watches of one path is charged for the point that they share: the last one to go may be any. */
+static size_t watch_bytes(size_t path_length, const char *token)
+{
+    return sizeof(struct store_watch) + strlen(token) + 1 + sizeof(struct store_watch_point) + path_length + 1;
+}
+
+size_t store_watch_bytes(const struct store_path *path, const char *token)
+{
+    return watch_bytes(path->length, token) + event_bytes(path->length);
+}
+
 static void event_free(struct store_event *event)
 {
     struct store_session *s = event->watch->session;
+    store_domain_credit(s->domain, event_bytes(event->entry.length));
     assert(s->event_count > 0);
     s->event_count--;
     list_remove(&event->queued);
@@ -70,7 +87,7 @@ static void event_queue(struct store_watches *w, struct store_watch *watch, cons
     }
     if (length + 1 + strlen(watch->token) + 1 > XENSTORE_PAYLOAD_MAX)
         return; /* cannot be said in one message: the reference server drops it, too */
-    struct store_event *event = s->event_count < s->event_limit ? malloc(sizeof(*event) + length + 1) : NULL;
+    struct store_event *event = s->event_count < s->event_limit ? malloc(event_bytes(length)) : NULL;
     if (!event) {
         s->overflowed = true; /* an event was lost, so the connection must be */
         store_session_mark(s);
@@ -82,6 +99,7 @@ static void event_queue(struct store_watches *w, struct store_watch *watch, cons
     strmap_insert(&watch->pending, &event->entry, event->path, length);
     list_append(&s->events, &event->queued);
     s->event_count++;
+    store_domain_charge(s->domain, event_bytes(length));
     w->events++;
     store_session_mark(s);
 }
@@ -116,6 +134,7 @@ int store_watch_add(struct store_watches *w, struct store_session *s, const stru
     list_append(&p->watches, &watch->of_point);
     list_append(&s->watches, &watch->of_session);
     s->domain->watches++;
+    store_domain_charge(s->domain, watch_bytes(path->length, token));
     w->count++;
     event_queue(w, watch, path->text + path->relative, path->length - path->relative);
     return 0;
@@ -128,6 +147,7 @@ static void watch_free(struct store_watches *w, struct store_watch *watch)
     strmap_deinit(&watch->pending);
     assert(watch->session->domain->watches > 0 && w->count > 0);
     watch->session->domain->watches--;
+    store_domain_credit(watch->session->domain, watch_bytes(watch->point->entry.length, watch->token));
     w->count--;
     list_remove(&watch->of_session);
     list_remove(&watch->of_point);
