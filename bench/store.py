@@ -131,7 +131,7 @@ def main():
         run.leave_out("what was to follow", "all", str(e))
     info["others"] = round(max(0.0, (machine.busy_seconds() - own_seconds() - busy) / (time.monotonic() - run.start)), 2)
     info["load after"] = machine.one_word("/proc/loadavg")
-    result = store_report.result(info, run, chosen, {"seed": SEED, "rounds": ROUNDS, "seconds_each": SECONDS, "quick": QUICK})
+    result = store_report.result(info, run, chosen, {"seed": SEED, "rounds_each": ROUNDS, "seconds_each": SECONDS, "quick": QUICK})
     run.say(store_report.goals_text(result["goals"]))
     if info["others"] > OTHERS_MOST:
         run.say(OTHERS_TEXT.format(info["others"]))

@@ -31,19 +31,20 @@ def plural(n, what):
     return f"{n} {what}" + "s" * (n != 1)
 
 
+# A transaction: start, a read, two writes, end.
 LOADS = (("read", "reads of a node"), ("write", "writes of a node"),
-         ("transaction", "transactions: start, a read, two writes, end"))
+         ("transaction", "transactions of 5 requests"))
 
 
 def cases():
     all_ = [Case(f"{kind}-{n}", f"{what}, {plural(n, 'connection')}", kind, n) for kind, what in LOADS for n in CLIENTS]
-    all_ += [Case(f"{kind}-1-core", f"{what}, 1 connection, both ends on one processor", kind, one_core=True) for kind, what in LOADS]
+    all_ += [Case(f"{kind}-1-core", f"{what}, 1 connection, one processor", kind, one_core=True) for kind, what in LOADS]
     all_ += [Case("list-16", "DIRECTORY of 100 children, 16 connections", "list", 16)]
     all_ += [Case(f"fan-{n}", f"events of a write that {plural(n, 'connection')} watch{'es' * (n == 1)}", "fan", n, figure="events_per_s") for n in CLIENTS]
     all_ += [Case("ls-10000", "xenstore-ls of 10,000 nodes, nodes a second", "ls", nodes=10_000)]
     for kind in ("read", "write"):
         all_ += [Case(f"nodes-{kind}-{n}", f"{kind}s in a tree of {n} nodes, 16 connections", kind, 16, nodes=n) for n in (100, 1000, 10_000, 100_000)]
-    all_ += [Case(f"watches-{n}", f"writes beside {n} watches that do not match, 16 connections", "write", 16, watches=n) for n in (0, 1000, 10_000, 100_000)]
+    all_ += [Case(f"watches-{n}", f"writes beside {n} other watches, 16 connections", "write", 16, watches=n) for n in (0, 1000, 10_000, 100_000)]
     all_ += [Case(f"children-{n}", f"a child comes and goes beside {n} others", "child", 1, children=n, one_core=True) for n in (10, 100, 1000, 10_000)]
     all_ += [Case("memory-nodes", "100,000 nodes", "memory", nodes=100_000, goal=False),
              Case("memory-watches", "100,000 watches of 256 connections", "memory", nodes=0, watches=100_000, goal=False),
@@ -53,7 +54,7 @@ def cases():
 
 @dataclass(frozen=True)
 class Growth:
-    """Of ours: the rate of the last case over that of the first, in the same run."""
+    """Of ours: the server's processor time for an operation of the first case over that of the last, in the same run."""
 
     title: str
     cases: tuple
