@@ -16,6 +16,7 @@
 #include "base/err.h"
 
 struct store_server;
+struct store_transport;
 
 /* Quotas of an unprivileged domain; the names and defaults are those of the reference server (see
  * xenstored(8), --quota). A field of 0 stands for its default. Domain 0 is exempt. */
@@ -36,6 +37,9 @@ extern const struct store_quota store_quota_default;
 int store_server_new(const char *run_dir, const struct store_quota *quota, struct store_server **out, struct err *e);
 void store_server_free(struct store_server *s); /* removes its sockets */
 int store_server_fd(const struct store_server *s);
+/* One more connection of `domid`, over a transport that the caller made; it lasts until the peer, the domain or the
+ * server ends. Takes the transport in any case. 0 or -errno. */
+int store_server_adopt(struct store_server *s, struct store_transport *t, unsigned domid);
 /* Serves what is ready, at most `budget` messages; waits for nothing. The number served, or -errno. */
 int store_server_step(struct store_server *s, unsigned budget);
 /* A domain died (the hypervisor said so): as RELEASE by domain 0, its connections, watches, transactions and quota
