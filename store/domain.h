@@ -11,6 +11,7 @@
 #ifndef STORE_DOMAIN_H
 #define STORE_DOMAIN_H
 
+#include "base/list.h"
 #include "base/map.h"
 #include "store/perm.h"
 
@@ -21,6 +22,8 @@
 struct store_domain {
     unsigned domid, target;
     unsigned watches, transactions, connections;
+    unsigned unsent;     /* messages that its connections hold, as it has not read */
+    struct list stalled; /* the edge's: connections that wait for it to read (store/rota.h) */
     bool introduced;
     bool stale; /* it is gone but for lack of memory the tree still names it: must not be introduced */
     uint64_t brake_ns, braked_until_ns, collided_ns;
