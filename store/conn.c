@@ -54,7 +54,7 @@ bool store_conn_is_stalled(const struct store_conn *c)
 {
     const struct store_session *s = &c->session;
     unsigned unsent = s->domain->domid == 0 ? c->unsent : s->domain->unsent;
-    return unsent + s->event_count >= s->engine->quota.outstanding;
+    return unsent + s->event_count >= s->domain->quota.outstanding;
 }
 
 bool store_conn_is_braked(const struct store_conn *c)

@@ -88,7 +88,7 @@ static void conn_settle(struct store_conn *c)
     if (interest != c->armed && loop_modify(r->loop, &c->source, interest) == 0)
         c->armed = interest;
     conn_queue(c);
-    if (!list_empty(&domain->stalled) && domain->unsent < r->engine->quota.outstanding)
+    if (!list_empty(&domain->stalled) && domain->unsent < domain->quota.outstanding)
         queue_again(&domain->stalled);
 }
 

@@ -211,15 +211,15 @@ static void polled_deinit(struct store_server *s)
     loop_timer_remove(&s->loop, &s->accept_timer);
 }
 
-static int engine_start(struct store_server *s, const struct store_quota *quota)
+static int engine_start(struct store_server *s, const struct store_options *o)
 {
     uint64_t seed = clock_now_ns();
     if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
         seed ^= (uint64_t)getpid() << 32; /* early in a boot: a guessable seed costs speed and nothing else */
-    int r = store_engine_init(&s->engine, quota, seed);
+    int r = store_engine_init(&s->engine, o, seed);
     if (r < 0)
         return r;
-    s->engine.hooks = (struct store_hooks){hook_introduce, hook_release, s};
+    s->engine.hooks = (struct store_hooks){.introduce = hook_introduce, .release = hook_release, .context = s};
     s->engine.now_ns = clock_now_ns();
     r = store_rota_init(&s->rota, &s->loop, &s->engine);
     if (r < 0)
@@ -227,7 +227,7 @@ static int engine_start(struct store_server *s, const struct store_quota *quota)
     return r;
 }
 
-static int server_start(struct store_server *s, const struct store_quota *quota, struct err *e)
+static int server_start(struct store_server *s, const struct store_options *o, struct err *e)
 {
     char path[SERVER_PATH_BYTES];
     int r = polled_init(s);
@@ -239,7 +239,7 @@ static int server_start(struct store_server *s, const struct store_quota *quota,
         r = directory_make(path, e);
     if (r < 0)
         return r;
-    r = engine_start(s, quota);
+    r = engine_start(s, o);
     if (r < 0)
         return err_set(e, r, "store: no tree: %s", strerror(-r));
     snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
@@ -251,7 +251,7 @@ static int server_start(struct store_server *s, const struct store_quota *quota,
     return r;
 }
 
-int store_server_new(const char *run_dir, const struct store_quota *quota, struct store_server **out, struct err *e)
+int store_server_new(const char *run_dir, const struct store_options *o, struct store_server **out, struct err *e)
 {
     size_t length = strlen(run_dir);
     if (length >= PATH_MAX)
@@ -267,7 +267,7 @@ int store_server_new(const char *run_dir, const struct store_quota *quota, struc
         free(s);
         return err_set(e, r, "store: no epoll set: %s", strerror(-r));
     }
-    r = server_start(s, quota, e);
+    r = server_start(s, o, e);
     if (r < 0) {
         polled_deinit(s);
         loop_deinit(&s->loop);
@@ -290,6 +290,14 @@ void store_server_free(struct store_server *s)
     polled_deinit(s);
     loop_deinit(&s->loop);
     free(s);
+}
+
+int store_answers_parse(const char *text, enum store_answers *out)
+{
+    if (strcmp(text, "c") != 0 && strcmp(text, "ocaml") != 0)
+        return -EINVAL;
+    *out = text[0] == 'c' ? STORE_ANSWERS_C : STORE_ANSWERS_OCAML;
+    return 0;
 }
 
 int store_server_fd(const struct store_server *s)
