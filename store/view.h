@@ -31,7 +31,7 @@ size_t store_view_ancestor(const struct store_tree *t, const struct store_transa
 
 /* `hash` is the path's, by the tree's seed. */
 void store_view_walk_start(struct store_view_walk *w, const struct store_tree *t, const struct store_transaction *x,
-                           uint64_t hash, const char *path, size_t length);
+                           uint32_t hash, const char *path, size_t length);
 bool store_view_walk_next(struct store_view_walk *w); /* false: the list is over */
 
 /* The bytes of a node's list: each name with its NUL. */

@@ -78,7 +78,7 @@ static void event_free(struct store_event *event)
     free(event);
 }
 
-static void event_queue(struct store_watches *w, struct store_watch *watch, uint64_t hash, const char *path,
+static void event_queue(struct store_watches *w, struct store_watch *watch, uint32_t hash, const char *path,
                         size_t length)
 {
     struct store_session *s = watch->session;
@@ -206,7 +206,7 @@ static void point_fire(struct store_watches *w, const struct store_watch_point *
     }
 }
 
-static void prefix_fire(struct store_watches *w, uint64_t hash, size_t length, const struct store_news *news)
+static void prefix_fire(struct store_watches *w, uint32_t hash, size_t length, const struct store_news *news)
 {
     struct store_watch_point *p = point_of(strmap_find_hashed(&w->points, hash, news->path, length));
     if (p)
@@ -216,7 +216,7 @@ static void prefix_fire(struct store_watches *w, uint64_t hash, size_t length, c
 /* One pass over the path, whose hash so far is that of each prefix. */
 void store_watch_fire(struct store_watches *w, const struct store_news *news)
 {
-    uint64_t hash = w->points.seed;
+    uint32_t hash = w->points.seed;
     if (w->count == 0)
         return;
     for (size_t end = 1; end < news->length && !news->exact; end++) {

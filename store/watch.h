@@ -45,7 +45,7 @@ struct store_watches {
 struct store_news {
     const char *path;
     size_t length;
-    uint64_t hash; /* the path's, by the seed that the watches were given */
+    uint32_t hash; /* the path's, by the seed that the watches were given */
     bool exact;    /* only those who watch this very path */
     const struct store_node *seen[4];
 };
