@@ -53,7 +53,7 @@ int store_reply_ok(struct store_request *r)
 
 int store_request_path(struct store_request *r, const char *given)
 {
-    unsigned limit = store_actor_privileged(&r->who) ? 0 : r->engine->quota.path_max_bytes;
+    unsigned limit = store_actor_privileged(&r->who) ? 0 : r->session->domain->quota.path_max_bytes;
     return store_path_resolve(&r->path, given, r->who.domid, limit);
 }
 

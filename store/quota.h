@@ -2,13 +2,17 @@
 /* store/quota.h: what an unprivileged domain may make the store hold: one table of names, defaults and sentences.
  *
  * The names are those that the reference server's CONTROL knows, the fields those of struct store_quota; a new quota is
- * a line here. Domain 0 is exempt from all but `outstanding`. Values are exact once they are in a domain's copy: 0
- * means that nothing is allowed. Only in what a server is started with (struct store_options) 0 stands for the default.
+ * a line here. Each domain has a copy (store/domain.h), so that a check is one comparison; domain 0's is not asked but
+ * for `outstanding`. STORE_QUOTA_NONE is no limit. In what a server is started with 0 stands for the default.
  */
 #ifndef STORE_QUOTA_H
 #define STORE_QUOTA_H
 
+#include <limits.h>
+
 #include "base/err.h"
+
+#define STORE_QUOTA_NONE UINT_MAX
 
 /* field, name, default, what it limits */
 #define STORE_QUOTAS(X)                                                                                 \

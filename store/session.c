@@ -6,14 +6,14 @@
 
 int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
-    *g = (struct store_engine){.quota = store_quota_complete(o ? &o->quota : NULL),
-                               .answers = o ? o->answers : STORE_ANSWERS_C};
+    *g = (struct store_engine){.answers = o ? o->answers : STORE_ANSWERS_C};
     list_init(&g->marked);
     int r = store_tree_init(&g->tree, seed);
     if (r < 0)
         return r;
     store_watches_init(&g->watches, seed);
-    r = store_domains_init(&g->domains);
+    const struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    r = store_domains_init(&g->domains, &quota);
     if (r < 0)
         store_tree_deinit(&g->tree);
     return r;
@@ -46,7 +46,8 @@ static void commit_announce(struct store_engine *g, const struct store_transacti
 int store_engine_commit(struct store_engine *g, struct store_transaction *x)
 {
     unsigned culprit = x->domid;
-    int error = store_transaction_commit(x, x->domid == 0 ? 0 : g->quota.nodes, &culprit);
+    const struct store_domain *writer = x->domid ? store_domain_find(&g->domains, x->domid) : NULL;
+    int error = store_transaction_commit(x, writer ? writer->quota.nodes : 0, &culprit);
     struct store_domain *braked =
         error == EAGAIN && culprit != x->domid ? store_domain_find(&g->domains, culprit) : NULL;
     if (braked)
@@ -142,6 +143,7 @@ void store_engine_domain_gone(struct store_engine *g, unsigned domid)
     domain->introduced = false;
     domain->stale = stale;
     domain->target = domid;
+    store_domain_quota_reset(&g->domains, domain);
     g->domains.introduced -= was_introduced;
     store_domain_put(&g->domains, domain);
     if (was_introduced)

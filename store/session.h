@@ -27,7 +27,6 @@ struct store_engine {
     struct store_tree tree;
     struct store_watches watches;
     struct store_domains domains;
-    struct store_quota quota; /* of a domain that has none of its own */
     enum store_answers answers;
     struct store_hooks hooks;
     struct list marked;    /* store_session.marked */
