@@ -55,7 +55,7 @@ static void on_stop(struct loop_source *s, uint32_t events)
 
 static int role_store_open(struct role_store *r, const struct role_options *o, struct err *e)
 {
-    int status = store_server_new(o->run_dir, NULL, &r->server, e);
+    int status = store_server_new(o->run_dir, &o->store, &r->server, e);
     if (status < 0)
         return status;
     const struct platform_where where = {.run_dir = o->run_dir};

@@ -50,7 +50,7 @@ void store_conn_free(struct store_conn *c)
 bool store_conn_may_read(const struct store_conn *c)
 {
     const struct store_engine *g = c->session.engine;
-    return c->unsent_count + c->session.event_count < g->quota.outstanding &&
+    return c->unsent_count + c->session.event_count < c->session.domain->quota.outstanding &&
            g->now_ns >= store_session_braked_until_ns(&c->session);
 }
 

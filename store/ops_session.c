@@ -13,7 +13,7 @@ int store_op_watch(struct store_request *r)
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
         error = store_request_path(r, strings[0]);
-    if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->engine->quota.watches)
+    if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->session->domain->quota.watches)
         error = E2BIG;
     if (!error)
         error = store_watch_add(&r->engine->watches, r->session, &r->path, strings[1]);
@@ -43,12 +43,12 @@ int store_op_transaction_start(struct store_request *r)
     bool dom0 = store_actor_privileged(&r->who);
     if (r->transaction)
         return EBUSY;
-    if (!dom0 && s->domain->transactions >= r->engine->quota.transactions)
+    if (!dom0 && s->domain->transactions >= s->domain->quota.transactions)
         return ENOSPC;
     struct store_transaction *x = malloc(sizeof(*x));
     if (!x)
         return ENOMEM;
-    store_transaction_init(x, &r->engine->tree, r->who.domid, dom0 ? 0 : r->engine->quota.transaction_nodes);
+    store_transaction_init(x, &r->engine->tree, r->who.domid, dom0 ? 0 : s->domain->quota.transaction_nodes);
     do
         s->last_transaction++;
     while (s->last_transaction == 0 || store_session_transaction(s, s->last_transaction));

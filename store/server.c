@@ -286,7 +286,7 @@ static void hook_release(void *context, unsigned domid)
     }
 }
 
-static int server_start(struct store_server *s, const struct store_quota *quota, struct err *e)
+static int server_start(struct store_server *s, const struct store_options *o, struct err *e)
 {
     uint64_t seed = clock_now_ns();
     char path[SERVER_PATH_BYTES];
@@ -301,10 +301,10 @@ static int server_start(struct store_server *s, const struct store_quota *quota,
         r = directory_make(path, e);
     if (r < 0)
         return r;
-    r = store_engine_init(&s->engine, quota, seed);
+    r = store_engine_init(&s->engine, o, seed);
     if (r < 0)
         return err_set(e, r, "store: no memory for the tree");
-    s->engine.hooks = (struct store_hooks){hook_introduce, hook_release, s};
+    s->engine.hooks = (struct store_hooks){.introduce = hook_introduce, .release = hook_release, .context = s};
     s->engine.now_ns = clock_now_ns();
     snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
     r = listener_new(s, path, 0, e);
@@ -313,7 +313,7 @@ static int server_start(struct store_server *s, const struct store_quota *quota,
     return r;
 }
 
-int store_server_new(const char *run_dir, const struct store_quota *quota, struct store_server **out, struct err *e)
+int store_server_new(const char *run_dir, const struct store_options *o, struct store_server **out, struct err *e)
 {
     size_t length = strlen(run_dir);
     if (length >= PATH_MAX)
@@ -330,7 +330,7 @@ int store_server_new(const char *run_dir, const struct store_quota *quota, struc
         free(s);
         return err_set(e, r, "store: no epoll set: %s", strerror(-r));
     }
-    r = server_start(s, quota, e);
+    r = server_start(s, o, e);
     if (r < 0) {
         loop_timer_remove(&s->loop, &s->timer);
         loop_deinit(&s->loop);
@@ -363,6 +363,14 @@ void store_server_free(struct store_server *s)
     loop_timer_remove(&s->loop, &s->timer);
     loop_deinit(&s->loop);
     free(s);
+}
+
+int store_answers_parse(const char *text, enum store_answers *out)
+{
+    if (strcmp(text, "c") != 0 && strcmp(text, "ocaml") != 0)
+        return -EINVAL;
+    *out = text[0] == 'c' ? STORE_ANSWERS_C : STORE_ANSWERS_OCAML;
+    return 0;
 }
 
 int store_server_fd(const struct store_server *s)

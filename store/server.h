@@ -13,28 +13,25 @@
 #ifndef STORE_SERVER_H
 #define STORE_SERVER_H
 
-#include "base/err.h"
+#include "store/quota.h"
 
 struct store_server;
 struct store_transport;
 
-/* Quotas of an unprivileged domain; the names and defaults are those of the reference server (see
- * xenstored(8), --quota). A field of 0 stands for its default. Domain 0 is exempt. */
-struct store_quota {
-    unsigned nodes;             /* 1000 */
-    unsigned watches;           /* 128 */
-    unsigned transactions;      /* 10 */
-    unsigned node_size_bytes;   /* 2048 */
-    unsigned permissions;       /* 5 a node */
-    unsigned path_max_bytes;    /* 2048, behind /local/domain/<domid>/ */
-    unsigned outstanding;       /* 20 unread watch events and replies, then the connection is not read from */
-    unsigned transaction_nodes; /* 1024 nodes read or changed by one transaction */
+/* Where Xen's two reference servers answer differently (docs/store.md), which of them is followed. */
+enum store_answers { STORE_ANSWERS_C, STORE_ANSWERS_OCAML };
+
+/* What a server is started with; zeroed, it has the defaults. */
+struct store_options {
+    struct store_quota quota; /* of each unprivileged domain; a field of 0 is its default */
+    enum store_answers answers;
 };
 
-extern const struct store_quota store_quota_default;
+/* "c" or "ocaml": 0, or -EINVAL. */
+int store_answers_parse(const char *text, enum store_answers *out);
 
-/* Makes `<run_dir>/xenstored/` (0700) and its socket. `quota` NULL: the defaults. 0, or -errno with a sentence. */
-int store_server_new(const char *run_dir, const struct store_quota *quota, struct store_server **out, struct err *e);
+/* Makes `<run_dir>/xenstored/` (0700) and its socket. `o` NULL: the defaults. 0, or -errno with a sentence. */
+int store_server_new(const char *run_dir, const struct store_options *o, struct store_server **out, struct err *e);
 void store_server_free(struct store_server *s); /* removes its sockets */
 int store_server_fd(const struct store_server *s);
 /* One more connection of `domid`, over a transport that the caller made; it lasts until the peer, the domain or the

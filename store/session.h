@@ -21,13 +21,16 @@ struct store_hooks {
     int (*introduce)(void *context, unsigned domid); /* 0 or -errno */
     void (*release)(void *context, unsigned domid);  /* must end the domain's sessions */
     void *context;
+    /* CONTROL live-update: a text into `reply` of XENSTORE_PAYLOAD_MAX bytes, or an errno value for who asked. */
+    int (*live_update)(void *context, struct store_session *who, const char *const *args, unsigned count, char *reply);
 };
 
 struct store_engine {
     struct store_tree tree;
     struct store_watches watches;
     struct store_domains domains;
-    struct store_quota quota;
+    enum store_answers answers;
+    bool trace; /* each request is logged */
     struct store_hooks hooks;
     struct list marked;    /* store_session.marked */
     unsigned transactions; /* open ones */
@@ -45,8 +48,8 @@ struct store_session {
     bool overflowed; /* an event was lost: end the connection */
 };
 
-/* `quota` NULL: the defaults; a field of 0 is its default. -ENOMEM. */
-int store_engine_init(struct store_engine *g, const struct store_quota *quota, uint64_t seed);
+/* `o` NULL: the defaults. -ENOMEM. */
+int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed);
 void store_engine_deinit(struct store_engine *g); /* its sessions are gone before */
 /* The domain is no more: its nodes, its permissions on others' nodes and its introduction go, who watched is told. */
 void store_engine_domain_gone(struct store_engine *g, unsigned domid);
