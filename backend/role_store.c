@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend/role.h"
+#include "backend/store_pages.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "platform/platform.h"
@@ -15,6 +16,7 @@ struct role_store {
     struct loop_source server_source, platform_source, stop_source;
     struct store_server *server;
     struct platform *platform;
+    struct store_pages pages;
     int result;
 };
 
@@ -47,6 +49,13 @@ static void on_domain_gone(void *ctx, uint16_t domid)
     store_server_domain_gone(((struct role_store *)ctx)->server, domid);
 }
 
+static void on_instance_gone(void *ctx, uint16_t domid, uint32_t instance)
+{
+    struct role_store *r = ctx;
+    if (store_pages_lost(&r->pages, domid, instance))
+        store_server_ring_gone(r->server, domid);
+}
+
 static void on_stop(struct loop_source *s, uint32_t events)
 {
     (void)events;
@@ -59,10 +68,14 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
     if (status < 0)
         return status;
     const struct platform_where where = {.run_dir = o->run_dir};
-    const struct platform_listener listener = {.ctx = r, .domain_gone = on_domain_gone};
+    const struct platform_listener listener = {
+        .ctx = r, .instance_gone = on_instance_gone, .domain_gone = on_domain_gone};
     status = platform_open(o->platform_row, &where, &listener, &r->platform, e);
     if (status < 0)
         return status;
+    store_pages_init(&r->pages, r->platform);
+    const struct store_ring_source source = store_pages_source(&r->pages);
+    store_server_set_rings(r->server, &source);
     status = platform_watch_domains(r->platform);
     if (!status)
         status = loop_add(&r->loop, &r->server_source, store_server_fd(r->server), EPOLLIN, on_server);
@@ -90,10 +103,10 @@ int role_store_run(const struct role_options *o)
         if (status < 0)
             log_error("serving stopped: %s", strerror(-status));
     }
-    if (r.platform)
-        platform_close(r.platform);
     if (r.server)
         store_server_free(r.server);
+    if (r.platform)
+        platform_close(r.platform);
     loop_deinit(&r.loop);
     return status < 0;
 }

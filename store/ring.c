@@ -190,3 +190,12 @@ struct store_transport *store_ring_connect(struct store_ring *r)
     ring_notify(r);
     return &r->transport;
 }
+
+void store_ring_lose(struct store_ring *r)
+{
+    assert(!r->connected);
+    word_store(&r->link.page->server_features, STORE_RING_FEATURES);
+    if (!store_ring_asked(r))
+        word_store(&r->link.page->error, XENSTORE_ERROR_COMM);
+    ring_notify(r);
+}

@@ -57,6 +57,8 @@ void store_ring_init(struct store_ring *r, const struct store_ring_link *link);
 void store_ring_deinit(struct store_ring *r);
 /* Empties both queues, says so to the guest, and is alive: the transport of a new connection, whose close() ends it. */
 struct store_transport *store_ring_connect(struct store_ring *r);
+/* The server that the guest spoke with is no more: says so, and stays dead until the guest asks. */
+void store_ring_lose(struct store_ring *r);
 /* Whether the guest asks for a new connection. */
 bool store_ring_asked(const struct store_ring *r);
 

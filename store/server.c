@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/unixsock.h"
 #include "store/conn.h"
+#include "store/rings.h"
 
 #define SERVER_GUEST_CONNECTIONS 16 /* a guest needs one, its command line tools some more */
 #define SERVER_PATH_BYTES        (PATH_MAX + 32)
@@ -34,6 +35,7 @@ struct store_server {
     bool accept_paused;
     struct store_engine engine;
     struct list listeners, open, closed;
+    struct store_rings rings;
     struct log_limiter limiter;
     unsigned budget; /* sockets left to serve in this step: a peer cannot keep one going */
     unsigned served; /* requests, in this step */
@@ -251,20 +253,38 @@ static int directory_make(const char *path, struct err *e)
     return err_set(e, -errno, "cannot make the directory %s: %s", path, strerror(errno));
 }
 
-static int hook_introduce(void *context, unsigned domid)
+static struct listener *listener_find(const struct store_server *s, unsigned domid)
+{
+    struct listener *l;
+    list_foreach (l, &s->listeners, link) {
+        if (l->domid == domid)
+            return l;
+    }
+    return NULL;
+}
+
+/* The domain's own socket. */
+static int domain_listen(struct store_server *s, unsigned domid, struct err *e)
+{
+    char path[SERVER_PATH_BYTES];
+    snprintf(path, sizeof(path), "%s/dom", s->run_dir);
+    int r = directory_make(path, e);
+    snprintf(path, sizeof(path), "%s/dom/%u", s->run_dir, domid);
+    r = r ? r : directory_make(path, e);
+    snprintf(path, sizeof(path), "%s/dom/%u/xenstored.sock", s->run_dir, domid);
+    return r ? r : listener_new(s, path, domid, e);
+}
+
+static int hook_introduce(void *context, unsigned domid, uint64_t gfn, uint32_t port)
 {
     struct store_server *s = context;
-    char path[SERVER_PATH_BYTES];
     struct err e = {0};
-    snprintf(path, sizeof(path), "%s/dom", s->run_dir);
-    int r = directory_make(path, &e);
+    bool again = listener_find(s, domid) != NULL;
+    int r = again ? 0 : domain_listen(s, domid, &e);
     if (r == 0) {
-        snprintf(path, sizeof(path), "%s/dom/%u", s->run_dir, domid);
-        r = directory_make(path, &e);
-    }
-    if (r == 0) {
-        snprintf(path, sizeof(path), "%s/dom/%u/xenstored.sock", s->run_dir, domid);
-        r = listener_new(s, path, domid, &e);
+        r = store_rings_open(&s->rings, domid, gfn, port, false, &e);
+        if (r < 0 && !again)
+            listener_free(listener_find(s, domid));
     }
     if (r < 0)
         log_error("store: domain %u cannot be introduced: %s", domid, e.text);
@@ -274,16 +294,41 @@ static int hook_introduce(void *context, unsigned domid)
 static void hook_release(void *context, unsigned domid)
 {
     struct store_server *s = context;
-    struct listener *l, *next_listener;
+    struct listener *l = listener_find(s, domid);
     struct store_conn *c, *next;
-    list_foreach_safe (l, next_listener, &s->listeners, link) {
-        if (l->domid == domid)
-            listener_free(l);
-    }
+    if (l)
+        listener_free(l);
+    store_rings_close(&s->rings, domid);
     list_foreach_safe (c, next, &s->open, link) {
         if (c->session.domain->domid == domid)
             conn_end(c);
     }
+}
+
+void store_server_end(struct store_server *s, const struct store_transport *t)
+{
+    struct store_conn *c, *next;
+    list_foreach_safe (c, next, &s->open, link) {
+        if (c->transport == t)
+            conn_end(c);
+    }
+}
+
+void store_server_set_rings(struct store_server *s, const struct store_ring_source *source)
+{
+    const struct store_domain *d;
+    s->rings.source = *source;
+    map_foreach (&s->engine.domains.by_domid, i, d) {
+        struct err e = {0};
+        if (d->introduced && store_rings_open(&s->rings, d->domid, d->gfn, d->port, true, &e) < 0)
+            log_error("store: domain %u has no ring any more: %s", d->domid, e.text);
+    }
+    store_rings_settle(&s->rings);
+}
+
+void store_server_ring_gone(struct store_server *s, unsigned domid)
+{
+    store_rings_close(&s->rings, domid);
 }
 
 static int server_start(struct store_server *s, const struct store_options *o, struct err *e)
@@ -325,6 +370,7 @@ int store_server_new(const char *run_dir, const struct store_options *o, struct 
     list_init(&s->listeners);
     list_init(&s->open);
     list_init(&s->closed);
+    store_rings_init(&s->rings, s, &s->loop);
     int r = loop_init(&s->loop);
     if (r < 0) {
         free(s);
@@ -354,6 +400,7 @@ void store_server_free(struct store_server *s)
         return;
     struct store_conn *c, *next;
     struct listener *l, *next_listener;
+    store_rings_deinit(&s->rings);
     list_foreach_safe (c, next, &s->open, link)
         conn_end(c);
     list_foreach_safe (l, next_listener, &s->listeners, link)
@@ -386,6 +433,7 @@ int store_server_step(struct store_server *s, unsigned budget)
     while (r > 0 && s->budget > 0) {
         s->engine.now_ns = clock_now_ns();
         r = loop_step(&s->loop, 0);
+        store_rings_settle(&s->rings);
     }
     closed_free(s);
     return r < 0 ? r : (int)s->served;

@@ -18,8 +18,10 @@
 
 /* What INTRODUCE and RELEASE do outside the engine; either may be NULL. */
 struct store_hooks {
-    int (*introduce)(void *context, unsigned domid); /* 0 or -errno */
-    void (*release)(void *context, unsigned domid);  /* must end the domain's sessions */
+    /* Also of one that is introduced, for another ring. 0, or -errno: the number that the toolstack is answered with.
+     */
+    int (*introduce)(void *context, unsigned domid, uint64_t gfn, uint32_t port);
+    void (*release)(void *context, unsigned domid); /* must end the domain's sessions */
     void *context;
     /* CONTROL live-update: a text into `reply` of XENSTORE_PAYLOAD_MAX bytes, or an errno value for who asked. */
     int (*live_update)(void *context, struct store_session *who, const char *const *args, unsigned count, char *reply);
