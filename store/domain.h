@@ -26,7 +26,7 @@ struct store_domain {
     unsigned watches, transactions, connections;
     struct store_quota quota;
     uint32_t quota_own; /* the rows of store_quota_rows that were set for this domain alone, a bit each */
-    uint64_t gfn; /* and port: as INTRODUCE gave them */
+    uint64_t gfn;       /* and port: as INTRODUCE gave them */
     uint32_t port;
     bool introduced;
     bool stale; /* it is gone but for lack of memory the tree still names it: must not be introduced */

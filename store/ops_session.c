@@ -130,6 +130,13 @@ static int introduction_parse(const struct store_request *r, struct introduction
     return good ? 0 : EINVAL;
 }
 
+static int introduction_record(struct store_engine *g, const struct introduction *i)
+{
+    const struct store_change change = {
+        .kind = STORE_CHANGE_INTRODUCE, .domid = i->domid, .gfn = i->gfn, .port = (uint32_t)i->port};
+    return store_engine_record(g, &change);
+}
+
 /* The domain's ring goes, and another one comes where the introduction names one. */
 static int introduction_do(struct store_engine *g, struct store_domain *d, const struct introduction *i)
 {
@@ -148,7 +155,8 @@ int store_op_introduce(struct store_request *r)
         return error;
     struct store_domain *d = introduced(r, i.domid);
     if (d) {
-        error = introduction_do(g, d, &i);
+        error = introduction_record(g, &i);
+        error = error ? error : introduction_do(g, d, &i);
         return error ? error : store_reply_ok(r);
     }
     d = store_domain_get(&g->domains, i.domid);
@@ -161,6 +169,13 @@ int store_op_introduce(struct store_request *r)
         return ENOMEM;
     error = introduction_do(g, d, &i);
     if (error) {
+        store_domain_put(&g->domains, d);
+        return error;
+    }
+    error = introduction_record(g, &i);
+    if (error) {
+        if (g->hooks.release)
+            g->hooks.release(g->hooks.context, i.domid);
         store_domain_put(&g->domains, d);
         return error;
     }
@@ -178,7 +193,10 @@ int store_op_release(struct store_request *r)
         return EINVAL;
     if (!introduced(r, domid))
         return ENOENT;
-    store_engine_domain_gone(r->engine, domid);
+    error = store_engine_record(r->engine, &(struct store_change){.kind = STORE_CHANGE_GONE, .domid = domid});
+    if (error)
+        return error;
+    store_engine_domain_forget(r->engine, domid);
     return store_reply_ok(r);
 }
 
@@ -203,6 +221,10 @@ int store_op_set_target(struct store_request *r)
     struct store_domain *d = introduced(r, domid);
     if (!d || !introduced(r, target))
         return ENOENT;
+    const struct store_change change = {.kind = STORE_CHANGE_TARGET, .domid = domid, .target = target};
+    int error = store_engine_record(r->engine, &change);
+    if (error)
+        return error;
     d->target = target;
     return store_reply_ok(r);
 }
