@@ -39,9 +39,13 @@ struct store_change {
 struct store_hooks {
     /* Before a change takes effect: writes it down. 0, or what the peer is answered with; then nothing has changed. */
     int (*record)(void *context, const struct store_change *change);
-    int (*introduce)(void *context, unsigned domid); /* 0 or -errno */
-    void (*release)(void *context, unsigned domid);  /* must end the domain's sessions */
+    /* Also of one that is introduced, for another ring. 0, or -errno: the number that the toolstack is answered with.
+     */
+    int (*introduce)(void *context, unsigned domid, uint64_t gfn, uint32_t port);
+    void (*release)(void *context, unsigned domid); /* must end the domain's sessions */
     void *context;
+    /* CONTROL live-update: a text into `reply` of XENSTORE_PAYLOAD_MAX bytes, or an errno value for who asked. */
+    int (*live_update)(void *context, struct store_session *who, const char *const *args, unsigned count, char *reply);
 };
 
 struct store_engine {
@@ -49,6 +53,7 @@ struct store_engine {
     struct store_watches watches;
     struct store_domains domains;
     enum store_answers answers;
+    bool trace; /* each request is logged */
     struct store_hooks hooks;
     struct list marked;    /* store_session.marked */
     unsigned transactions; /* open ones */
