@@ -173,6 +173,12 @@ static void introduce(struct store *s, const char *domid)
     state_note(s);
 }
 
+static void control(struct store *s, const char *words, size_t length)
+{
+    kit_expect_ok(kit_ask(&s->dom0, XS_CONTROL, 0, words, length + 1));
+    state_note(s);
+}
+
 /* One of each kind of change. */
 static void changes_make(struct store *s)
 {
@@ -192,6 +198,11 @@ static void changes_make(struct store *s)
     state_note(s);
     kit_set_perms(&s->dom0, "@releaseDomain", "n0,r2");
     state_note(s);
+    control(s, "quota\0set\0nodes\000777", 19);
+    control(s,
+            "quota\0set\0watches\0"
+            "33\0002",
+            22);
     uint32_t tx = kit_tx(&s->dom0);
     kit_expect_ok(kit_write(&s->dom0, tx, "/x/1", "first"));
     kit_expect_ok(kit_write(&s->dom0, tx, "/x/2", "second"));
