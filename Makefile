@@ -255,4 +255,4 @@ help:
 	@echo
 	@echo 'Variables: BUILD=build CC=gcc OPT="-O2 -g" PREFIX=/usr/local; TEST=pattern picks tests of make check.'
 
--include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -path '$(BUILD)/rows' -prune -o -name '*.d' -print 2>/dev/null)
+-include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/peers' -prune -o -path '$(BUILD)/tsan' -prune -o -path '$(BUILD)/rows' -prune -o -name '*.d' -print 2>/dev/null)
