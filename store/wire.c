@@ -15,7 +15,7 @@ const char *store_wire_error_name(int errno_value)
     for (size_t i = 0; i < ARRAY_SIZE(xsd_errors); i++)
         if (xsd_errors[i].errnum == errno_value)
             return xsd_errors[i].errstring;
-    return "EINVAL";
+    return errno_value == EDQUOT ? "EQUOTA" : "EINVAL"; /* the former is the OCaml server's alone (store/answers.h) */
 }
 
 int store_wire_first(const char *payload, size_t length, const char **string, size_t *rest_offset)
