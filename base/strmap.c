@@ -4,8 +4,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define FNV_PRIME 0x100000001b3ull
-
 void strmap_init(struct strmap *m, uint64_t seed)
 {
     *m = (struct strmap){.capacity = STRMAP_INLINE_BUCKETS, .seed = seed};
@@ -22,7 +20,7 @@ void strmap_deinit(struct strmap *m)
 uint64_t strmap_hash(uint64_t hash, const char *bytes, size_t length)
 {
     for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * FNV_PRIME;
+        hash = strmap_hash_byte(hash, bytes[i]);
     return hash;
 }
 

@@ -30,6 +30,11 @@ struct strmap {
 
 void strmap_init(struct strmap *m, uint64_t seed);
 void strmap_deinit(struct strmap *m); /* the entries are their owners' to free */
+static inline uint64_t strmap_hash_byte(uint64_t hash, char byte)
+{
+    return (hash ^ (unsigned char)byte) * 0x100000001b3ull; /* FNV's prime */
+}
+
 /* Continues a hash that began as m->seed. */
 uint64_t strmap_hash(uint64_t hash, const char *bytes, size_t length);
 struct strmap_entry *strmap_find_hashed(const struct strmap *m, uint64_t hash, const char *key, size_t length);

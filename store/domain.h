@@ -16,6 +16,7 @@
 
 #include <assert.h>
 
+#include "base/list.h"
 #include "base/map.h"
 #include "store/perm.h"
 #include "store/quota.h"
@@ -27,6 +28,8 @@
 struct store_domain {
     unsigned domid, target;
     unsigned watches, transactions, connections;
+    unsigned unsent;     /* messages that its connections hold, as it has not read */
+    struct list stalled; /* the edge's: connections that wait for it to read (store/rota.h) */
     struct store_quota quota;
     uint32_t quota_own; /* the rows of store_quota_rows that were set for this domain alone, a bit each */
     uint64_t bytes;     /* of memory, but for its nodes: who takes them charges them here, and gives them back */

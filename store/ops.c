@@ -107,7 +107,13 @@ static void trace(const struct store_request *r, int error)
 
 void store_ops_handle(struct store_session *s, const struct store_message *in, struct store_message *out)
 {
-    struct store_request r = {.session = s, .engine = s->engine, .in = in, .out = out, .who = store_session_actor(s)};
+    struct store_request r; /* its path is filled by who needs it, and too long to be cleared for each request */
+    r.session = s;
+    r.engine = s->engine;
+    r.in = in;
+    r.out = out;
+    r.who = store_session_actor(s);
+    r.transaction = NULL;
     out->header = in->header;
     out->header.len = 0;
     r.engine->requests++;

@@ -146,8 +146,7 @@ static uint32_t view_names_bytes(const struct store_request *r, size_t length)
 
 static bool too_big(const struct store_request *r, const struct store_node_parts *parts, size_t children_bytes)
 {
-    return !store_actor_privileged(&r->who) &&
-           store_node_size(parts, children_bytes) >= r->session->domain->quota.node_size_bytes;
+    return store_node_size(parts, children_bytes) >= r->session->domain->quota.node_size_bytes;
 }
 
 /* The path of the node to make below the existing one at `above`: its length. */
@@ -236,7 +235,7 @@ static int change(struct store_request *r, const struct store_node *n, const str
 {
     const struct store_node_parts before = store_node_parts(n);
     uint64_t bytes = store_node_bytes(parts), freed = r->transaction->account ? 0 : store_node_bytes(&before);
-    if (too_big(r, parts, view_names_bytes(r, r->path.length)))
+    if (!store_actor_privileged(&r->who) && too_big(r, parts, view_names_bytes(r, r->path.length)))
         return ENOSPC;
     int error = memory_check(r, parts->perms[0].domid, bytes - MIN(bytes, freed));
     if (error)
