@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/parse.h"
 
 /* A command with its arguments: 0, the reply being there, or an errno value. */
 typedef int control_fn(struct store_request *r, const char *const *args, unsigned count);
@@ -127,7 +126,7 @@ static int quota_set(struct store_request *r, const char *const *args, unsigned 
     uint64_t value;
     unsigned domid;
     if ((count != 2 && count != 3) || (size_t)snprintf(name, sizeof(name), "%s%s", args[0], suffix) >= sizeof(name) ||
-        parse_u64(args[1], 0, INT_MAX, &value) < 0)
+        store_wire_number(args[1], INT_MAX, &value) != 0)
         return EINVAL;
     const struct store_quota_row *row = store_quota_find(name);
     if (!row || quota_is_soft(row) != (suffix[0] != '\0'))

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/parse.h"
 #include "store/answers.h"
 #include "store/ops.h"
 #include "store/view.h"
@@ -113,7 +112,7 @@ int store_op_directory_part(struct store_request *r)
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
         error = store_request_path(r, strings[0]);
-    if (!error && (r->path.special || parse_u64(strings[1], 0, UINT32_MAX, &offset) < 0))
+    if (!error && (r->path.special || store_wire_number(strings[1], UINT32_MAX, &offset) != 0))
         error = EINVAL;
     if (!error)
         error = lookup_there(r, STORE_READ, &n);

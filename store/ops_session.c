@@ -90,7 +90,7 @@ static int domid_only(const struct store_request *r, unsigned *domid)
     const char *text;
     uint64_t number;
     if (store_wire_strings(r->in->payload, r->in->header.len, &text, 1) != 0 ||
-        parse_u64(text, 0, UINT32_MAX, &number) < 0)
+        store_wire_number(text, UINT32_MAX, &number) != 0)
         return EINVAL;
     *domid = (unsigned)number;
     return 0;

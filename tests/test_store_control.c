@@ -66,7 +66,7 @@ static void test_what_is_no_command_is_einval_and_does_nothing(void **state)
         "quota set nodes",
         "quota set x 1",
         "quota set nodes -1",
-        "quota set nodes 0x",
+        "quota set nodes 0x1",
         "quota set nodes 4294967295",
         "quota set nodes 1 x",
         "quota set nodes 1 2 3",

@@ -209,6 +209,7 @@ static void test_a_directory_too_big_for_a_message_is_read_in_parts(void **state
     struct kit_reply r = kit_ask2(w->dom0, XS_DIRECTORY_PART, 0, "/many", "99999");
     assert_int_equal(r.length, strlen(r.bytes) + 2);
     kit_expect_error(kit_ask2(w->dom0, XS_DIRECTORY_PART, 0, "/many", "-1"), "EINVAL");
+    kit_expect_error(kit_ask2(w->dom0, XS_DIRECTORY_PART, 0, "/many", "0x1"), "EINVAL");
 }
 
 static void test_unknown_operations_answer_enosys(void **state)
@@ -317,6 +318,12 @@ static void test_privileged_operations_are_domain_0s(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
         kit_expect_error(kit_ask1(w->one, ops[i], 0, "1"), "EACCES");
     kit_expect_string(kit_ask1(w->dom0, XS_IS_DOMAIN_INTRODUCED, 0, "1"), "T");
+    static const char *const no_numbers[] = {"", "x", "-1", "0x1", " 1", "1 ", "4294967296"};
+    for (size_t i = 0; i < ARRAY_SIZE(no_numbers); i++) {
+        kit_expect_error(kit_ask1(w->dom0, XS_IS_DOMAIN_INTRODUCED, 0, no_numbers[i]), "EINVAL");
+        kit_expect_error(kit_ask1(w->dom0, XS_GET_DOMAIN_PATH, 0, no_numbers[i]), "EINVAL");
+        kit_expect_error(kit_ask1(w->dom0, XS_RESUME, 0, no_numbers[i]), "EINVAL");
+    }
 }
 
 static void test_a_domain_acts_for_its_target_as_well(void **state)
