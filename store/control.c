@@ -124,24 +124,29 @@ static int quota_set(struct store_request *r, const char *const *args, unsigned 
 {
     char name[32];
     uint64_t value;
-    unsigned domid;
     if ((count != 2 && count != 3) || (size_t)snprintf(name, sizeof(name), "%s%s", args[0], suffix) >= sizeof(name) ||
         store_wire_number(args[1], INT_MAX, &value) != 0)
         return EINVAL;
     const struct store_quota_row *row = store_quota_find(name);
     if (!row || quota_is_soft(row) != (suffix[0] != '\0'))
         return EINVAL;
-    unsigned limit = value ? (unsigned)value : STORE_QUOTA_NONE;
-    if (count == 2) {
-        store_domains_quota_set(&r->engine->domains, row, limit);
-        return store_reply_ok(r);
+    struct store_change change = {.kind = STORE_CHANGE_QUOTA, .domid = STORE_CHANGE_ALL, .row = row};
+    struct store_domain *d = NULL;
+    change.value = value ? (unsigned)value : STORE_QUOTA_NONE;
+    if (count == 3) {
+        if (store_domid_parse(args[2], &change.domid) != 0)
+            return EINVAL;
+        d = store_domain_find(&r->engine->domains, change.domid);
+        if (!d || !d->introduced)
+            return ENOENT;
     }
-    if (store_domid_parse(args[2], &domid) != 0)
-        return EINVAL;
-    struct store_domain *d = store_domain_find(&r->engine->domains, domid);
-    if (!d || !d->introduced)
-        return ENOENT;
-    store_domain_quota_set(d, row, limit);
+    int error = store_engine_record(r->engine, &change);
+    if (error)
+        return error;
+    if (d)
+        store_domain_quota_set(d, row, change.value);
+    else
+        store_domains_quota_set(&r->engine->domains, row, change.value);
     return store_reply_ok(r);
 }
 
