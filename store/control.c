@@ -111,6 +111,7 @@ static int quota_show_domain(struct store_request *r, unsigned domid)
     say(r, "%-16s: %8" PRIu32 "\n", "nodes", r->engine->tree.owned[domid]);
     say(r, "%-16s: %8u\n", "watches", d->watches);
     say(r, "%-16s: %8u\n", "transactions", d->transactions);
+    say(r, "%-16s: %8u\n", "outstanding", d->unsent);
     say(r, "%-16s: %8u\n", "connections", d->connections);
     say(r, "%-16s: %8" PRIu64 "\n", "memory", store_engine_domain_bytes(r->engine, domid));
     for (unsigned i = 0; i < store_quota_row_count; i++)

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/parse.h"
 #include "store/answers.h"
 #include "store/ops.h"
 
@@ -135,8 +134,8 @@ static int introduction_parse(const struct store_request *r, struct introduction
     const char *strings[3];
     bool good = store_wire_strings(r->in->payload, r->in->header.len, strings, 3) == 0 &&
                 store_domid_parse(strings[0], &out->domid) == 0 && out->domid != 0 &&
-                parse_u64(strings[1], 0, UINT64_MAX, &out->gfn) == 0 &&
-                parse_u64(strings[2], 0, UINT32_MAX, &out->port) == 0;
+                store_wire_number(strings[1], UINT64_MAX, &out->gfn) == 0 &&
+                store_wire_number(strings[2], UINT32_MAX, &out->port) == 0;
     return good ? 0 : EINVAL;
 }
 
