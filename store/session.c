@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "store/answers.h"
 
 int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
@@ -15,7 +16,9 @@ int store_engine_init(struct store_engine *g, const struct store_options *o, uin
     if (r < 0)
         return r;
     store_watches_init(&g->watches, seed);
-    const struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    if (g->answers == STORE_ANSWERS_OCAML && !o->quota.path_max_bytes)
+        quota.path_max_bytes = STORE_ANSWERS_OCAML_PATH_MAX;
     r = store_domains_init(&g->domains, &quota);
     if (r < 0)
         store_tree_deinit(&g->tree);
