@@ -19,7 +19,6 @@
 
 #define CONNECTIONS_MAX 1024
 #define WINDOW          16 /* requests of a preparation that are under way */
-#define VALUE           "0123456789abcdef"
 
 struct conn {
     struct store_conn_client *client;
@@ -58,28 +57,57 @@ static uint64_t random_of(struct bench *b)
     return b->count ? (l->random >> 32) * b->count >> 32 : 0;
 }
 
-#define NODE_FMT     "/bench/n/%llu/%llu"
-#define NODE_ARGS(n) (unsigned long long)(n) / 100, (unsigned long long)(n) % 100
+/* The path of node `n`; its NUL is not there yet. */
+static void node_begin(struct store_request *out, uint32_t type, uint64_t n)
+{
+    store_begin(out, type, 0);
+    store_text(out, "/bench/n/");
+    store_number(out, n / 100);
+    if (type == XS_DIRECTORY)
+        return;
+    store_text(out, "/");
+    store_number(out, n % 100);
+}
+
+static void value_put(struct store_request *out)
+{
+    store_nul(out);
+    store_text(out, "0123456789abcdef");
+}
 
 static bool read_request(struct bench *b, struct conn *c, struct store_request *out)
 {
-    uint64_t n = random_of(b);
-    store_compose(out, XS_READ, 0, NODE_FMT "|", NODE_ARGS(n));
-    return c->step == 0;
+    if (c->step)
+        return false;
+    node_begin(out, XS_READ, random_of(b));
+    store_nul(out);
+    return true;
 }
 
 static bool write_request(struct bench *b, struct conn *c, struct store_request *out)
 {
-    uint64_t n = random_of(b);
-    store_compose(out, XS_WRITE, 0, NODE_FMT "|" VALUE, NODE_ARGS(n));
-    return c->step == 0;
+    if (c->step)
+        return false;
+    node_begin(out, XS_WRITE, random_of(b));
+    value_put(out);
+    return true;
 }
 
 static bool list_request(struct bench *b, struct conn *c, struct store_request *out)
 {
-    uint64_t n = random_of(b);
-    store_compose(out, XS_DIRECTORY, 0, "/bench/n/%llu|", (unsigned long long)n / 100);
-    return c->step == 0;
+    if (c->step)
+        return false;
+    node_begin(out, XS_DIRECTORY, random_of(b));
+    store_nul(out);
+    return true;
+}
+
+static void own_begin(struct store_request *out, uint32_t type, uint32_t tx, uint64_t domain, bool second)
+{
+    store_begin(out, type, tx);
+    store_text(out, "/bench/own/");
+    store_number(out, domain);
+    second ? store_text(out, "/b") : store_text(out, "/a");
 }
 
 /* Of a domain that changes its own nodes: one is read, two are written. */
@@ -87,11 +115,24 @@ static bool transaction_request(struct bench *b, struct conn *c, struct store_re
 {
     (void)b;
     switch (c->step) {
-    case 0: store_compose(out, XS_TRANSACTION_START, 0, "|"); return true;
-    case 1: store_compose(out, XS_READ, c->tx, "/bench/own/%u/a|", c->index); return true;
-    case 2: store_compose(out, XS_WRITE, c->tx, "/bench/own/%u/a|" VALUE, c->index); return true;
-    case 3: store_compose(out, XS_WRITE, c->tx, "/bench/own/%u/b|" VALUE, c->index); return true;
-    case 4: store_compose(out, XS_TRANSACTION_END, c->tx, "T|"); return true;
+    case 0:
+        store_begin(out, XS_TRANSACTION_START, 0);
+        store_nul(out);
+        return true;
+    case 1:
+        own_begin(out, XS_READ, c->tx, c->index, false);
+        store_nul(out);
+        return true;
+    case 2:
+    case 3:
+        own_begin(out, XS_WRITE, c->tx, c->index, c->step == 3);
+        value_put(out);
+        return true;
+    case 4:
+        store_begin(out, XS_TRANSACTION_END, c->tx);
+        store_text(out, "T");
+        store_nul(out);
+        return true;
     default: return false;
     }
 }
@@ -100,19 +141,22 @@ static bool transaction_request(struct bench *b, struct conn *c, struct store_re
 static bool child_request(struct bench *b, struct conn *c, struct store_request *out)
 {
     (void)b;
-    if (c->step == 0)
-        store_compose(out, XS_WRITE, 0, "/bench/dir/new%u|" VALUE, c->index);
-    else
-        store_compose(out, XS_RM, 0, "/bench/dir/new%u|", c->index);
+    store_begin(out, c->step ? XS_RM : XS_WRITE, 0);
+    store_text(out, "/bench/dir/new");
+    store_number(out, c->index);
+    c->step ? store_nul(out) : value_put(out);
     return c->step < 2;
 }
 
 static bool fan_request(struct bench *b, struct conn *c, struct store_request *out)
 {
-    store_compose(out, XS_WRITE, 0, "/bench/fan/x|" VALUE);
-    if (c->step == 0)
-        b->waiting = b->opened - 1;
-    return c->step == 0;
+    if (c->step)
+        return false;
+    b->waiting = b->opened - 1;
+    store_begin(out, XS_WRITE, 0);
+    store_text(out, "/bench/fan/x");
+    value_put(out);
+    return true;
 }
 
 static const struct kind loads[] = {
@@ -131,27 +175,44 @@ struct preparation {
 
 static void fill_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WRITE, 0, NODE_FMT "|" VALUE, NODE_ARGS(i));
+    node_begin(out, XS_WRITE, i);
+    value_put(out);
 }
 
 static void children_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WRITE, 0, "/bench/dir/c%llu|" VALUE, (unsigned long long)i);
+    store_begin(out, XS_WRITE, 0);
+    store_text(out, "/bench/dir/c");
+    store_number(out, i);
+    value_put(out);
 }
 
 static void own_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WRITE, 0, "/bench/own/%llu/%c|" VALUE, (unsigned long long)i / 2, i % 2 ? 'b' : 'a');
+    own_begin(out, XS_WRITE, 0, i / 2, i % 2);
+    value_put(out);
+}
+
+static void watch_put(struct store_request *out, uint64_t token)
+{
+    store_nul(out);
+    store_number(out, token);
+    store_nul(out);
 }
 
 static void elsewhere_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WATCH, 0, "/bench/elsewhere/%llu|%llu|", (unsigned long long)i, (unsigned long long)i);
+    store_begin(out, XS_WATCH, 0);
+    store_text(out, "/bench/elsewhere/");
+    store_number(out, i);
+    watch_put(out, i);
 }
 
 static void fan_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WATCH, 0, "/bench/fan|%llu|", (unsigned long long)i);
+    store_begin(out, XS_WATCH, 0);
+    store_text(out, "/bench/fan");
+    watch_put(out, i);
 }
 
 static const struct preparation preparations[] = {
@@ -177,7 +238,7 @@ static bool do_all(struct store_conn_client *c, const struct preparation *p, uin
         for (; sent < end && sent - first < came / p->messages + WINDOW; sent++) {
             struct store_request r;
             p->compose(&r, sent);
-            if (!store_send(c, r.bytes, r.length))
+            if (!store_send(c, &r))
                 return false;
         }
         if (!store_receive(c))
@@ -212,7 +273,7 @@ static void operation_go_on(struct bench *b, struct conn *c)
     }
     if (c->step == 0)
         c->begin_ns = clock_now_ns();
-    if (!store_send(c->client, r.bytes, r.length))
+    if (!store_send(c->client, &r))
         b->broken = true;
 }
 
