@@ -133,7 +133,7 @@ int store_op_get_perms(struct store_request *r)
 
 static bool too_big(const struct store_request *r, const struct store_node_parts *parts)
 {
-    return !store_actor_privileged(&r->who) && store_node_size(parts) > r->engine->quota.node_size_bytes;
+    return !store_actor_privileged(&r->who) && store_node_size(parts) > r->session->domain->quota.node_size_bytes;
 }
 
 /* One node that is to be made: its path is r->path up to `length`. */
@@ -177,7 +177,7 @@ static int births_check(const struct store_request *r, size_t above, const struc
         above = b.length;
         count++;
     }
-    if (r->engine->tree.owned[r->who.domid] + x->own_delta + count > r->engine->quota.nodes)
+    if (r->engine->tree.owned[r->who.domid] + x->own_delta + count > r->session->domain->quota.nodes)
         return ENOSPC;
     return store_transaction_room(x) < count - 1 ? ENOSPC : 0; /* the first and the last are touched already */
 }
@@ -282,7 +282,7 @@ int store_op_set_perms(struct store_request *r)
         error = store_perms_parse(r->in->payload + offset, r->in->header.len - offset, perms, &count);
     if (!error)
         error = store_request_path(r, path);
-    if (!error && !store_actor_privileged(&r->who) && count > r->engine->quota.permissions)
+    if (!error && !store_actor_privileged(&r->who) && count > r->session->domain->quota.permissions)
         error = ENOSPC;
     if (!error)
         error = lookup(r, STORE_WRITE | STORE_OWNER, &n);

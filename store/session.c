@@ -4,41 +4,16 @@
 #include <assert.h>
 #include <string.h>
 
-const struct store_quota store_quota_default = {
-    .nodes = 1000,
-    .watches = 128,
-    .transactions = 10,
-    .node_size_bytes = 2048,
-    .permissions = 5,
-    .path_max_bytes = 2048,
-    .outstanding = 20,
-    .transaction_nodes = 1024,
-};
-
-static struct store_quota quota_complete(const struct store_quota *given)
+int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
-    struct store_quota q = given ? *given : store_quota_default;
-    const struct store_quota *d = &store_quota_default;
-    q.nodes = q.nodes ?: d->nodes;
-    q.watches = q.watches ?: d->watches;
-    q.transactions = q.transactions ?: d->transactions;
-    q.node_size_bytes = q.node_size_bytes ?: d->node_size_bytes;
-    q.permissions = q.permissions ?: d->permissions;
-    q.path_max_bytes = q.path_max_bytes ?: d->path_max_bytes;
-    q.outstanding = q.outstanding ?: d->outstanding;
-    q.transaction_nodes = q.transaction_nodes ?: d->transaction_nodes;
-    return q;
-}
-
-int store_engine_init(struct store_engine *g, const struct store_quota *quota, uint64_t seed)
-{
-    *g = (struct store_engine){.quota = quota_complete(quota)};
+    *g = (struct store_engine){.answers = o ? o->answers : STORE_ANSWERS_C};
     list_init(&g->marked);
     int r = store_tree_init(&g->tree, seed);
     if (r < 0)
         return r;
     store_watches_init(&g->watches, seed);
-    r = store_domains_init(&g->domains);
+    const struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    r = store_domains_init(&g->domains, &quota);
     if (r < 0)
         store_tree_deinit(&g->tree);
     return r;
@@ -50,6 +25,11 @@ void store_engine_deinit(struct store_engine *g)
     store_watches_deinit(&g->watches);
     store_domains_deinit(&g->domains);
     store_tree_deinit(&g->tree);
+}
+
+int store_engine_record(struct store_engine *g, const struct store_change *change)
+{
+    return g->hooks.record ? g->hooks.record(g->hooks.context, change) : 0;
 }
 
 static void commit_announce(struct store_engine *g, const struct store_transaction *x)
@@ -71,14 +51,19 @@ static void commit_announce(struct store_engine *g, const struct store_transacti
 int store_engine_commit(struct store_engine *g, struct store_transaction *x)
 {
     unsigned culprit = x->domid;
-    int error = store_transaction_commit(x, x->domid == 0 ? 0 : g->quota.nodes, &culprit);
+    const struct store_domain *writer = x->domid ? store_domain_find(&g->domains, x->domid) : NULL;
+    int error = store_transaction_prepare(x, writer ? writer->quota.nodes : 0, &culprit);
+    if (!error)
+        error = store_engine_record(g, &(struct store_change){.kind = STORE_CHANGE_NODES, .nodes = x});
     struct store_domain *braked =
         error == EAGAIN && culprit != x->domid ? store_domain_find(&g->domains, culprit) : NULL;
     if (braked)
         store_domain_brake(braked, g->now_ns);
-    if (!error)
-        commit_announce(g, x);
-    return error;
+    if (error)
+        return error;
+    store_transaction_apply(x);
+    commit_announce(g, x);
+    return 0;
 }
 
 void store_engine_announce(struct store_engine *g, const char *special)
@@ -143,8 +128,11 @@ static int tree_cleanse(struct store_engine *g, unsigned domid)
     int error = domain_forget(g, &x, domid);
     if (!error)
         error = domain_disown(&x, domid);
+    unsigned culprit;
     if (!error)
-        error = store_engine_commit(g, &x);
+        error = store_transaction_commit(&x, 0, &culprit);
+    if (!error)
+        commit_announce(g, &x);
     store_transaction_deinit(&x);
     return error;
 }
@@ -152,6 +140,12 @@ static int tree_cleanse(struct store_engine *g, unsigned domid)
 void store_engine_domain_gone(struct store_engine *g, unsigned domid)
 {
     assert(domid != 0 && domid <= STORE_DOMID_MAX);
+    store_engine_record(g, &(struct store_change){.kind = STORE_CHANGE_GONE, .domid = domid}); /* a death is a fact */
+    store_engine_domain_forget(g, domid);
+}
+
+void store_engine_domain_forget(struct store_engine *g, unsigned domid)
+{
     if (g->hooks.release)
         g->hooks.release(g->hooks.context, domid);
     struct store_domain *domain, *other;
@@ -167,6 +161,7 @@ void store_engine_domain_gone(struct store_engine *g, unsigned domid)
     domain->introduced = false;
     domain->stale = stale;
     domain->target = domid;
+    store_domain_quota_reset(&g->domains, domain);
     g->domains.introduced -= was_introduced;
     store_domain_put(&g->domains, domain);
     if (was_introduced)
