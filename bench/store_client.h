@@ -19,7 +19,8 @@
 #define STORE_CLIENT_ROOM (4 * (sizeof(struct xsd_sockmsg) + XENSTORE_PAYLOAD_MAX))
 
 struct store_conn_client {
-    int fd;
+    int fd; /* a socket's; of a ring (bench/store_ring.h) what tells that it has something */
+    bool ring;
     size_t at, have; /* of `in`: what was taken, what has come */
     char in[STORE_CLIENT_ROOM];
 };
@@ -67,10 +68,15 @@ static inline void store_number(struct store_request *r, uint64_t n)
     store_put(r, d, (size_t)(digits + sizeof(digits) - d));
 }
 
-static inline bool store_send(struct store_conn_client *c, struct store_request *r)
+static inline void store_end(struct store_request *r)
 {
     const uint32_t length = (uint32_t)(r->length - sizeof(struct xsd_sockmsg));
     memcpy(r->bytes + offsetof(struct xsd_sockmsg, len), &length, sizeof(length));
+}
+
+static inline bool store_send(struct store_conn_client *c, struct store_request *r)
+{
+    store_end(r);
     for (size_t sent = 0; sent < r->length;) {
         ssize_t n = send(c->fd, r->bytes + sent, r->length - sent, MSG_NOSIGNAL);
         if (n < 0 && errno != EINTR)
@@ -80,13 +86,19 @@ static inline bool store_send(struct store_conn_client *c, struct store_request 
     return true;
 }
 
-/* More of what the server says; waits for it. False: the server has gone. */
-static inline bool store_receive(struct store_conn_client *c)
+/* Makes room behind what has not been taken. */
+static inline void store_compact(struct store_conn_client *c)
 {
     memmove(c->in, c->in + c->at, c->have - c->at);
     c->have -= c->at;
     c->at = 0;
+}
+
+/* More of what the server says; waits for it. False: the server has gone. */
+static inline bool store_receive(struct store_conn_client *c)
+{
     ssize_t n;
+    store_compact(c);
     do
         n = recv(c->fd, c->in + c->have, sizeof(c->in) - c->have, 0);
     while (n < 0 && errno == EINTR);

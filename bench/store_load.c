@@ -9,13 +9,15 @@
  * other; `hold` has COUNT watches that match nothing the loads do, until its standard input ends. `idle` has
  * connections and does nothing.
  *
+ * With -R connections are domains of their own, each with a ring page; but for a fan-out's writer, which is domain 0.
+ *
  * Latency is from the first byte that is sent for an operation to the last that is received. One connection waits in
  * recv(2) as libxenstore does; more of them in epoll. What is under way at the end is not counted. Processor time is
  * that of whole processes, between the same two moments as the wall clock's. Printed: one JSON object on one line. */
 #include <sys/epoll.h>
 
 #include "bench/load.h"
-#include "bench/store_client.h"
+#include "bench/store_ring.h"
 
 #define CONNECTIONS_MAX 1024
 #define WINDOW          16 /* requests of a preparation that are under way */
@@ -30,7 +32,8 @@ struct conn {
 struct bench {
     struct load load;
     const struct kind *kind;
-    const char *kind_name;
+    const char *kind_name, *ring_dir;
+    struct store_host host;
     unsigned connections; /* that do operations; a fan-out's watchers are that many more */
     unsigned opened;
     uint64_t count; /* of what there is: nodes, children, watches */
@@ -215,6 +218,19 @@ static void fan_compose(struct store_request *out, uint64_t i)
     watch_put(out, i);
 }
 
+/* All that is made below may be read and written by everyone. */
+static void root_compose(struct store_request *out, uint64_t i)
+{
+    store_begin(out, i == 1 ? XS_SET_PERMS : XS_WRITE, 0);
+    store_text(out, "/bench");
+    if (i == 2)
+        store_text(out, "/fan/x");
+    store_nul(out);
+    if (i == 1)
+        store_text(out, "b0\0");
+}
+
+static const struct preparation root = {"root", root_compose, 1};
 static const struct preparation preparations[] = {
     {"fill", fill_compose, 1},
     {"children", children_compose, 1},
@@ -230,6 +246,11 @@ static bool answer_is_good(const struct store_answer *a)
     return false;
 }
 
+static bool send_request(struct store_conn_client *c, struct store_request *r)
+{
+    return c->ring ? ring_send(c, r) : store_send(c, r);
+}
+
 /* Requests first … end - 1, about WINDOW of them without an answer. */
 static bool do_all(struct store_conn_client *c, const struct preparation *p, uint64_t first, uint64_t end)
 {
@@ -238,10 +259,10 @@ static bool do_all(struct store_conn_client *c, const struct preparation *p, uin
         for (; sent < end && sent - first < came / p->messages + WINDOW; sent++) {
             struct store_request r;
             p->compose(&r, sent);
-            if (!store_send(c, &r))
+            if (!send_request(c, &r))
                 return false;
         }
-        if (!store_receive(c))
+        if (c->ring ? !ring_wait(c) || !ring_receive(c) : !store_receive(c))
             return false;
         for (struct store_answer a; store_take(c, &a); came++)
             if (!answer_is_good(&a))
@@ -253,8 +274,9 @@ static bool do_all(struct store_conn_client *c, const struct preparation *p, uin
 static int prepare(struct bench *b, const struct preparation *p)
 {
     struct store_conn_client *c = store_connect(b->load.target);
+    bool good = c && do_all(c, &root, 0, 3);
     uint64_t start_ns = clock_now_ns();
-    bool good = c && do_all(c, p, 0, b->count);
+    good = good && do_all(c, p, 0, b->count);
     printf("{\"per_s\": %.0f, \"errors\": %d}\n", (double)b->count * 1e9 / (double)(clock_now_ns() - start_ns), !good);
     store_disconnect(c);
     return !good;
@@ -273,7 +295,7 @@ static void operation_go_on(struct bench *b, struct conn *c)
     }
     if (c->step == 0)
         c->begin_ns = clock_now_ns();
-    if (!store_send(c->client, &r))
+    if (!send_request(c->client, &r))
         b->broken = true;
 }
 
@@ -300,7 +322,7 @@ static void on_event(struct bench *b)
 
 static void on_readable(struct bench *b, struct conn *c)
 {
-    if (!store_receive(c->client)) {
+    if (!(c->client->ring ? ring_receive(c->client) : store_receive(c->client))) {
         fprintf(stderr, "store_load: the store closed connection %u\n", c->index);
         b->broken = true;
         return;
@@ -317,7 +339,7 @@ static void run_until(struct bench *b, int epoll_fd, uint64_t end_ns)
 {
     struct epoll_event ready[256];
     while (!b->broken && clock_now_ns() < end_ns) {
-        if (b->opened == 1) {
+        if (b->opened == 1 && !b->ring_dir) {
             on_readable(b, &b->conn[0]);
             continue;
         }
@@ -329,15 +351,18 @@ static void run_until(struct bench *b, int epoll_fd, uint64_t end_ns)
 
 static bool connections_open(struct bench *b, int epoll_fd)
 {
-    unsigned wanted = b->connections + (b->kind && b->kind->fan);
+    bool fan = b->kind && b->kind->fan;
+    unsigned wanted = b->connections + fan;
+    if (b->ring_dir && !host_open(&b->host, b->load.target, b->ring_dir))
+        return false;
     for (unsigned i = 0; i < wanted; i++, b->opened++) {
         struct conn *c = &b->conn[i];
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
         c->index = i;
-        c->client = store_connect(b->load.target);
+        c->client = b->ring_dir && !(fan && i == 0) ? guest_open(&b->host, i) : store_connect(b->load.target);
         if (!c->client || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->client->fd, &event))
             return false;
-        if (b->kind && b->kind->fan && i && !do_all(c->client, &fan_watch, i, i + 1))
+        if (fan && i && !do_all(c->client, &fan_watch, i, i + 1))
             return false;
     }
     return true;
@@ -346,7 +371,12 @@ static bool connections_open(struct bench *b, int epoll_fd)
 static void connections_close(struct bench *b)
 {
     for (unsigned i = 0; i < b->opened; i++)
-        store_disconnect(b->conn[i].client);
+        if (b->conn[i].client && b->conn[i].client->ring)
+            guest_close(&b->host, b->conn[i].client);
+        else
+            store_disconnect(b->conn[i].client);
+    if (b->ring_dir)
+        host_close(&b->host);
 }
 
 static bool measure(struct bench *b, int epoll_fd)
@@ -406,7 +436,7 @@ static int connected(struct bench *b, bool (*what)(struct bench *b))
 static int usage(void)
 {
     fprintf(stderr, "usage: store_load -t SOCKET -k KIND [-n CONNECTIONS] [-N COUNT] [-s SECONDS] [-w WARM-UP] "
-                    "[-r SEED] [-c PID]\nKIND: fill children own hold idle");
+                    "[-r SEED] [-c PID] [-R DIRECTORY]\nKIND: fill children own hold idle");
     for (size_t i = 0; i < ARRAY_SIZE(loads); i++)
         fprintf(stderr, " %s", loads[i].name);
     fprintf(stderr, "\n");
@@ -419,11 +449,12 @@ static bool parse(struct bench *b, int argc, char **argv)
     uint64_t v = 1;
     *l = (struct load){.seconds = 1, .random = 88172645463325252ull};
     b->connections = 1;
-    for (int c; (c = getopt(argc, argv, "t:k:n:N:s:w:r:c:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "t:k:n:N:s:w:r:c:R:")) != -1;) {
         bool ok = true;
         switch (c) {
         case 't': l->target = optarg; break;
         case 'k': b->kind_name = optarg; break;
+        case 'R': b->ring_dir = optarg; break;
         case 'n': ok = !parse_u64(optarg, 1, CONNECTIONS_MAX - 1, &v), b->connections = (unsigned)v; break;
         case 'N': ok = !parse_u64(optarg, 0, UINT32_MAX, &b->count); break;
         case 's': l->seconds = strtod(optarg, NULL), ok = l->seconds > 0; break;
