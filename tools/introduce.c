@@ -6,14 +6,12 @@
 #include "base/parse.h"
 #include "tools/verb.h"
 
-/* An option's number; `given` stays where it is not there. */
-static int number_option(int *argc, char **argv, const char *name, uint64_t max, uint64_t *given, struct err *e)
+/* An option's number: 1, 0 where it is not there, -EINVAL. */
+static int number_option(int *argc, char **argv, const char *name, uint64_t max, uint64_t *out)
 {
     const char *text;
     int r = tool_option(argc, argv, name, &text);
-    if (r == 1)
-        r = parse_u64(text, 0, max, given) < 0 ? -EINVAL : 1;
-    return r < 0 ? err_set(e, -EINVAL, "%s wants a number of at most %llu", name, (unsigned long long)max) : r;
+    return r == 1 && parse_u64(text, 0, max, out) < 0 ? -EINVAL : r;
 }
 
 static int introduce(struct tool *t, const char *who, uint64_t gfn, uint32_t port, struct err *e)
@@ -36,8 +34,8 @@ static int introduce(struct tool *t, const char *who, uint64_t gfn, uint32_t por
 static int introduce_run(struct tool *t, int argc, char **argv, struct err *e)
 {
     uint64_t port = 0, gfn = 0;
-    int with_port = number_option(&argc, argv, "--port", UINT32_MAX, &port, e);
-    int with_gfn = number_option(&argc, argv, "--gfn", ULONG_MAX, &gfn, e);
+    int with_port = number_option(&argc, argv, "--port", UINT32_MAX, &port);
+    int with_gfn = number_option(&argc, argv, "--gfn", ULONG_MAX, &gfn);
     if (argc != 1 || with_port != 1 || with_gfn < 0)
         return VERB_USAGE;
     return introduce(t, argv[0], gfn, (uint32_t)port, e);
