@@ -83,6 +83,14 @@ static void child_exec(const struct child *c, const char *program, int ready_fd,
         argv[n++] = "--log-fd";
         argv[n++] = log;
     }
+    if (o->role.store_answers) {
+        argv[n++] = "--store-answers";
+        argv[n++] = o->role.store_answers;
+    }
+    if (o->role.store_quota) {
+        argv[n++] = "--store-quota";
+        argv[n++] = o->role.store_quota;
+    }
     if (standby)
         argv[n++] = "--standby";
     execv(program, (char *const *)argv);

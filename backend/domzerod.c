@@ -19,6 +19,7 @@
 static const char usage_text[] =
     "usage: domzerod [--run-dir DIR] [--role ROLE[,ROLE]] [--domain-dir DIR] [--platform user] [--foreground]\n"
     "                [--poll interrupt|adaptive|poll] [--spin-us N] [--reactors N]\n"
+    "                [--store-answers c|ocaml] [--store-quota NAME=N[,NAME=N]]\n"
     "                [--log-level error|warning|info|debug]\n"
     "\n"
     "Serves virtual disks to guests. Returns once all roles serve: hypervisor, store, blk. See domzerod(8).\n"
@@ -32,6 +33,8 @@ static const char usage_text[] =
     "                     poll all the time\n"
     "  --spin-us N        that window in microseconds; 50 by default\n"
     "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, 1 to 6\n"
+    "  --store-answers S  whose answers the store gives where Xen's two servers differ: c (the default) or ocaml\n"
+    "  --store-quota LIST what a domain may make the store hold, NAME=NUMBER, as xenstored's --quota\n"
     "  --log-level LEVEL  what is logged; info by default\n";
 
 enum {
@@ -46,6 +49,8 @@ enum {
     OPT_POLL,
     OPT_SPIN,
     OPT_REACTORS,
+    OPT_STORE_ANSWERS,
+    OPT_STORE_QUOTA,
     OPT_LOG
 };
 
@@ -66,6 +71,8 @@ static const struct option long_options[] = {
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
     {"reactors", required_argument, NULL, OPT_REACTORS},
+    {"store-answers", required_argument, NULL, OPT_STORE_ANSWERS},
+    {"store-quota", required_argument, NULL, OPT_STORE_QUOTA},
     {"log-level", required_argument, NULL, OPT_LOG},
     {NULL, 0, NULL, 0},
 };
@@ -149,6 +156,14 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;
         case OPT_REACTORS: number = parse_int(optarg, ROLE_REACTORS_MAX), role->reactors = (unsigned)number; break;
+        case OPT_STORE_ANSWERS:
+            role->store_answers = optarg;
+            number = store_answers_parse(optarg, &role->store.answers);
+            break;
+        case OPT_STORE_QUOTA:
+            role->store_quota = optarg;
+            number = store_quota_parse(optarg, &role->store.quota, NULL);
+            break;
         case OPT_LOG:
             o->sup.log_level = optarg;
             number = o->log_level = parse_log_level(optarg);

@@ -16,7 +16,7 @@
 #ifndef BACKEND_ROLE_H
 #define BACKEND_ROLE_H
 
-#include "base/err.h"
+#include "store/server.h"
 
 #define ROLE_REACTORS_MAX 16
 
@@ -26,12 +26,14 @@ struct role_options {
     const char *platform_row; /* platform/platform.h: "user" */
     const char *poll;         /* "interrupt", "adaptive" or "poll" */
     unsigned spin_us;
-    unsigned reactors;     /* of the blk role; 0: as many as suit the machine */
-    int ready_fd, stop_fd; /* -1: none */
-    int journal_fd;        /* blk/journal.h; 0: none, what is in flight is not known to a successor */
-    int claim_fd;          /* the locked pid file of the daemon, kept until the last I/O has ended; 0: none */
-    bool standby;          /* get ready, say so, and serve when a byte comes on stop_fd */
-    int log_fd;            /* where standard error goes once it serves; -1: nowhere else */
+    const char *store_answers, *store_quota; /* as they were given; NULL: not */
+    struct store_options store;              /* … and what they say */
+    unsigned reactors;                       /* of the blk role; 0: as many as suit the machine */
+    int ready_fd, stop_fd;                   /* -1: none */
+    int journal_fd;                          /* blk/journal.h; 0: none, what is in flight is not known to a successor */
+    int claim_fd; /* the locked pid file of the daemon, kept until the last I/O has ended; 0: none */
+    bool standby; /* get ready, say so, and serve when a byte comes on stop_fd */
+    int log_fd;   /* where standard error goes once it serves; -1: nowhere else */
 };
 
 /* What the supervisor does when the process ends by itself. */

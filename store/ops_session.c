@@ -13,8 +13,10 @@ int store_op_watch(struct store_request *r)
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
         error = store_request_path(r, strings[0]);
-    if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->engine->quota.watches)
+    if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->session->domain->quota.watches)
         error = E2BIG;
+    if (!error && store_watch_bytes(&r->path, strings[1]) > store_session_room_bytes(r->session))
+        error = ENOMEM;
     if (!error)
         error = store_watch_add(&r->engine->watches, r->session, &r->path, strings[1]);
     return error ? error : store_reply_ok(r);
@@ -43,12 +45,13 @@ int store_op_transaction_start(struct store_request *r)
     bool dom0 = store_actor_privileged(&r->who);
     if (r->transaction)
         return EBUSY;
-    if (!dom0 && s->domain->transactions >= r->engine->quota.transactions)
+    if (!dom0 && s->domain->transactions >= s->domain->quota.transactions)
         return ENOSPC;
-    struct store_transaction *x = malloc(sizeof(*x));
+    struct store_transaction *x = sizeof(*x) <= store_session_room_bytes(s) ? malloc(sizeof(*x)) : NULL;
     if (!x)
         return ENOMEM;
-    store_transaction_init(x, &r->engine->tree, r->who.domid, dom0 ? 0 : r->engine->quota.transaction_nodes);
+    store_transaction_init(x, &r->engine->tree, r->who.domid, dom0 ? 0 : s->domain->quota.transaction_nodes);
+    store_transaction_charge(x, &s->domain->bytes);
     do
         s->last_transaction++;
     while (s->last_transaction == 0 || store_session_transaction(s, s->last_transaction));

@@ -2,8 +2,9 @@
 /* store/server.h: xenstored's wire protocol over unix sockets, as a library that the store role steps.
  *
  * The server owns its listening sockets and connections and keeps them in an epoll set of its own; the caller polls
- * store_server_fd() and calls store_server_step(). No thread, no loop, no global. Behind the sockets is the pure engine
- * (store/tree.h, store/watch.h, store/transaction.h), which knows no file descriptor.
+ * store_server_fd() and calls store_server_step(), or gives its thread to store_server_run(). No thread, no global.
+ * Behind the sockets is the pure engine (store/tree.h, store/watch.h, store/transaction.h), which knows no file
+ * descriptor.
  *
  * Who a caller is follows from the socket that accepted it: `<run>/xenstored/socket` (mode 0600) is domain 0, and
  * `<run>/dom/<domid>/xenstored.sock` (mode 0600, made at INTRODUCE, gone at RELEASE) is that domain. Where the
@@ -13,31 +14,37 @@
 #ifndef STORE_SERVER_H
 #define STORE_SERVER_H
 
-#include "base/err.h"
+#include "store/quota.h"
 
+struct loop;
 struct store_server;
+struct store_transport;
 
-/* Quotas of an unprivileged domain; the names and defaults are those of the reference server (see
- * xenstored(8), --quota). A field of 0 stands for its default. Domain 0 is exempt. */
-struct store_quota {
-    unsigned nodes;             /* 1000 */
-    unsigned watches;           /* 128 */
-    unsigned transactions;      /* 10 */
-    unsigned node_size_bytes;   /* 2048 */
-    unsigned permissions;       /* 5 a node */
-    unsigned path_max_bytes;    /* 2048, behind /local/domain/<domid>/ */
-    unsigned outstanding;       /* 20 unread watch events and replies, then the connection is not read from */
-    unsigned transaction_nodes; /* 1024 nodes read or changed by one transaction */
+/* Where Xen's two reference servers answer differently (docs/store.md), which of them is followed. */
+enum store_answers { STORE_ANSWERS_C, STORE_ANSWERS_OCAML };
+
+/* What a server is started with; zeroed, it has the defaults. */
+struct store_options {
+    struct store_quota quota; /* of each unprivileged domain; a field of 0 is its default */
+    enum store_answers answers;
 };
 
-extern const struct store_quota store_quota_default;
+/* "c" or "ocaml": 0, or -EINVAL. */
+int store_answers_parse(const char *text, enum store_answers *out);
 
-/* Makes `<run_dir>/xenstored/` (0700) and its socket. `quota` NULL: the defaults. 0, or -errno with a sentence. */
-int store_server_new(const char *run_dir, const struct store_quota *quota, struct store_server **out, struct err *e);
+/* Makes `<run_dir>/xenstored/` (0700) and its socket. `o` NULL: the defaults. 0, or -errno with a sentence. */
+int store_server_new(const char *run_dir, const struct store_options *o, struct store_server **out, struct err *e);
 void store_server_free(struct store_server *s); /* removes its sockets */
 int store_server_fd(const struct store_server *s);
+/* One more connection of `domid`, over a transport that the caller made; it lasts until the peer, the domain or the
+ * server ends. Takes the transport in any case. 0 or -errno. */
+int store_server_adopt(struct store_server *s, struct store_transport *t, unsigned domid);
 /* Serves what is ready, at most `budget` messages; waits for nothing. The number served, or -errno. */
 int store_server_step(struct store_server *s, unsigned budget);
+/* For a process that does nothing else: adds its other sources to this loop and runs it until loop_quit(). Looks for
+ * work for a while before it sleeps, where that pays (base/spin.h). 0 or -errno. */
+struct loop *store_server_loop(struct store_server *s);
+int store_server_run(struct store_server *s);
 /* A domain died (the hypervisor said so): as RELEASE by domain 0, its connections, watches, transactions and quota
  * counts go; fires @releaseDomain. Harmless for a domain that was never introduced. The nodes it owned go as well, and
  * its domid disappears from all permissions, as the next domain of that number must find nothing; others' nodes are the
@@ -46,6 +53,7 @@ void store_server_domain_gone(struct store_server *s, unsigned domid);
 
 struct store_server_stats {
     uint64_t requests, errors, events, events_merged;
+    uint64_t slow; /* connections that were ended as their events were not read */
     unsigned connections, domains, nodes, watches, transactions;
 };
 void store_server_stats(const struct store_server *s, struct store_server_stats *out);

@@ -2,43 +2,21 @@
 #include "store/session.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <string.h>
 
-const struct store_quota store_quota_default = {
-    .nodes = 1000,
-    .watches = 128,
-    .transactions = 10,
-    .node_size_bytes = 2048,
-    .permissions = 5,
-    .path_max_bytes = 2048,
-    .outstanding = 20,
-    .transaction_nodes = 1024,
-};
+#include "base/log.h"
 
-static struct store_quota quota_complete(const struct store_quota *given)
+int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
-    struct store_quota q = given ? *given : store_quota_default;
-    const struct store_quota *d = &store_quota_default;
-    q.nodes = q.nodes ?: d->nodes;
-    q.watches = q.watches ?: d->watches;
-    q.transactions = q.transactions ?: d->transactions;
-    q.node_size_bytes = q.node_size_bytes ?: d->node_size_bytes;
-    q.permissions = q.permissions ?: d->permissions;
-    q.path_max_bytes = q.path_max_bytes ?: d->path_max_bytes;
-    q.outstanding = q.outstanding ?: d->outstanding;
-    q.transaction_nodes = q.transaction_nodes ?: d->transaction_nodes;
-    return q;
-}
-
-int store_engine_init(struct store_engine *g, const struct store_quota *quota, uint64_t seed)
-{
-    *g = (struct store_engine){.quota = quota_complete(quota)};
+    *g = (struct store_engine){.answers = o ? o->answers : STORE_ANSWERS_C};
     list_init(&g->marked);
     int r = store_tree_init(&g->tree, seed);
     if (r < 0)
         return r;
     store_watches_init(&g->watches, seed);
-    r = store_domains_init(&g->domains);
+    const struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    r = store_domains_init(&g->domains, &quota);
     if (r < 0)
         store_tree_deinit(&g->tree);
     return r;
@@ -71,7 +49,8 @@ static void commit_announce(struct store_engine *g, const struct store_transacti
 int store_engine_commit(struct store_engine *g, struct store_transaction *x)
 {
     unsigned culprit = x->domid;
-    int error = store_transaction_commit(x, x->domid == 0 ? 0 : g->quota.nodes, &culprit);
+    const struct store_domain *writer = x->domid ? store_domain_find(&g->domains, x->domid) : NULL;
+    int error = store_transaction_commit(x, writer ? writer->quota.nodes : 0, &culprit);
     struct store_domain *braked =
         error == EAGAIN && culprit != x->domid ? store_domain_find(&g->domains, culprit) : NULL;
     if (braked)
@@ -89,50 +68,43 @@ void store_engine_announce(struct store_engine *g, const char *special)
     store_watch_fire(&g->watches, &news);
 }
 
-/* Plans the removal of all that the domain owns and of its name from all other permissions. */
-static int domain_forget(struct store_engine *g, struct store_transaction *x, unsigned domid)
+/* What is there of a slot when the plan so far is carried out. */
+static struct store_node *slot_planned(const struct store_transaction *x, const struct store_tree_slot *slot)
 {
-    struct strmap_entry *e, *next;
-    strmap_foreach_safe(&g->tree.slots, i, e, next)
-    {
-        struct store_tree_slot *slot = container_of(e, struct store_tree_slot, entry);
-        struct store_node *now = store_transaction_peek(x, slot->path, e->length);
-        int error = 0;
-        if (!now)
-            continue; /* was below another one of its nodes */
-        bool removable = store_path_parent(slot->path, e->length) > 0;
-        if (store_node_owner(now) == domid && removable)
-            error = store_transaction_remove(x, slot->path, e->length, STORE_FIRE_TREE);
-        else if (store_node_names_domain(now, domid))
-            error =
-                store_transaction_put(x, slot->path, e->length, store_node_without_domain(now, domid), STORE_FIRE_NONE);
-        if (error)
-            return error;
-    }
-    return 0;
+    const struct store_touch *touch = store_transaction_touch(x, slot->entry.hash, slot->path, slot->entry.length);
+    return touch ? touch->now : slot->node;
 }
 
 /* "/" and the special nodes cannot be removed: what domain 0 once gave away falls back to it. */
-static int domain_disown(struct store_transaction *x, unsigned domid)
+static int node_disown(struct store_transaction *x, const struct store_tree_slot *slot, const struct store_node *now)
 {
-    static const char *const fixed[] = {"/", "@introduceDomain", "@releaseDomain"};
-    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++) {
-        struct store_node *now = store_transaction_peek(x, fixed[i], strlen(fixed[i]));
-        if (store_node_owner(now) != domid)
-            continue;
-        struct store_node *changed = store_node_new(&(struct store_node_parts){
-            .perms = &(struct store_perm){.domid = 0},
-            .perm_count = 1,
-            .value = store_node_value(now),
-            .value_bytes = now->value_bytes,
-            .children = store_node_children(now),
-            .children_bytes = now->children_bytes,
-        });
-        int error = store_transaction_put(x, fixed[i], strlen(fixed[i]), changed, STORE_FIRE_NONE);
-        if (error)
-            return error;
+    struct store_node_parts parts = store_node_parts(now);
+    parts.perms = &(struct store_perm){.domid = 0};
+    parts.perm_count = 1;
+    return store_transaction_put(x, slot->path, slot->entry.length, store_node_new(&parts), STORE_FIRE_NONE);
+}
+
+/* Plans the removal of all that the domain owns, with all below it, and of its name from all other permissions. */
+static int domain_forget(struct store_engine *g, struct store_transaction *x, unsigned domid)
+{
+    struct store_tree_slot *slot = NULL;
+    struct store_tree_link *link = NULL;
+    int error = 0;
+    while (!error && (slot = store_tree_owned_next(&g->tree, domid, slot)) != NULL) {
+        const struct store_node *now = slot_planned(x, slot);
+        if (now && slot->parent)
+            error = store_transaction_remove(x, slot->path, slot->entry.length, STORE_FIRE_TREE);
+        else if (now)
+            error = node_disown(x, slot, now);
     }
-    return 0;
+    while (!error && (link = store_tree_named_next(&g->tree, domid, link)) != NULL) {
+        slot = link->slot;
+        const struct store_node *now = slot_planned(x, slot);
+        if (now && store_node_names_domain(now, domid))
+            error = store_transaction_put(x, slot->path, slot->entry.length, store_node_without_domain(now, domid),
+                                          STORE_FIRE_NONE);
+    }
+    return error;
 }
 
 /* The tree must not name a dead domain: its domid will be another's (XSA-322, 417, 419). */
@@ -141,8 +113,6 @@ static int tree_cleanse(struct store_engine *g, unsigned domid)
     struct store_transaction x;
     store_transaction_init(&x, &g->tree, 0, 0);
     int error = domain_forget(g, &x, domid);
-    if (!error)
-        error = domain_disown(&x, domid);
     if (!error)
         error = store_engine_commit(g, &x);
     store_transaction_deinit(&x);
@@ -167,10 +137,43 @@ void store_engine_domain_gone(struct store_engine *g, unsigned domid)
     domain->introduced = false;
     domain->stale = stale;
     domain->target = domid;
+    store_domain_quota_reset(&g->domains, domain);
     g->domains.introduced -= was_introduced;
     store_domain_put(&g->domains, domain);
     if (was_introduced)
         store_engine_announce(g, "@releaseDomain");
+}
+
+uint64_t store_engine_domain_bytes(const struct store_engine *g, unsigned domid)
+{
+    const struct store_domain *domain = store_domain_find(&g->domains, domid);
+    return g->tree.domains[domid].bytes + (domain ? domain->bytes : 0);
+}
+
+static uint64_t room_below(uint64_t limit, uint64_t held)
+{
+    return limit == STORE_QUOTA_NONE ? UINT64_MAX : limit - MIN(limit, held);
+}
+
+uint64_t store_engine_domain_room_bytes(const struct store_engine *g, unsigned domid)
+{
+    const struct store_domain *domain = store_domain_find(&g->domains, domid);
+    const struct store_quota *quota = domain ? &domain->quota : &g->domains.quota;
+    return domid == 0 ? UINT64_MAX : room_below(quota->memory_bytes, store_engine_domain_bytes(g, domid));
+}
+
+uint64_t store_session_room_bytes(const struct store_session *s)
+{
+    struct store_domain *domain = s->domain;
+    if (domain->domid == 0)
+        return UINT64_MAX;
+    uint64_t held = s->engine->tree.domains[domain->domid].bytes + domain->bytes;
+    if (held > domain->quota.memory_soft_bytes && !domain->soft_told) {
+        domain->soft_told = true;
+        log_warning("domain %u makes the store hold %" PRIu64 " bytes, its soft quota is %u: at %u it is refused more",
+                    domain->domid, held, domain->quota.memory_soft_bytes, domain->quota.memory_bytes);
+    }
+    return room_below(domain->quota.memory_bytes, held);
 }
 
 int store_session_init(struct store_session *s, struct store_engine *g, unsigned domid)

@@ -21,13 +21,16 @@ struct store_hooks {
     int (*introduce)(void *context, unsigned domid); /* 0 or -errno */
     void (*release)(void *context, unsigned domid);  /* must end the domain's sessions */
     void *context;
+    /* CONTROL live-update: a text into `reply` of XENSTORE_PAYLOAD_MAX bytes, or an errno value for who asked. */
+    int (*live_update)(void *context, struct store_session *who, const char *const *args, unsigned count, char *reply);
 };
 
 struct store_engine {
     struct store_tree tree;
     struct store_watches watches;
     struct store_domains domains;
-    struct store_quota quota;
+    enum store_answers answers;
+    bool trace; /* each request is logged */
     struct store_hooks hooks;
     struct list marked;    /* store_session.marked */
     unsigned transactions; /* open ones */
@@ -45,8 +48,8 @@ struct store_session {
     bool overflowed; /* an event was lost: end the connection */
 };
 
-/* `quota` NULL: the defaults; a field of 0 is its default. -ENOMEM. */
-int store_engine_init(struct store_engine *g, const struct store_quota *quota, uint64_t seed);
+/* `o` NULL: the defaults. -ENOMEM. */
+int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed);
 void store_engine_deinit(struct store_engine *g); /* its sessions are gone before */
 /* The domain is no more: its nodes, its permissions on others' nodes and its introduction go, who watched is told. */
 void store_engine_domain_gone(struct store_engine *g, unsigned domid);
@@ -55,10 +58,18 @@ void store_engine_announce(struct store_engine *g, const char *special);
 /* Commits and, where that succeeds, fires the events of what changed. As store_transaction_commit. */
 int store_engine_commit(struct store_engine *g, struct store_transaction *x);
 
+/* The bytes of memory that are held for a domain: its nodes, watches, waiting events, open transactions, and what the
+ * edge buffers for it. */
+uint64_t store_engine_domain_bytes(const struct store_engine *g, unsigned domid);
+/* How many more a domain may make the store hold; domain 0 has no limit. */
+uint64_t store_engine_domain_room_bytes(const struct store_engine *g, unsigned domid);
+
 int store_session_init(struct store_session *s, struct store_engine *g, unsigned domid); /* -ENOMEM */
 void store_session_deinit(struct store_session *s);
 void store_session_mark(struct store_session *s);
 struct store_actor store_session_actor(const struct store_session *s);
+/* The same for who asks; the first time that it holds more than its soft quota the log says so. */
+uint64_t store_session_room_bytes(const struct store_session *s);
 struct store_transaction *store_session_transaction(const struct store_session *s, uint32_t id); /* or NULL */
 void store_session_transaction_end(struct store_session *s, struct store_transaction *x);        /* frees it */
 void store_session_reset(struct store_session *s); /* all watches and transactions go */
