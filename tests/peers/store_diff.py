@@ -28,6 +28,8 @@ class World:
         dom0 = self.connections["dom0"]
         for root in ROOTS:
             dom0.ask(OPS["RM"], root.encode() + b"\0")
+        for special in ("@introduceDomain", "@releaseDomain") if server.kind == "ocaml" else ():  # nodes, that may be gone
+            dom0.ask(OPS["WRITE"], special.encode() + b"\0")
         for domid in GUESTS:
             self.connections[f"guest{domid}"] = server.guest(dom0, domid)
         for s in BEGIN:
@@ -50,7 +52,7 @@ class World:
         payload = self.server.introduce_payload(SPARE) if s.payload is None else s.payload
         tx = self.tx.get(s.tx, TX_UNKNOWN) if isinstance(s.tx, str) else s.tx
         try:
-            kind, answer = self.connections[s.who].ask(s.op, payload, tx)
+            kind, answer = self.connections[s.who].ask(s.op, payload, tx, pushed=not payload and self.server.kind == "ocaml")
         except Gone as e:
             return "GONE", str(e).encode()
         if kind == OPS["ERROR"]:
@@ -81,17 +83,20 @@ class World:
 
 
 class Changes:
-    """Which of the script's transactions were not alone (something was changed outside of one since its start), and which met a quota."""
+    """Which of the script's transactions were not alone (something was changed outside of one since its start), which met a quota, and
+    whether a guest has made a node."""
     CHANGING = {OPS[n] for n in ("WRITE", "MKDIR", "RM", "SET_PERMS", "TRANSACTION_END", "INTRODUCE", "RELEASE", "SET_TARGET")}
 
     def __init__(self):
-        self.count, self.at_start, self.refused = 0, {}, set()
+        self.count, self.at_start, self.refused, self.owners = 0, {}, set(), False
 
     def note(self, s, answers):
         if s.names:
             self.at_start[s.names] = self.count
         if s.tx and any(a[0] == "ENOSPC" for a in answers):
             self.refused.add(s.tx)
+        if CONNECTIONS[s.who] and s.op in (OPS["WRITE"], OPS["MKDIR"]) and any(a[1] == b"OK\0" for a in answers):
+            self.owners = True
         ends = s.op == OPS["TRANSACTION_END"]
         if s.op in self.CHANGING and (ends or s.tx == 0) and any(a[1] == b"OK\0" for a in answers):
             self.count += 1
@@ -103,6 +108,8 @@ class Changes:
             kinds.add("disturbed")
         if s.tx in self.refused:
             kinds.add("refused")
+        if self.owners:
+            kinds.add("owners")
         return kinds
 
 
@@ -190,7 +197,7 @@ class Differ:
             trees = {name: w.tree() for name, w in worlds.items()}
             for c in self.comparisons:
                 if c.together:
-                    c.compare({"tree"}, None, *tree_difference(trees[c.pair[0]], trees[c.pair[1]]), trail)
+                    c.compare({"tree", "owners in the tree"} if changes.owners else {"tree"}, None, *tree_difference(trees[c.pair[0]], trees[c.pair[1]]), trail)
         for name, w in worlds.items():
             if not w.close():
                 w.server.stop()
@@ -238,7 +245,7 @@ def main():
     p.add_argument("--failures", type=int, default=1, help="how many unexplained differences end the run")
     p.add_argument("--brief", action="store_true")
     p.add_argument("--trail", type=int, default=100)
-    p.add_argument("--servers", type=lambda s: s.split(","), default=["ours", "c", "ocaml"])
+    p.add_argument("--servers", type=lambda s: s.split(","), default=list(SERVERS))
     differ = Differ(p.parse_args())
     try:
         differ.run()
