@@ -353,7 +353,7 @@ static void commit_unlist(struct store_transaction *x)
     }
 }
 
-static void commit_apply(struct store_transaction *x)
+void store_transaction_apply(struct store_transaction *x)
 {
     struct store_touch *touch;
     x->applied = true;
@@ -374,17 +374,21 @@ static void commit_apply(struct store_transaction *x)
     }
 }
 
-int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit)
+int store_transaction_prepare(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit)
 {
     if (x->broken)
         return ENOMEM;
     int error = commit_check(x, culprit);
     if (!error && quota_nodes && x->own_delta > 0 && x->tree->owned[x->domid] + x->own_delta > quota_nodes)
         error = ENOSPC;
+    return error ? error : commit_prepare(x);
+}
+
+int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit)
+{
+    int error = store_transaction_prepare(x, quota_nodes, culprit);
     if (!error)
-        error = commit_prepare(x);
-    if (!error)
-        commit_apply(x);
+        store_transaction_apply(x);
     return error;
 }
 

@@ -373,7 +373,7 @@ static void test_a_removed_subtree_of_any_depth_leaves_nothing(void **state)
     assert_int_equal(store_engine_init(&g, NULL, 1), 0);
     assert_int_equal(store_session_init(&s, &g, 0), 0);
     size_t before = g.tree.slots.count;
-    while (strlen(path) + 2 < sizeof(path))
+    while (strlen(path) + 2 <= store_quota_default.path_max_bytes)
         strcat(path, "/a");
     kit_expect_ok(kit_write(&s, 0, path, "deep"));
     assert_int_equal(g.tree.slots.count, before + strlen(path) / 2);
