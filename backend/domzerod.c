@@ -34,7 +34,7 @@ static const char usage_text[] =
     "  --spin-us N        that window in microseconds; 50 by default\n"
     "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, 1 to 6\n"
     "  --store-answers S  whose answers the store gives where Xen's two servers differ: c (the default) or ocaml\n"
-    "  --store-quota LIST what a domain may make the store hold, NAME=NUMBER, as xenstored's --quota\n"
+    "  --store-quota LIST what a domain may make the store hold, NAME=NUMBER, by xenstored's names\n"
     "  --log-level LEVEL  what is logged; info by default\n";
 
 enum {
@@ -133,6 +133,7 @@ struct options {
 /* 0, or an exit status plus 1. */
 static int options_parse(int argc, char **argv, struct options *o)
 {
+    struct err e = {0};
     opterr = 0;
     for (;;) {
         struct role_options *role = &o->sup.role;
@@ -162,7 +163,7 @@ static int options_parse(int argc, char **argv, struct options *o)
             break;
         case OPT_STORE_QUOTA:
             role->store_quota = optarg;
-            number = store_quota_parse(optarg, &role->store.quota, NULL);
+            number = store_quota_parse(optarg, &role->store.quota, &e);
             break;
         case OPT_LOG:
             o->sup.log_level = optarg;
@@ -172,7 +173,7 @@ static int options_parse(int argc, char **argv, struct options *o)
         default: return usage_error("there is no option '%s'", argv[at]) + 1;
         }
         if (number < 0)
-            return usage_error("'%s' is no value for this option", optarg) + 1;
+            return usage_error(e.text[0] ? "%s" : "'%s' is no value for this option", e.text[0] ? e.text : optarg) + 1;
     }
     if (optind < argc)
         return usage_error("unexpected argument '%s'", argv[optind]) + 1;
