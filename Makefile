@@ -252,7 +252,7 @@ help:
 	@echo 'make report          what the DMA strategies cost and what they stop, as one HTML page, in under 15 minutes; QUICK=1: in under 2'
 	@echo 'make bench-dma       what copy, validate, pin and iommu cost beside a row that checks nothing, in eight minutes; QUICK=1 in half of one; CASES=hot-read-4k-qd32'
 	@echo 'make bench-poll      interrupts and polling by arrivals of many kinds, in four minutes; QUICK=1 LOADS=pattern MODES=adaptive,poll'
-	@echo 'make bench-store     the store beside xenstored and oxenstored: rates, latency, processor time, growth, in eight minutes; QUICK=1 CASES=read-* PEERS=ours,c'
+	@echo 'make bench-store     the store beside xenstored and oxenstored: rates, latency, processor time, growth, in ten minutes; QUICK=1 CASES=read-* PEERS=ours,c'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
 	@echo 'make bench-rows      builds build/rows: the daemon and the bench programs with the DMA rows none and pin-each, for measuring only'
 	@echo 'make attack-dma      a hostile guest against each DMA strategy: what succeeded, and what stopped the rest; QUICK=1 SEED=1 ATTEMPTS=4000'
