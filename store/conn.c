@@ -241,7 +241,7 @@ static void in_receive(struct store_conn *c)
     if (n <= 0)
         return;
     c->in_end += (size_t)n;
-    if ((size_t)n < room && !c->transport->ops->acknowledge)
+    if ((size_t)n < room && !c->transport->ops->signals_room)
         c->readable = c->hung_up; /* drained; of the next bytes we will be told, of the end we were */
 }
 
