@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* The store role: store/server.h, told by the hypervisor role of domains that died. All runs in the server's loop. */
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "backend/role.h"
+#include "backend/store_pages.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "platform/platform.h"
+#include "store/journal.h"
 #include "store/server.h"
 
 struct role_store {
     struct loop_source platform_source, stop_source;
     struct store_server *server;
     struct platform *platform;
+    struct store_pages pages;
     int result;
 };
 
@@ -31,23 +36,62 @@ static void on_domain_gone(void *ctx, uint16_t domid)
     store_server_domain_gone(((struct role_store *)ctx)->server, domid);
 }
 
+static void on_instance_gone(void *ctx, uint16_t domid, uint32_t instance)
+{
+    struct role_store *r = ctx;
+    if (store_pages_lost(&r->pages, domid, instance))
+        store_server_ring_gone(r->server, domid);
+}
+
 static void on_stop(struct loop_source *s, uint32_t events)
 {
     (void)events;
     loop_quit(store_server_loop(container_of(s, struct role_store, stop_source)->server));
 }
 
+static void alive_note(void *ctx, const struct platform_domain *d)
+{
+    bool *alive = ctx;
+    if (d->domid <= STORE_DOMID_MAX && !d->dying)
+        alive[d->domid] = true;
+}
+
+/* What the journal of a predecessor knows as introduced may have died meanwhile. Deaths from now on are events. */
+static int role_store_sweep(struct role_store *r, struct err *e)
+{
+    _cleanup_free_ bool *alive = calloc(STORE_DOMID_MAX + 1, sizeof(bool));
+    if (!alive)
+        return err_set(e, -ENOMEM, "no memory");
+    int status = platform_domain_list(r->platform, alive_note, alive, e);
+    if (!status)
+        store_server_sweep(r->server, alive);
+    return status;
+}
+
 static int role_store_open(struct role_store *r, const struct role_options *o, struct err *e)
 {
-    int status = store_server_new(o->run_dir, &o->store, &r->server, e);
+    char journal[PATH_MAX];
+    struct store_options options = o->store;
+    if (snprintf(journal, sizeof(journal), "%s/%s", o->run_dir, STORE_JOURNAL_FILE) >= (int)sizeof(journal))
+        return err_set(e, -ENAMETOOLONG, "the run directory's name is too long");
+    options.journal = journal;
+    const struct platform_where where = {.run_dir = o->run_dir};
+    const struct platform_listener listener = {
+        .ctx = r, .instance_gone = on_instance_gone, .domain_gone = on_domain_gone};
+    int status = platform_open(o->platform_row, &where, &listener, &r->platform, e);
     if (status < 0)
         return status;
-    const struct platform_where where = {.run_dir = o->run_dir};
-    const struct platform_listener listener = {.ctx = r, .domain_gone = on_domain_gone};
-    status = platform_open(o->platform_row, &where, &listener, &r->platform, e);
+    store_pages_init(&r->pages, r->platform);
+    const struct store_ring_source rings = store_pages_source(&r->pages);
+    options.rings = &rings;
+    status = store_server_new(o->run_dir, &options, &r->server, e);
     if (status < 0)
         return status;
     status = platform_watch_domains(r->platform);
+    if (!status && (status = role_store_sweep(r, e)))
+        return status;
+    if (!status)
+        store_server_find_rings(r->server);
     struct loop *loop = store_server_loop(r->server);
     if (!status)
         status = loop_add(loop, &r->platform_source, platform_fd(r->platform), EPOLLIN, on_platform);
@@ -71,9 +115,9 @@ int role_store_run(const struct role_options *o)
         if (status < 0)
             log_error("serving stopped: %s", strerror(-status));
     }
-    if (r.platform)
-        platform_close(r.platform);
     if (r.server)
         store_server_free(r.server);
+    if (r.platform)
+        platform_close(r.platform);
     return status < 0;
 }

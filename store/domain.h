@@ -32,7 +32,9 @@ struct store_domain {
     struct list stalled; /* the edge's: connections that wait for it to read (store/rota.h) */
     struct store_quota quota;
     uint32_t quota_own; /* the rows of store_quota_rows that were set for this domain alone, a bit each */
-    uint64_t bytes;     /* of memory, but for its nodes: who takes them charges them here, and gives them back */
+    uint64_t gfn;       /* and port: as INTRODUCE gave them */
+    uint32_t port;
+    uint64_t bytes; /* of memory, but for its nodes: who takes them charges them here, and gives them back */
     bool introduced;
     bool stale;     /* it is gone but for lack of memory the tree still names it: must not be introduced */
     bool soft_told; /* that it holds more than its soft quota */

@@ -4,17 +4,23 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/parse.h"
+#include "store/answers.h"
 #include "store/ops.h"
+
+/* What begins with '@' can be watched whatever it is: nobody will ever tell of most of it. */
+static int watch_path(struct store_request *r, const char *given)
+{
+    return given[0] == '@' ? store_path_special(&r->path, given) : store_request_path(r, given);
+}
 
 int store_op_watch(struct store_request *r)
 {
     const char *strings[2];
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
-        error = store_request_path(r, strings[0]);
+        error = watch_path(r, strings[0]);
     if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->session->domain->quota.watches)
-        error = E2BIG;
+        error = store_answer(r->engine, STORE_ANSWER_WATCH_QUOTA);
     if (!error && store_watch_bytes(&r->path, strings[1]) > store_session_room_bytes(r->session))
         error = ENOMEM;
     if (!error)
@@ -27,7 +33,7 @@ int store_op_unwatch(struct store_request *r)
     const char *strings[2];
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
-        error = store_request_path(r, strings[0]) ? ENOENT : 0; /* nobody can watch what is no path */
+        error = watch_path(r, strings[0]) ? ENOENT : 0; /* nobody can watch what is no path */
     if (!error)
         error = store_watch_remove(&r->engine->watches, r->session, &r->path, strings[1]);
     return error ? error : store_reply_ok(r);
@@ -46,7 +52,7 @@ int store_op_transaction_start(struct store_request *r)
     if (r->transaction)
         return EBUSY;
     if (!dom0 && s->domain->transactions >= s->domain->quota.transactions)
-        return ENOSPC;
+        return store_answer(r->engine, STORE_ANSWER_NODE_QUOTA);
     struct store_transaction *x = sizeof(*x) <= store_session_room_bytes(s) ? malloc(sizeof(*x)) : NULL;
     if (!x)
         return ENOMEM;
@@ -83,7 +89,7 @@ static int domid_only(const struct store_request *r, unsigned *domid)
     const char *text;
     uint64_t number;
     if (store_wire_strings(r->in->payload, r->in->header.len, &text, 1) != 0 ||
-        parse_u64(text, 0, UINT32_MAX, &number) < 0)
+        store_wire_number(text, UINT32_MAX, &number) != 0)
         return EINVAL;
     *domid = (unsigned)number;
     return 0;
@@ -116,30 +122,71 @@ int store_op_is_domain_introduced(struct store_request *r)
     return store_reply_text(r, self || introduced(r, domid) ? "T" : "F");
 }
 
-/* The frame and port of a ring are numbers, and of no use here: a domain of ours has a socket. */
-int store_op_introduce(struct store_request *r)
+/* What an INTRODUCE says. The frame is not used: the ring is the page that the domain grants under its reserved
+ * reference. Port 0 is none, and the domain has its socket alone. */
+struct introduction {
+    unsigned domid;
+    uint64_t gfn, port;
+};
+
+static int introduction_parse(const struct store_request *r, struct introduction *out)
 {
     const char *strings[3];
-    unsigned domid;
-    uint64_t number;
-    if (store_wire_strings(r->in->payload, r->in->header.len, strings, 3) != 0 ||
-        store_domid_parse(strings[0], &domid) != 0 || domid == 0 || parse_u64(strings[1], 0, UINT64_MAX, &number) < 0 ||
-        parse_u64(strings[2], 0, UINT32_MAX, &number) < 0)
-        return EINVAL;
+    bool good = store_wire_strings(r->in->payload, r->in->header.len, strings, 3) == 0 &&
+                store_domid_parse(strings[0], &out->domid) == 0 && out->domid != 0 &&
+                store_wire_number(strings[1], UINT64_MAX, &out->gfn) == 0 &&
+                store_wire_number(strings[2], UINT32_MAX, &out->port) == 0;
+    return good ? 0 : EINVAL;
+}
+
+static int introduction_record(struct store_engine *g, const struct introduction *i)
+{
+    const struct store_change change = {
+        .kind = STORE_CHANGE_INTRODUCE, .domid = i->domid, .gfn = i->gfn, .port = (uint32_t)i->port};
+    return store_engine_record(g, &change);
+}
+
+/* The domain's ring goes, and another one comes where the introduction names one. */
+static int introduction_do(struct store_engine *g, struct store_domain *d, const struct introduction *i)
+{
+    int error = g->hooks.introduce ? -g->hooks.introduce(g->hooks.context, i->domid, i->gfn, (uint32_t)i->port) : 0;
+    d->gfn = i->gfn;
+    d->port = error ? 0 : (uint32_t)i->port;
+    return error;
+}
+
+int store_op_introduce(struct store_request *r)
+{
     struct store_engine *g = r->engine;
-    if (introduced(r, domid))
-        return store_reply_ok(r);
-    struct store_domain *d = store_domain_get(&g->domains, domid);
+    struct introduction i;
+    int error = introduction_parse(r, &i);
+    if (error)
+        return error;
+    struct store_domain *d = introduced(r, i.domid);
+    if (d) {
+        error = introduction_record(g, &i);
+        error = error ? error : introduction_do(g, d, &i);
+        return error ? error : store_reply_ok(r);
+    }
+    d = store_domain_get(&g->domains, i.domid);
     if (!d)
         return ENOMEM;
     if (d->stale)
-        store_engine_domain_gone(g, domid); /* once more; what is left keeps it stale */
-    d = store_domain_get(&g->domains, domid);
+        store_engine_domain_gone(g, i.domid); /* once more; what is left keeps it stale */
+    d = store_domain_get(&g->domains, i.domid);
     if (!d || d->stale)
         return ENOMEM;
-    if (g->hooks.introduce && g->hooks.introduce(g->hooks.context, domid) < 0) {
+    error = introduction_do(g, d, &i);
+    if (error) {
         store_domain_put(&g->domains, d);
-        return EIO;
+        return error;
+    }
+    error = introduction_record(g, &i);
+    if (error) {
+        if (g->hooks.release)
+            g->hooks.release(g->hooks.context, i.domid);
+        store_domain_put(&g->domains, d);
+        return error;
     }
     d->introduced = true;
     g->domains.introduced++;
@@ -155,7 +202,10 @@ int store_op_release(struct store_request *r)
         return EINVAL;
     if (!introduced(r, domid))
         return ENOENT;
-    store_engine_domain_gone(r->engine, domid);
+    error = store_engine_record(r->engine, &(struct store_change){.kind = STORE_CHANGE_GONE, .domid = domid});
+    if (error)
+        return error;
+    store_engine_domain_forget(r->engine, domid);
     return store_reply_ok(r);
 }
 
@@ -180,6 +230,10 @@ int store_op_set_target(struct store_request *r)
     struct store_domain *d = introduced(r, domid);
     if (!d || !introduced(r, target))
         return ENOENT;
+    const struct store_change change = {.kind = STORE_CHANGE_TARGET, .domid = domid, .target = target};
+    int error = store_engine_record(r->engine, &change);
+    if (error)
+        return error;
     d->target = target;
     return store_reply_ok(r);
 }

@@ -13,6 +13,8 @@
 #include "base/clock.h"
 #include "base/spin.h"
 #include "base/unixsock.h"
+#include "store/journal.h"
+#include "store/rings.h"
 #include "store/rota.h"
 
 #define SERVER_GUEST_CONNECTIONS 16 /* a guest needs one, its command line tools some more */
@@ -40,8 +42,10 @@ struct store_server {
     struct loop_source kick;         /* readable while connections are ready that no descriptor tells of */
     bool kicked;
     struct store_engine engine;
+    struct store_journal *journal; /* NULL: none */
     struct store_rota rota;
     struct list listeners;
+    struct store_rings rings;
     struct log_limiter limiter;
     struct spin spin;
     char run_dir[];
@@ -136,6 +140,13 @@ static void listener_free(struct listener *l)
     free(l);
 }
 
+static void listeners_free(struct store_server *s)
+{
+    struct listener *l, *next;
+    list_foreach_safe (l, next, &s->listeners, link)
+        listener_free(l);
+}
+
 static int listener_new(struct store_server *s, const char *path, unsigned domid, struct err *e)
 {
     size_t length = strlen(path);
@@ -165,20 +176,38 @@ static int directory_make(const char *path, struct err *e)
     return err_set(e, -errno, "cannot make the directory %s: %s", path, strerror(errno));
 }
 
-static int hook_introduce(void *context, unsigned domid)
+static struct listener *listener_find(const struct store_server *s, unsigned domid)
+{
+    struct listener *l;
+    list_foreach (l, &s->listeners, link) {
+        if (l->domid == domid)
+            return l;
+    }
+    return NULL;
+}
+
+/* The domain's own socket. */
+static int domain_listen(struct store_server *s, unsigned domid, struct err *e)
+{
+    char path[SERVER_PATH_BYTES];
+    snprintf(path, sizeof(path), "%s/dom", s->run_dir);
+    int r = directory_make(path, e);
+    snprintf(path, sizeof(path), "%s/dom/%u", s->run_dir, domid);
+    r = r ? r : directory_make(path, e);
+    snprintf(path, sizeof(path), "%s/dom/%u/xenstored.sock", s->run_dir, domid);
+    return r ? r : listener_new(s, path, domid, e);
+}
+
+static int hook_introduce(void *context, unsigned domid, uint64_t gfn, uint32_t port)
 {
     struct store_server *s = context;
-    char path[SERVER_PATH_BYTES];
     struct err e = {0};
-    snprintf(path, sizeof(path), "%s/dom", s->run_dir);
-    int r = directory_make(path, &e);
+    bool again = listener_find(s, domid) != NULL;
+    int r = again ? 0 : domain_listen(s, domid, &e);
     if (r == 0) {
-        snprintf(path, sizeof(path), "%s/dom/%u", s->run_dir, domid);
-        r = directory_make(path, &e);
-    }
-    if (r == 0) {
-        snprintf(path, sizeof(path), "%s/dom/%u/xenstored.sock", s->run_dir, domid);
-        r = listener_new(s, path, domid, &e);
+        r = store_rings_open(&s->rings, domid, gfn, port, false, &e);
+        if (r < 0 && !again)
+            listener_free(listener_find(s, domid));
     }
     if (r < 0)
         log_error("store: domain %u cannot be introduced: %s", domid, e.text);
@@ -188,11 +217,10 @@ static int hook_introduce(void *context, unsigned domid)
 static void hook_release(void *context, unsigned domid)
 {
     struct store_server *s = context;
-    struct listener *l, *next;
-    list_foreach_safe (l, next, &s->listeners, link) {
-        if (l->domid == domid)
-            listener_free(l);
-    }
+    struct listener *l = listener_find(s, domid);
+    if (l)
+        listener_free(l);
+    store_rings_close(&s->rings, domid);
     store_rota_end_domain(&s->rota, domid);
 }
 
@@ -230,6 +258,55 @@ static int engine_start(struct store_server *s, const struct store_options *o)
     return r;
 }
 
+void store_server_end(struct store_server *s, const struct store_transport *t)
+{
+    store_rota_end(&s->rota, t);
+}
+
+void store_server_find_rings(struct store_server *s)
+{
+    const struct store_domain *d;
+    map_foreach (&s->engine.domains.by_domid, i, d) {
+        struct err e = {0};
+        if (!d->introduced || store_rings_has(&s->rings, d->domid))
+            continue;
+        if (store_rings_open(&s->rings, d->domid, d->gfn, d->port, true, &e) < 0)
+            log_error("store: domain %u has no ring any more: %s", d->domid, e.text);
+    }
+    store_rings_settle(&s->rings);
+}
+
+void store_server_ring_gone(struct store_server *s, unsigned domid)
+{
+    struct store_domain *d = store_domain_find(&s->engine.domains, domid);
+    if (d)
+        d->port = 0;
+    store_rings_close(&s->rings, domid);
+}
+
+static int hook_record(void *context, const struct store_change *change)
+{
+    struct store_server *s = context;
+    return store_journal_record(s->journal, change);
+}
+
+/* What a predecessor left, and from now on each change. A domain whose socket cannot be made stays introduced. */
+static int journal_start(struct store_server *s, const struct store_options *o, struct err *e)
+{
+    if (!o || !o->journal)
+        return 0;
+    int r = store_journal_open(o->journal, o->journal_sync, &s->engine, &s->journal, e);
+    if (r < 0)
+        return r;
+    s->engine.hooks.record = hook_record;
+    const struct store_domain *d;
+    map_foreach (&s->engine.domains.by_domid, i, d) {
+        if (d->introduced && d->domid != 0)
+            (void)hook_introduce(s, d->domid, d->gfn, 0); /* its ring: store_server_find_rings() */
+    }
+    return 0;
+}
+
 static int server_start(struct store_server *s, const struct store_options *o, struct err *e)
 {
     char path[SERVER_PATH_BYTES];
@@ -245,10 +322,14 @@ static int server_start(struct store_server *s, const struct store_options *o, s
     r = engine_start(s, o);
     if (r < 0)
         return err_set(e, r, "store: no tree: %s", strerror(-r));
+    r = journal_start(s, o, e);
     snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
-    r = listener_new(s, path, 0, e);
+    if (r == 0)
+        r = listener_new(s, path, 0, e);
     if (r < 0) {
+        listeners_free(s);
         store_rota_deinit(&s->rota);
+        store_journal_close(s->journal);
         store_engine_deinit(&s->engine);
     }
     return r;
@@ -265,6 +346,7 @@ int store_server_new(const char *run_dir, const struct store_options *o, struct 
     memcpy(s->run_dir, run_dir, length + 1);
     list_init(&s->listeners);
     spin_init(&s->spin, SERVER_LOOK_NS);
+    store_rings_init(&s->rings, o ? o->rings : NULL, s, &s->loop);
     int r = loop_init(&s->loop);
     if (r < 0) {
         free(s);
@@ -285,11 +367,11 @@ void store_server_free(struct store_server *s)
 {
     if (!s)
         return;
-    struct listener *l, *next;
-    list_foreach_safe (l, next, &s->listeners, link)
-        listener_free(l);
+    listeners_free(s);
+    store_rings_deinit(&s->rings);
     store_rota_deinit(&s->rota);
     store_engine_deinit(&s->engine);
+    store_journal_close(s->journal);
     polled_deinit(s);
     loop_deinit(&s->loop);
     free(s);
@@ -324,6 +406,7 @@ int store_server_step(struct store_server *s, unsigned budget)
         if (r < 0)
             break;
         used = store_rota_round(&s->rota, left);
+        store_rings_settle(&s->rings);
     }
     store_rota_bury(&s->rota);
     kick_if_ready(s);
@@ -370,6 +453,7 @@ int store_server_run(struct store_server *s)
             return r;
         s->engine.now_ns = clock_now_ns();
         store_rota_round(&s->rota, SERVER_ROUND_REQUESTS);
+        store_rings_settle(&s->rings);
         store_rota_bury(&s->rota);
     }
     return 0;
@@ -383,6 +467,15 @@ void store_server_domain_gone(struct store_server *s, unsigned domid)
     store_rota_tell(&s->rota);
     store_rota_bury(&s->rota);
     kick_if_ready(s);
+}
+
+void store_server_sweep(struct store_server *s, const bool *alive)
+{
+    for (unsigned domid = 1; domid <= STORE_DOMID_MAX; domid++) {
+        const struct store_domain *d = store_domain_find(&s->engine.domains, domid);
+        if (d && d->introduced && !alive[domid])
+            store_server_domain_gone(s, domid);
+    }
 }
 
 void store_server_stats(const struct store_server *s, struct store_server_stats *out)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "store/answers.h"
 
 int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
@@ -15,7 +16,9 @@ int store_engine_init(struct store_engine *g, const struct store_options *o, uin
     if (r < 0)
         return r;
     store_watches_init(&g->watches, seed);
-    const struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    if (g->answers == STORE_ANSWERS_OCAML && !o->quota.path_max_bytes)
+        quota.path_max_bytes = STORE_ANSWERS_OCAML_PATH_MAX;
     r = store_domains_init(&g->domains, &quota);
     if (r < 0)
         store_tree_deinit(&g->tree);
@@ -30,6 +33,11 @@ void store_engine_deinit(struct store_engine *g)
     store_tree_deinit(&g->tree);
 }
 
+int store_engine_record(struct store_engine *g, const struct store_change *change)
+{
+    return g->hooks.record ? g->hooks.record(g->hooks.context, change) : 0;
+}
+
 static void commit_announce(struct store_engine *g, const struct store_transaction *x)
 {
     const struct store_touch *touch;
@@ -40,6 +48,7 @@ static void commit_announce(struct store_engine *g, const struct store_transacti
         store_transaction_parents(x, touch, parents);
         struct store_news news = {.path = touch->path,
                                   .length = touch->entry.length,
+                                  .hash = touch->entry.hash,
                                   .exact = touch->fire == STORE_FIRE_EXACT,
                                   .seen = {touch->base, touch->now, parents[0], parents[1]}};
         store_watch_fire(&g->watches, &news);
@@ -50,21 +59,28 @@ int store_engine_commit(struct store_engine *g, struct store_transaction *x)
 {
     unsigned culprit = x->domid;
     const struct store_domain *writer = x->domid ? store_domain_find(&g->domains, x->domid) : NULL;
-    int error = store_transaction_commit(x, writer ? writer->quota.nodes : 0, &culprit);
+    int error = store_transaction_prepare(x, writer ? writer->quota.nodes : 0, &culprit);
+    if (!error)
+        error = store_engine_record(g, &(struct store_change){.kind = STORE_CHANGE_NODES, .nodes = x});
     struct store_domain *braked =
         error == EAGAIN && culprit != x->domid ? store_domain_find(&g->domains, culprit) : NULL;
     if (braked)
         store_domain_brake(braked, g->now_ns);
-    if (!error)
-        commit_announce(g, x);
-    return error;
+    if (error)
+        return error;
+    store_transaction_apply(x);
+    commit_announce(g, x);
+    return 0;
 }
 
 void store_engine_announce(struct store_engine *g, const char *special)
 {
-    size_t length = strlen(special);
-    struct store_news news = {
-        .path = special, .length = length, .exact = true, .seen = {store_tree_get(&g->tree, special, length)}};
+    struct store_tree_slot *slot = store_tree_find(&g->tree, special, strlen(special));
+    struct store_news news = {.path = slot->path,
+                              .length = slot->entry.length,
+                              .hash = slot->entry.hash,
+                              .exact = true,
+                              .seen = {slot->node}};
     store_watch_fire(&g->watches, &news);
 }
 
@@ -112,9 +128,12 @@ static int tree_cleanse(struct store_engine *g, unsigned domid)
 {
     struct store_transaction x;
     store_transaction_init(&x, &g->tree, 0, 0);
+    unsigned culprit;
     int error = domain_forget(g, &x, domid);
     if (!error)
-        error = store_engine_commit(g, &x);
+        error = store_transaction_commit(&x, 0, &culprit);
+    if (!error)
+        commit_announce(g, &x);
     store_transaction_deinit(&x);
     return error;
 }
@@ -122,6 +141,12 @@ static int tree_cleanse(struct store_engine *g, unsigned domid)
 void store_engine_domain_gone(struct store_engine *g, unsigned domid)
 {
     assert(domid != 0 && domid <= STORE_DOMID_MAX);
+    store_engine_record(g, &(struct store_change){.kind = STORE_CHANGE_GONE, .domid = domid}); /* a death is a fact */
+    store_engine_domain_forget(g, domid);
+}
+
+void store_engine_domain_forget(struct store_engine *g, unsigned domid)
+{
     if (g->hooks.release)
         g->hooks.release(g->hooks.context, domid);
     struct store_domain *domain, *other;

@@ -73,7 +73,7 @@ void store_transaction_deinit(struct store_transaction *x);
 /* The version seen now; the path counts as read, so a later change by others collides. *out NULL: there is none. */
 int store_transaction_get(struct store_transaction *x, const char *path, size_t length, struct store_node **out);
 /* What is known of a path; NULL: it was not touched. */
-struct store_touch *store_transaction_touch(const struct store_transaction *x, uint64_t hash, const char *path,
+struct store_touch *store_transaction_touch(const struct store_transaction *x, uint32_t hash, const char *path,
                                             size_t length);
 /* How many paths it may yet touch. */
 uint32_t store_transaction_room(const struct store_transaction *x);
@@ -91,6 +91,9 @@ int store_transaction_remove(struct store_transaction *x, const char *path, size
 /* 0, EAGAIN (*culprit: the domain whose change collided), ENOSPC where `domid` would own more than quota_nodes (0: no
  * quota), ENOMEM. On any error the tree is as it was. */
 int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit);
+/* Its two halves: the first decides, with those errors; the second cannot fail, if nothing happened in between. */
+int store_transaction_prepare(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit);
+void store_transaction_apply(struct store_transaction *x);
 /* The node's parent before and after, for a change in the list; either may be NULL. Borrowed. */
 void store_transaction_parents(const struct store_transaction *x, const struct store_touch *touch,
                                struct store_node *parents[2]);
