@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 struct store_conn *store_conn_new(struct store_transport *t, struct store_engine *g, unsigned domid)
 {
     struct store_conn *c = malloc(sizeof(*c));
@@ -16,8 +18,10 @@ struct store_conn *store_conn_new(struct store_transport *t, struct store_engine
     c->readable = true;
     list_init(&c->link);
     list_init(&c->turn);
-    if (store_session_init(&c->session, g, domid) == 0)
+    if (store_session_init(&c->session, g, domid) == 0) {
+        store_domain_charge(c->session.domain, sizeof(*c));
         return c;
+    }
     t->ops->close(t, -ENOMEM);
     free(c);
     return NULL;
@@ -38,6 +42,7 @@ void store_conn_close(struct store_conn *c)
     assert(c->transport);
     list_remove(&c->turn);
     out_drop(c);
+    store_domain_credit(c->session.domain, sizeof(*c));
     store_session_deinit(&c->session);
     c->transport->ops->close(c->transport, c->broken);
     c->transport = NULL;
@@ -236,7 +241,7 @@ static void in_receive(struct store_conn *c)
     if (n <= 0)
         return;
     c->in_end += (size_t)n;
-    if ((size_t)n < room && !c->transport->ops->acknowledge)
+    if ((size_t)n < room && !c->transport->ops->signals_room)
         c->readable = c->hung_up; /* drained; of the next bytes we will be told, of the end we were */
 }
 
@@ -263,13 +268,26 @@ static bool in_take(struct store_conn *c, struct store_message *m)
     }
 }
 
+/* May one more request be served in this turn? The first one always; its time is not asked for. */
+static bool turn_goes_on(const struct store_conn *c, unsigned served, unsigned budget, uint64_t *end_ns)
+{
+    if (served >= budget || c->broken || store_conn_is_stalled(c) || store_conn_is_braked(c))
+        return false;
+    if (served == 0 || !store_conn_has_work(c))
+        return true;
+    uint64_t now_ns = clock_now_ns();
+    if (served == 1)
+        *end_ns = now_ns + STORE_TURN_NS;
+    return now_ns < *end_ns;
+}
+
 unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigned budget)
 {
     unsigned served = 0;
+    uint64_t end_ns = 0;
     out_send(c);
     events_take(c, out);
-    while (served < budget && !c->broken && !store_conn_is_stalled(c) && !store_conn_is_braked(c) &&
-           in_take(c, &out->in)) {
+    while (turn_goes_on(c, served, budget, &end_ns) && in_take(c, &out->in)) {
         store_ops_handle(&c->session, &out->in, &out->reply);
         if (!c->transport)
             return served; /* it ended itself */

@@ -2,15 +2,15 @@
 /* store/conn.h: one connection: whole requests out of what a transport brings, replies and events into what it takes.
  *
  * A connection is served in turns (store/rota.h has them go round). In a turn it receives once or twice, serves the
- * whole requests that came, up to the turn's budget, and sends all answers at once. They are gathered in the outbox,
- * which all connections share, as one is served at a time; only what does not go at once is kept in memory of the
- * connection's own. So a peer that reads costs no allocation, and two system calls for as many requests as it sent.
+ * whole requests that came, up to the turn's budget and time, and sends all answers at once. They are gathered in the
+ * outbox, which all connections share, as one is served at a time; only what does not go at once is kept in memory of
+ * the connection's own. So a peer that reads costs no allocation, and two system calls for as many requests as it sent.
  *
- * What a peer can make us hold: one buffer of requests, of fixed size (what it sent beyond stays with the transport,
- * whose size is the kernel's or the ring's), and answers up to the outstanding quota and a turn more: a guest with that
- * many unread ones, over all its connections, is not read from until it has read, nor is one while its brake is on
- * (store/domain.h). Events wait at the session, where they merge, until everything before them has gone. Broken is for
- * ever: no request is served any more, and the rota closes it.
+ * What a peer can make us hold, charged to its domain: one buffer of requests, of fixed size (what it sent beyond stays
+ * with the transport, whose size is the kernel's or the ring's), and answers up to the outstanding quota and a turn
+ * more: a guest with that many unread ones, over all its connections, is not read from until it has read, nor is one
+ * while its brake is on (store/domain.h). Events wait at the session, where they merge, until everything before them
+ * has gone. Broken is for ever: no request is served any more, and the rota closes it.
  *
  * An event goes after the reply to the request that caused it, and before the reply to the next one.
  */
@@ -22,6 +22,7 @@
 #include "store/transport.h"
 
 #define STORE_CONN_IN_BYTES  (2 * sizeof(struct store_message)) /* one message at any place, or many small ones */
+#define STORE_TURN_NS        200000 /* a turn of dear requests ends early: others wait for it */
 #define STORE_OUTBOX_BYTES   65536
 #define STORE_OUTBOX_FULL(o) ((o)->used > STORE_OUTBOX_BYTES - sizeof(struct store_message))
 
