@@ -3,9 +3,6 @@
 
 #include <assert.h>
 #include <string.h>
-#include <sys/socket.h>
-
-#include "base/unixsock.h"
 
 struct store_conn_packet {
     struct list link;
@@ -13,38 +10,39 @@ struct store_conn_packet {
     char bytes[];
 };
 
-struct store_conn *store_conn_new(int fd, struct store_engine *g, unsigned domid)
+struct store_conn *store_conn_new(struct store_transport *t, struct store_engine *g, unsigned domid)
 {
     struct store_conn *c = malloc(sizeof(*c));
     if (!c) {
-        unixsock_close_served(&fd);
+        t->ops->close(t, -ENOMEM);
         return NULL;
     }
     memset(c, 0, offsetof(struct store_conn, in));
-    c->fd = fd;
+    c->transport = t;
     list_init(&c->link);
     list_init(&c->unsent);
     if (store_session_init(&c->session, g, domid) == 0)
         return c;
-    unixsock_close_served(&fd);
+    t->ops->close(t, -ENOMEM);
     free(c);
     return NULL;
 }
 
 void store_conn_close(struct store_conn *c)
 {
-    assert(c->fd >= 0);
+    assert(c->transport);
     store_session_deinit(&c->session);
     struct store_conn_packet *packet, *next;
     list_foreach_safe (packet, next, &c->unsent, link)
         free(packet);
     list_init(&c->unsent);
-    unixsock_close_served(&c->fd);
+    c->transport->ops->close(c->transport, c->broken);
+    c->transport = NULL;
 }
 
 void store_conn_free(struct store_conn *c)
 {
-    assert(c->fd < 0);
+    assert(!c->transport);
     list_remove(&c->link);
     free(c);
 }
@@ -58,7 +56,8 @@ bool store_conn_may_read(const struct store_conn *c)
 
 uint32_t store_conn_interest(const struct store_conn *c)
 {
-    return (store_conn_may_read(c) ? EPOLLIN : 0u) | (c->unsent_count ? EPOLLOUT : 0u);
+    bool room_is_news = c->unsent_count && c->transport->ops->signals_room;
+    return (store_conn_may_read(c) || room_is_news ? EPOLLIN : 0u) | (c->unsent_count && !room_is_news ? EPOLLOUT : 0u);
 }
 
 static void packet_queue(struct store_conn *c, const struct store_message *m)
@@ -79,12 +78,10 @@ static void packet_queue(struct store_conn *c, const struct store_message *m)
 static bool packet_send(struct store_conn *c, struct store_conn_packet *packet)
 {
     while (packet->sent < packet->length) {
-        ssize_t n =
-            send(c->fd, packet->bytes + packet->sent, packet->length - packet->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
+        const struct iovec rest = {packet->bytes + packet->sent, packet->length - packet->sent};
+        ssize_t n = c->transport->ops->send(c->transport, &rest, 1);
         if (n < 0) {
-            c->broken = errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+            c->broken = n == -EAGAIN ? 0 : (int)n;
             return false;
         }
         packet->sent += (size_t)n;
@@ -116,7 +113,7 @@ void store_conn_flush(struct store_conn *c)
 static int fill(struct store_conn *c, size_t target)
 {
     while (c->have < target) {
-        ssize_t n = unixsock_recv_plain(c->fd, (char *)&c->in + c->have, target - c->have, MSG_DONTWAIT);
+        ssize_t n = c->transport->ops->receive(c->transport, (char *)&c->in + c->have, target - c->have);
         if (n == -EAGAIN)
             return 0;
         if (n <= 0) {

@@ -114,6 +114,8 @@ static void conn_ready(struct loop_source *source, uint32_t events)
     struct store_server *s = c->server;
     if (!budget_take(s))
         return;
+    if (c->transport->ops->acknowledge)
+        c->transport->ops->acknowledge(c->transport);
     bool may_read = store_conn_may_read(c);
     if ((events & EPOLLIN) && may_read)
         s->served += (unsigned)store_conn_serve(c);
@@ -121,9 +123,26 @@ static void conn_ready(struct loop_source *source, uint32_t events)
         c->broken = -EPIPE;
     else if (!may_read && (events & EPOLLHUP))
         c->broken = -EPIPE; /* nobody is left to read what it would have to read first */
-    if (c->fd >= 0)         /* it may have released itself */
+    if (c->transport)       /* it may have released itself */
         conn_settle(c);
     marked_settle(s);
+}
+
+int store_server_adopt(struct store_server *s, struct store_transport *t, unsigned domid)
+{
+    int fd = t->fd;
+    struct store_conn *c = store_conn_new(t, &s->engine, domid);
+    if (!c)
+        return -ENOMEM;
+    c->server = s;
+    list_append(&s->open, &c->link);
+    c->armed = EPOLLIN;
+    c->broken = loop_add(&s->loop, &c->source, fd, c->armed, conn_ready);
+    if (!c->broken)
+        return 0;
+    int r = c->broken;
+    conn_end(c);
+    return r;
 }
 
 static unsigned connections_of(const struct store_server *s, unsigned domid)
@@ -173,14 +192,9 @@ static void listener_ready(struct loop_source *source, uint32_t events)
         unixsock_close_served(&fd);
         return;
     }
-    struct store_conn *c = store_conn_new(fd, &s->engine, l->domid);
-    if (!c)
-        return;
-    c->server = s;
-    list_append(&s->open, &c->link);
-    c->armed = EPOLLIN;
-    if (loop_add(&s->loop, &c->source, fd, c->armed, conn_ready) < 0)
-        conn_end(c);
+    struct store_transport *t = store_transport_socket(fd);
+    if (t)
+        store_server_adopt(s, t, l->domid);
 }
 
 static void timer_ready(struct loop_source *source, uint32_t events)

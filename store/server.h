@@ -16,6 +16,7 @@
 #include "store/quota.h"
 
 struct store_server;
+struct store_transport;
 
 /* Where Xen's two reference servers answer differently (docs/store.md), which of them is followed. */
 enum store_answers { STORE_ANSWERS_C, STORE_ANSWERS_OCAML };
@@ -33,6 +34,9 @@ int store_answers_parse(const char *text, enum store_answers *out);
 int store_server_new(const char *run_dir, const struct store_options *o, struct store_server **out, struct err *e);
 void store_server_free(struct store_server *s); /* removes its sockets */
 int store_server_fd(const struct store_server *s);
+/* One more connection of `domid`, over a transport that the caller made; it lasts until the peer, the domain or the
+ * server ends. Takes the transport in any case. 0 or -errno. */
+int store_server_adopt(struct store_server *s, struct store_transport *t, unsigned domid);
 /* Serves what is ready, at most `budget` messages; waits for nothing. The number served, or -errno. */
 int store_server_step(struct store_server *s, unsigned budget);
 /* A domain died (the hypervisor said so): as RELEASE by domain 0, its connections, watches, transactions and quota

@@ -26,8 +26,8 @@ struct store_transport_ops {
     /* The descriptor was readable: takes what made it so, where that is not the bytes themselves (an event channel).
      * May be NULL. */
     void (*acknowledge)(struct store_transport *t);
-    /* The connection ended through `error` (0: the server ends it): the peer is told as far as it can be, everything is
-     * given back, `t` is freed. */
+    /* The connection ended through `error` (-errno, enum store_wire_error; 0: the server ends it): the peer is told as
+     * far as it can be, everything is given back, `t` is freed. */
     void (*close)(struct store_transport *t, int error);
     /* Room to send is told by the descriptor being readable too: there is no EPOLLOUT to wait for. */
     bool signals_room;
@@ -37,5 +37,8 @@ struct store_transport {
     const struct store_transport_ops *ops;
     int fd; /* to poll; the transport's own */
 };
+
+/* The row of an accepted, non-blocking unix socket. Takes the descriptor in any case; NULL: no memory. */
+struct store_transport *store_transport_socket(int fd);
 
 #endif
