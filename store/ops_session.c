@@ -45,17 +45,12 @@ int store_op_transaction_start(struct store_request *r)
         return EBUSY;
     if (!dom0 && s->domain->transactions >= s->domain->quota.transactions)
         return ENOSPC;
-    struct store_transaction *x = malloc(sizeof(*x));
-    if (!x)
-        return ENOMEM;
-    store_transaction_init(x, &r->engine->tree, r->who.domid, dom0 ? 0 : s->domain->quota.transaction_nodes);
     do
         s->last_transaction++;
     while (s->last_transaction == 0 || store_session_transaction(s, s->last_transaction));
-    x->id = s->last_transaction;
-    list_append(&s->transactions, &x->link);
-    s->domain->transactions++;
-    r->engine->transactions++;
+    struct store_transaction *x = store_session_transaction_begin(s, s->last_transaction);
+    if (!x)
+        return ENOMEM;
     char id[16];
     snprintf(id, sizeof(id), "%" PRIu32, x->id);
     return store_reply_text(r, id);

@@ -204,6 +204,12 @@ static int commit_check(const struct store_transaction *x, unsigned *culprit)
     return 0;
 }
 
+bool store_transaction_current(const struct store_transaction *x)
+{
+    unsigned culprit;
+    return commit_check(x, &culprit) == 0;
+}
+
 static int commit_prepare(struct store_transaction *x)
 {
     struct store_touch *touch;

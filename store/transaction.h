@@ -66,6 +66,8 @@ int store_transaction_remove(struct store_transaction *x, const char *path, size
 /* 0, EAGAIN (*culprit: the domain whose change collided), ENOSPC where `domid` would own more than quota_nodes (0: no
  * quota), ENOMEM. On any error the tree is as it was. */
 int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit);
+/* Is everything that it saw still what the tree has? */
+bool store_transaction_current(const struct store_transaction *x);
 /* The node's parent before and after, for a change in the list; either may be NULL. Borrowed. */
 void store_transaction_parents(const struct store_transaction *x, const struct store_touch *touch,
                                struct store_node *parents[2]);

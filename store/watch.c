@@ -97,7 +97,8 @@ static struct store_watch *watch_find(const struct store_watch_point *p, const s
     return NULL;
 }
 
-int store_watch_add(struct store_watches *w, struct store_session *s, const struct store_path *path, const char *token)
+static int watch_make(struct store_watches *w, struct store_session *s, const struct store_path *path,
+                      const char *token, struct store_watch **out)
 {
     struct store_watch_point *p = point_get(w, path);
     if (!p)
@@ -117,8 +118,43 @@ int store_watch_add(struct store_watches *w, struct store_session *s, const stru
     list_append(&s->watches, &watch->of_session);
     s->domain->watches++;
     w->count++;
-    event_queue(w, watch, path->text + path->relative, path->length - path->relative);
+    *out = watch;
     return 0;
+}
+
+int store_watch_add(struct store_watches *w, struct store_session *s, const struct store_path *path, const char *token)
+{
+    struct store_watch *watch;
+    int error = watch_make(w, s, path, token, &watch);
+    if (!error)
+        event_queue(w, watch, path->text + path->relative, path->length - path->relative);
+    return error;
+}
+
+int store_watch_restore(struct store_watches *w, struct store_session *s, const struct store_path *path,
+                        const char *token)
+{
+    struct store_watch *watch;
+    return watch_make(w, s, path, token, &watch);
+}
+
+int store_watch_restore_event(struct store_watches *w, struct store_session *s, const struct store_path *path,
+                              const char *token, const char *event_path)
+{
+    struct store_watch_point *p = point_of(strmap_find(&w->points, path->text, path->length));
+    struct store_watch *watch = p ? watch_find(p, s, token) : NULL;
+    size_t length = strlen(event_path);
+    if (!watch)
+        return ENOENT;
+    if (length > XENSTORE_ABS_PATH_MAX)
+        return EINVAL;
+    event_queue(w, watch, event_path, length);
+    return s->overflowed ? ENOMEM : 0;
+}
+
+const char *store_watch_given(const struct store_watch *watch)
+{
+    return watch->point->path + watch->relative;
 }
 
 static void watch_free(struct store_watches *w, struct store_watch *watch)
