@@ -3,7 +3,10 @@
 
 #include <string.h>
 
+#include "base/log.h"
+
 static const struct store_op op_table[XS_TYPE_COUNT] = {
+    [XS_CONTROL] = {"CONTROL", store_op_control, STORE_OP_DOM0},
     [XS_DIRECTORY] = {"DIRECTORY", store_op_directory, 0},
     [XS_READ] = {"READ", store_op_read, 0},
     [XS_GET_PERMS] = {"GET_PERMS", store_op_get_perms, 0},
@@ -86,6 +89,20 @@ static int run(struct store_request *r)
     return (op->rules & STORE_OP_CHANGES) && !r->transaction ? run_alone(r, op) : op->handler(r);
 }
 
+/* One line a request, with as much of its payload as tells what it was about: a peer's bytes, so only harmless ones. */
+static void trace(const struct store_request *r, int error)
+{
+    const struct xsd_sockmsg *header = &r->in->header;
+    const struct store_op *op = op_find(header->type);
+    char text[128];
+    size_t length = MIN((size_t)header->len, sizeof(text) - 1);
+    for (size_t i = 0; i < length; i++)
+        text[i] = r->in->payload[i] > ' ' && r->in->payload[i] < 127 ? r->in->payload[i] : ' ';
+    text[length] = '\0';
+    log_info("store: domain %u: %s %s, transaction %u: %s", r->who.domid, op ? op->name : "unknown", text,
+             header->tx_id, error ? store_wire_error_name(error) : "OK");
+}
+
 void store_ops_handle(struct store_session *s, const struct store_message *in, struct store_message *out)
 {
     struct store_request r = {.session = s, .engine = s->engine, .in = in, .out = out, .who = store_session_actor(s)};
@@ -93,6 +110,8 @@ void store_ops_handle(struct store_session *s, const struct store_message *in, s
     out->header.len = 0;
     r.engine->requests++;
     int error = run(&r);
+    if (r.engine->trace)
+        trace(&r, error);
     if (!error)
         return;
     r.engine->errors++;

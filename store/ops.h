@@ -51,7 +51,7 @@ store_op_fn store_op_directory, store_op_directory_part, store_op_read, store_op
     store_op_mkdir, store_op_rm, store_op_set_perms;
 store_op_fn store_op_watch, store_op_unwatch, store_op_reset_watches, store_op_transaction_start,
     store_op_transaction_end;
-store_op_fn store_op_introduce, store_op_release, store_op_is_domain_introduced, store_op_get_domain_path,
-    store_op_resume, store_op_set_target;
+store_op_fn store_op_control, store_op_introduce, store_op_release, store_op_is_domain_introduced,
+    store_op_get_domain_path, store_op_resume, store_op_set_target;
 
 #endif

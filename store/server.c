@@ -304,7 +304,7 @@ static int server_start(struct store_server *s, const struct store_options *o, s
     r = store_engine_init(&s->engine, o, seed);
     if (r < 0)
         return err_set(e, r, "store: no memory for the tree");
-    s->engine.hooks = (struct store_hooks){hook_introduce, hook_release, s};
+    s->engine.hooks = (struct store_hooks){.introduce = hook_introduce, .release = hook_release, .context = s};
     s->engine.now_ns = clock_now_ns();
     snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
     r = listener_new(s, path, 0, e);

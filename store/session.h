@@ -21,6 +21,8 @@ struct store_hooks {
     int (*introduce)(void *context, unsigned domid); /* 0 or -errno */
     void (*release)(void *context, unsigned domid);  /* must end the domain's sessions */
     void *context;
+    /* CONTROL live-update: a text into `reply` of XENSTORE_PAYLOAD_MAX bytes, or an errno value for who asked. */
+    int (*live_update)(void *context, struct store_session *who, const char *const *args, unsigned count, char *reply);
 };
 
 struct store_engine {
@@ -28,6 +30,7 @@ struct store_engine {
     struct store_watches watches;
     struct store_domains domains;
     enum store_answers answers;
+    bool trace; /* each request is logged */
     struct store_hooks hooks;
     struct list marked;    /* store_session.marked */
     unsigned transactions; /* open ones */
