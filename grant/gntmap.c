@@ -83,11 +83,11 @@ static int grant_frame_fetch(struct gntmap *m, uint32_t index)
     return 0;
 }
 
-/* The grant frame of a reference that the peer sent. */
+/* The grant frame of a reference. */
 static int grant_frame_find(struct gntmap *m, uint32_t gref, struct grant_frame **out)
 {
     uint32_t index = gref / GRANT_PER_FRAME;
-    if (gref < GNTTAB_NR_RESERVED_ENTRIES || index >= GNTTAB_FRAMES_MAX)
+    if (index >= GNTTAB_FRAMES_MAX)
         return GRANT_E_BAD_REF;
     struct grant_frame *f = *out = &m->frame[index];
     if (!f->entries)
@@ -213,7 +213,7 @@ static void keep_upgrade(struct active_entry *a)
     a->keep_writes = true;
 }
 
-int gntmap_map_slowly(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write)
+static int map_any(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write)
 {
     struct grant_frame *f;
     int r = grant_frame_find(m, gref, &f);
@@ -235,12 +235,31 @@ int gntmap_map_slowly(struct gntmap *m, struct gntkeep *keep, uint32_t gref, boo
     return 0;
 }
 
+int gntmap_map_slowly(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write)
+{
+    return gref < GNTTAB_NR_RESERVED_ENTRIES ? GRANT_E_BAD_REF : map_any(m, keep, gref, write);
+}
+
+static struct gntmap_page page_of(const struct active_entry *a, uint32_t gref, bool write)
+{
+    return (struct gntmap_page){.gref = gref, .write = write, .address = a->address, .extent = a->extent};
+}
+
+int gntmap_map_reserved(struct gntmap *m, uint32_t gref, bool write, struct gntmap_page *out)
+{
+    assert(gref < GNTTAB_NR_RESERVED_ENTRIES);
+    int r = map_any(m, NULL, gref, write);
+    if (!r)
+        *out = page_of(&m->active[gref], gref, write);
+    return r;
+}
+
 int gntmap_map_keeping(struct gntmap *m, struct gntkeep *keep, uint32_t gref, bool write, struct gntmap_page *out)
 {
     struct active_entry *a;
     int r = active_map(m, keep, gref, write, &a);
     if (!r)
-        *out = (struct gntmap_page){.gref = gref, .write = write, .address = a->address, .extent = a->extent};
+        *out = page_of(a, gref, write);
     return r;
 }
 

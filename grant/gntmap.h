@@ -90,6 +90,8 @@ static inline int gntmap_map(struct gntmap *m, uint32_t gref, bool write, struct
 {
     return gntmap_map_keeping(m, NULL, gref, write, out);
 }
+/* As gntmap_map() of a reference that no request may name, for who was not told it by the peer. */
+int gntmap_map_reserved(struct gntmap *m, uint32_t gref, bool write, struct gntmap_page *out);
 void gntmap_unmap(struct gntmap *m, const struct gntmap_page *page);
 /* For who kept the reference of a map and nothing else. */
 void gntmap_unmap_gref(struct gntmap *m, uint32_t gref, bool write);

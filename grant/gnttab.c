@@ -19,6 +19,7 @@ struct gnttab {
     struct table_frame *frame[GNTTAB_FRAMES_MAX]; /* by index in the domain's table; other instances' are NULL */
     uint32_t frame_count, hint;                   /* hint: index of the frame that gave last */
     uint32_t in_use;
+    uint32_t reserved; /* a bit for each reserved reference that is granted */
 };
 
 int gnttab_new(const struct gnttab_ops *ops, void *ctx, struct gnttab **out)
@@ -111,6 +112,13 @@ static int table_room(struct gnttab *t, uint16_t grantee, struct err *e)
     return table_grow(t, grantee, e);
 }
 
+static void entry_publish(struct grant_entry_v1 *entry, uint16_t grantee, uint32_t gfn, bool readonly)
+{
+    uint32_t flags = GTF_permit_access | (readonly ? GTF_readonly : 0);
+    __atomic_store_n(&entry->frame, gfn, __ATOMIC_RELAXED);
+    __atomic_store_n(grant_word(entry), grant_word_make(flags, grantee), __ATOMIC_RELEASE);
+}
+
 int gnttab_grant(struct gnttab *t, uint16_t grantee, uint32_t gfn, bool readonly, uint32_t *gref, struct err *e)
 {
     int index = table_room(t, grantee, e);
@@ -119,13 +127,42 @@ int gnttab_grant(struct gnttab *t, uint16_t grantee, uint32_t gfn, bool readonly
     struct table_frame *f = t->frame[index];
     int64_t slot = idalloc_get(&f->slots);
     assert(slot >= 0);
-    struct grant_entry_v1 *entry = &f->entries[slot];
-    uint32_t flags = GTF_permit_access | (readonly ? GTF_readonly : 0);
-    __atomic_store_n(&entry->frame, gfn, __ATOMIC_RELAXED);
-    __atomic_store_n(grant_word(entry), grant_word_make(flags, grantee), __ATOMIC_RELEASE);
+    entry_publish(&f->entries[slot], grantee, gfn, readonly);
     t->hint = (uint32_t)index;
     t->in_use++;
     *gref = (uint32_t)index * GRANT_PER_FRAME + (uint32_t)slot;
+    return 0;
+}
+
+/* Has the table's first frame, and it is that grantee's. */
+static int table_first(struct gnttab *t, uint16_t grantee, struct err *e)
+{
+    int index = t->frame[0] ? 0 : table_grow(t, grantee, e);
+    if (index < 0)
+        return index;
+    if (index > 0)
+        return err_set(e, -EBUSY,
+                       "another process of this domain has the first frame of the grant table, in which the reserved "
+                       "references lie: end it");
+    if (t->frame[0]->grantee != grantee)
+        return err_set(e, -EBUSY,
+                       "the first frame of the grant table is shared with domain %u: grant domain %u the reserved "
+                       "references before anything else",
+                       t->frame[0]->grantee, grantee);
+    return 0;
+}
+
+int gnttab_grant_reserved(struct gnttab *t, uint32_t gref, uint16_t grantee, uint32_t gfn, bool readonly, struct err *e)
+{
+    assert(gref < GNTTAB_NR_RESERVED_ENTRIES);
+    int r = table_first(t, grantee, e);
+    if (r < 0)
+        return r;
+    if (t->reserved & 1u << gref)
+        return err_set(e, -EBUSY, "the reserved reference %u is granted already: end it first", gref);
+    entry_publish(&t->frame[0]->entries[gref], grantee, gfn, readonly);
+    t->reserved |= 1u << gref;
+    t->in_use++;
     return 0;
 }
 
@@ -145,13 +182,17 @@ static int entry_try_end(struct grant_entry_v1 *entry)
 int gnttab_end(struct gnttab *t, uint32_t gref)
 {
     uint32_t index = gref / GRANT_PER_FRAME, slot = gref % GRANT_PER_FRAME;
-    assert(gref >= GNTTAB_NR_RESERVED_ENTRIES && index < GNTTAB_FRAMES_MAX);
+    bool reserved = gref < GNTTAB_NR_RESERVED_ENTRIES;
+    assert(index < GNTTAB_FRAMES_MAX);
     struct table_frame *f = t->frame[index];
-    assert(f && idalloc_taken(&f->slots, slot));
+    assert(f && (reserved ? t->reserved & 1u << gref : idalloc_taken(&f->slots, slot)));
     int r = entry_try_end(&f->entries[slot]);
     if (r < 0)
         return r;
-    idalloc_put(&f->slots, slot);
+    if (reserved)
+        t->reserved &= ~(1u << gref);
+    else
+        idalloc_put(&f->slots, slot);
     t->in_use--;
     return 0;
 }

@@ -37,6 +37,11 @@ void gnttab_free(struct gnttab *t);
 /* Grants frame `gfn` to `grantee`: 0 and *gref; -ENOSPC where the table is full, -ENOMEM, or what frame_new said. A
  * reference that was ended may be given again at once. */
 int gnttab_grant(struct gnttab *t, uint16_t grantee, uint32_t gfn, bool readonly, uint32_t *gref, struct err *e);
+/* The same under a reference that all the world knows: GNTTAB_RESERVED_XENSTORE, GNTTAB_RESERVED_CONSOLE. They lie in
+ * the table's first frame, which has one grantee and is one process's: -EBUSY where it is another's of either, or where
+ * the reference is granted. */
+int gnttab_grant_reserved(struct gnttab *t, uint32_t gref, uint16_t grantee, uint32_t gfn, bool readonly,
+                          struct err *e);
 /* Ends the grant: 0 (the reference is free again), -EBUSY (still mapped: defer and retry). Asserts that it was ours. */
 int gnttab_end(struct gnttab *t, uint32_t gref);
 /* Grants in force, deferred ends included. */

@@ -53,6 +53,52 @@ static void test_reserved_references_are_never_given(void **state)
         assert_int_equal(grant_word_load(gworld_entry(w, i)), 0);
 }
 
+static void test_a_reserved_reference_is_granted_by_its_name_and_comes_back(void **state)
+{
+    struct grant_world *w = *state;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(gnttab_grant_reserved(w->table, GNTTAB_RESERVED_XENSTORE, WORLD_HOST, 5, false, NULL), 0);
+        struct grant_entry_v1 *entry = gworld_entry(w, GNTTAB_RESERVED_XENSTORE);
+        assert_int_equal(entry->flags, GTF_permit_access);
+        assert_int_equal(entry->domid, WORLD_HOST);
+        assert_int_equal(entry->frame, 5);
+        assert_int_equal(gnttab_in_use(w->table), 1);
+        struct err e = {0};
+        assert_int_equal(gnttab_grant_reserved(w->table, GNTTAB_RESERVED_XENSTORE, WORLD_HOST, 6, false, &e), -EBUSY);
+        assert_non_null(strstr(e.text, "granted already"));
+        assert_true(gworld_grant(w, 7, false) >= GNTTAB_NR_RESERVED_ENTRIES);
+        __atomic_fetch_or(grant_word(entry), GTF_reading, __ATOMIC_RELAXED);
+        assert_int_equal(gnttab_end(w->table, GNTTAB_RESERVED_XENSTORE), -EBUSY);
+        __atomic_fetch_and(grant_word(entry), ~(uint32_t)GTF_reading, __ATOMIC_RELAXED);
+        assert_int_equal(gnttab_end(w->table, GNTTAB_RESERVED_XENSTORE), 0);
+        assert_int_equal(grant_word_load(entry), 0);
+        assert_int_equal(gnttab_end(w->table, GNTTAB_NR_RESERVED_ENTRIES), 0);
+    }
+    assert_int_equal(w->frame_count, 1);
+}
+
+static void test_a_reserved_reference_needs_the_first_frame(void **state)
+{
+    struct grant_world *w = *state;
+    uint32_t gref;
+    struct err e = {0};
+    assert_int_equal(gnttab_grant(w->table, WORLD_GUEST + 1, 9, false, &gref, NULL), 0);
+    assert_int_equal(gnttab_grant_reserved(w->table, GNTTAB_RESERVED_XENSTORE, WORLD_HOST, 5, false, &e), -EBUSY);
+    assert_non_null(strstr(e.text, "before anything else"));
+    assert_int_equal(gnttab_grant_reserved(w->table, GNTTAB_RESERVED_CONSOLE, WORLD_GUEST + 1, 5, false, &e), 0);
+    assert_int_equal(gnttab_end(w->table, GNTTAB_RESERVED_CONSOLE), 0);
+}
+
+static void test_a_reserved_reference_is_not_the_second_process_s(void **state)
+{
+    struct grant_world *w = *state;
+    struct err e = {0};
+    gworld_frame_new(w, WORLD_HOST); /* which another process took */
+    assert_int_equal(gnttab_grant_reserved(w->table, GNTTAB_RESERVED_XENSTORE, WORLD_HOST, 5, false, &e), -EBUSY);
+    assert_non_null(strstr(e.text, "another process"));
+    assert_int_equal(gnttab_in_use(w->table), 0);
+}
+
 static void test_lesson_403_a_frame_of_the_table_serves_one_grantee(void **state)
 {
     struct grant_world *w = *state;
@@ -260,6 +306,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WORLD_TEST(test_entries_are_published_as_xen_lays_them_out),
         WORLD_TEST(test_reserved_references_are_never_given),
+        WORLD_TEST(test_a_reserved_reference_is_granted_by_its_name_and_comes_back),
+        WORLD_TEST(test_a_reserved_reference_needs_the_first_frame),
+        WORLD_TEST(test_a_reserved_reference_is_not_the_second_process_s),
         WORLD_TEST(test_lesson_403_a_frame_of_the_table_serves_one_grantee),
         WORLD_TEST(test_lesson_396_end_is_refused_while_mapped_and_the_grant_stays),
         WORLD_TEST(test_full_table_is_an_early_named_error),
