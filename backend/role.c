@@ -6,8 +6,8 @@
 
 const struct role roles[] = {
     {.name = "hypervisor", .run = role_hypervisor_run, .policy = ROLE_FATAL},
-    {.name = "store", .run = role_store_run, .policy = ROLE_FATAL},
-    {.name = "blk", .run = role_blk_run, .policy = ROLE_RESTART},
+    {.name = "store", .run = role_store_run, .policy = ROLE_RESTART},
+    {.name = "blk", .run = role_blk_run, .policy = ROLE_RESTART, .stands_by = true},
 };
 const unsigned role_count = ARRAY_SIZE(roles);
 

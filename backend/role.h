@@ -46,6 +46,7 @@ struct role {
     const char *name;
     int (*run)(const struct role_options *o);
     enum role_policy policy;
+    bool stands_by; /* see above */
 };
 
 int role_hypervisor_run(const struct role_options *o);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The store role: store/server.h stepped by a loop, told by the hypervisor role of domains that died. */
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "backend/role.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "platform/platform.h"
+#include "store/journal.h"
 #include "store/server.h"
 
 #define STORE_BUDGET 64 /* messages a step: domain deaths and the stop descriptor are looked at between */
@@ -53,9 +56,33 @@ static void on_stop(struct loop_source *s, uint32_t events)
     loop_quit(&container_of(s, struct role_store, stop_source)->loop);
 }
 
+static void alive_note(void *ctx, const struct platform_domain *d)
+{
+    bool *alive = ctx;
+    if (d->domid <= STORE_DOMID_MAX && !d->dying)
+        alive[d->domid] = true;
+}
+
+/* What the journal of a predecessor knows as introduced may have died meanwhile. Deaths from now on are events. */
+static int role_store_sweep(struct role_store *r, struct err *e)
+{
+    _cleanup_free_ bool *alive = calloc(STORE_DOMID_MAX + 1, sizeof(bool));
+    if (!alive)
+        return err_set(e, -ENOMEM, "no memory");
+    int status = platform_domain_list(r->platform, alive_note, alive, e);
+    if (!status)
+        store_server_sweep(r->server, alive);
+    return status;
+}
+
 static int role_store_open(struct role_store *r, const struct role_options *o, struct err *e)
 {
-    int status = store_server_new(o->run_dir, &o->store, &r->server, e);
+    char journal[PATH_MAX];
+    struct store_options options = o->store;
+    if (snprintf(journal, sizeof(journal), "%s/%s", o->run_dir, STORE_JOURNAL_FILE) >= (int)sizeof(journal))
+        return err_set(e, -ENAMETOOLONG, "the run directory's name is too long");
+    options.journal = journal;
+    int status = store_server_new(o->run_dir, &options, &r->server, e);
     if (status < 0)
         return status;
     const struct platform_where where = {.run_dir = o->run_dir};
@@ -64,6 +91,8 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
     if (status < 0)
         return status;
     status = platform_watch_domains(r->platform);
+    if (!status && (status = role_store_sweep(r, e)))
+        return status;
     if (!status)
         status = loop_add(&r->loop, &r->server_source, store_server_fd(r->server), EPOLLIN, on_server);
     if (!status)

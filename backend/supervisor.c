@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "store/client.h"
+#include "store/journal.h"
 
 struct supervisor {
     const struct supervisor_options *o;
@@ -116,6 +117,16 @@ static void on_signal(struct loop_source *source, uint32_t events)
     }
 }
 
+/* The state of another daemon's store: its domains are gone, and what was said of them must be. */
+static void store_state_remove(const struct supervisor *s)
+{
+    char path[256];
+    if (s->o->role.domain_dir)
+        return;
+    snprintf(path, sizeof(path), "%s/%s", child_dir(&s->world), STORE_JOURNAL_FILE);
+    store_journal_remove(path);
+}
+
 /* Stops the children from the last to the first: those who use a role go before it. */
 static void stop_all(struct supervisor *s)
 {
@@ -131,6 +142,7 @@ static void stop_all(struct supervisor *s)
         child_pid_path(c, path, sizeof(path));
         unlink(path);
     }
+    store_state_remove(s);
 }
 
 /* Domain 0's own nodes, as Xen's init of a dom0 writes them. */
@@ -154,6 +166,7 @@ static int dom0_nodes_write(const char *run_dir, struct err *e)
 static int start_all(struct supervisor *s, struct err *e)
 {
     const struct supervisor_options *o = s->o;
+    store_state_remove(s);
     for (unsigned i = 0; i < o->run_count; i++) {
         struct child *c = &s->child[s->child_count++];
         *c = (struct child){.role = o->run[i], .world = &s->world, .stop_fd = -1};
@@ -297,7 +310,7 @@ static void upgrade_start(struct supervisor *s)
 {
     struct err e;
     for (unsigned i = 0; i < s->child_count && !s->o->role.domain_dir; i++)
-        if (s->child[i].role->policy == ROLE_RESTART && upgrade_new(&s->loop, &s->child[i], &s->upgrade, &e))
+        if (s->child[i].role->stands_by && upgrade_new(&s->loop, &s->child[i], &s->upgrade, &e))
             log_warning("no upgrades: %s", e.text);
 }
 

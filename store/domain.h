@@ -26,6 +26,8 @@ struct store_domain {
     unsigned watches, transactions, connections;
     struct store_quota quota;
     uint32_t quota_own; /* the rows of store_quota_rows that were set for this domain alone, a bit each */
+    uint64_t gfn;       /* and port: as INTRODUCE gave them */
+    uint32_t port;
     bool introduced;
     bool stale; /* it is gone but for lack of memory the tree still names it: must not be introduced */
     uint64_t brake_ns, braked_until_ns, collided_ns;

@@ -113,10 +113,10 @@ int store_op_introduce(struct store_request *r)
 {
     const char *strings[3];
     unsigned domid;
-    uint64_t number;
+    uint64_t gfn, port;
     if (store_wire_strings(r->in->payload, r->in->header.len, strings, 3) != 0 ||
-        store_domid_parse(strings[0], &domid) != 0 || domid == 0 || parse_u64(strings[1], 0, UINT64_MAX, &number) < 0 ||
-        parse_u64(strings[2], 0, UINT32_MAX, &number) < 0)
+        store_domid_parse(strings[0], &domid) != 0 || domid == 0 || parse_u64(strings[1], 0, UINT64_MAX, &gfn) < 0 ||
+        parse_u64(strings[2], 0, UINT32_MAX, &port) < 0)
         return EINVAL;
     struct store_engine *g = r->engine;
     if (introduced(r, domid))
@@ -133,6 +133,17 @@ int store_op_introduce(struct store_request *r)
         store_domain_put(&g->domains, d);
         return EIO;
     }
+    const struct store_change change = {
+        .kind = STORE_CHANGE_INTRODUCE, .domid = domid, .gfn = gfn, .port = (uint32_t)port};
+    int error = store_engine_record(g, &change);
+    if (error) {
+        if (g->hooks.release)
+            g->hooks.release(g->hooks.context, domid);
+        store_domain_put(&g->domains, d);
+        return error;
+    }
+    d->gfn = gfn;
+    d->port = (uint32_t)port;
     d->introduced = true;
     g->domains.introduced++;
     store_engine_announce(g, "@introduceDomain");
@@ -147,7 +158,10 @@ int store_op_release(struct store_request *r)
         return EINVAL;
     if (!introduced(r, domid))
         return ENOENT;
-    store_engine_domain_gone(r->engine, domid);
+    error = store_engine_record(r->engine, &(struct store_change){.kind = STORE_CHANGE_GONE, .domid = domid});
+    if (error)
+        return error;
+    store_engine_domain_forget(r->engine, domid);
     return store_reply_ok(r);
 }
 
@@ -172,6 +186,10 @@ int store_op_set_target(struct store_request *r)
     struct store_domain *d = introduced(r, domid);
     if (!d || !introduced(r, target))
         return ENOENT;
+    const struct store_change change = {.kind = STORE_CHANGE_TARGET, .domid = domid, .target = target};
+    int error = store_engine_record(r->engine, &change);
+    if (error)
+        return error;
     d->target = target;
     return store_reply_ok(r);
 }

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/unixsock.h"
 #include "store/conn.h"
+#include "store/journal.h"
 
 #define SERVER_GUEST_CONNECTIONS 16 /* a guest needs one, its command line tools some more */
 #define SERVER_PATH_BYTES        (PATH_MAX + 32)
@@ -33,6 +34,7 @@ struct store_server {
     uint64_t timer_due_ns;    /* 0: not armed */
     bool accept_paused;
     struct store_engine engine;
+    struct store_journal *journal; /* NULL: none */
     struct list listeners, open, closed;
     struct log_limiter limiter;
     unsigned budget; /* sockets left to serve in this step: a peer cannot keep one going */
@@ -286,6 +288,29 @@ static void hook_release(void *context, unsigned domid)
     }
 }
 
+static int hook_record(void *context, const struct store_change *change)
+{
+    struct store_server *s = context;
+    return store_journal_record(s->journal, change);
+}
+
+/* What a predecessor left, and from now on each change. A domain whose socket cannot be made stays introduced. */
+static int journal_start(struct store_server *s, const struct store_options *o, struct err *e)
+{
+    if (!o || !o->journal)
+        return 0;
+    int r = store_journal_open(o->journal, o->journal_sync, &s->engine, &s->journal, e);
+    if (r < 0)
+        return r;
+    s->engine.hooks.record = hook_record;
+    const struct store_domain *d;
+    map_foreach (&s->engine.domains.by_domid, i, d) {
+        if (d->introduced && d->domid != 0)
+            (void)hook_introduce(s, d->domid);
+    }
+    return 0;
+}
+
 static int server_start(struct store_server *s, const struct store_options *o, struct err *e)
 {
     uint64_t seed = clock_now_ns();
@@ -306,10 +331,17 @@ static int server_start(struct store_server *s, const struct store_options *o, s
         return err_set(e, r, "store: no memory for the tree");
     s->engine.hooks = (struct store_hooks){.introduce = hook_introduce, .release = hook_release, .context = s};
     s->engine.now_ns = clock_now_ns();
+    r = journal_start(s, o, e);
     snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
-    r = listener_new(s, path, 0, e);
-    if (r < 0)
+    if (r == 0)
+        r = listener_new(s, path, 0, e);
+    if (r < 0) {
+        struct listener *l, *next;
+        list_foreach_safe (l, next, &s->listeners, link)
+            listener_free(l);
+        store_journal_close(s->journal);
         store_engine_deinit(&s->engine);
+    }
     return r;
 }
 
@@ -360,6 +392,7 @@ void store_server_free(struct store_server *s)
         listener_free(l);
     closed_free(s);
     store_engine_deinit(&s->engine);
+    store_journal_close(s->journal);
     loop_timer_remove(&s->loop, &s->timer);
     loop_deinit(&s->loop);
     free(s);
@@ -398,6 +431,15 @@ void store_server_domain_gone(struct store_server *s, unsigned domid)
     store_engine_domain_gone(&s->engine, domid);
     marked_settle(s);
     closed_free(s);
+}
+
+void store_server_sweep(struct store_server *s, const bool *alive)
+{
+    for (unsigned domid = 1; domid <= STORE_DOMID_MAX; domid++) {
+        const struct store_domain *d = store_domain_find(&s->engine.domains, domid);
+        if (d && d->introduced && !alive[domid])
+            store_server_domain_gone(s, domid);
+    }
 }
 
 void store_server_stats(const struct store_server *s, struct store_server_stats *out)

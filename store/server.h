@@ -25,6 +25,8 @@ enum store_answers { STORE_ANSWERS_C, STORE_ANSWERS_OCAML };
 struct store_options {
     struct store_quota quota; /* of each unprivileged domain; a field of 0 is its default */
     enum store_answers answers;
+    const char *journal; /* the file that outlives the process (store/journal.h); NULL: nothing does */
+    bool journal_sync;   /* it is to outlive the machine as well */
 };
 
 /* "c" or "ocaml": 0, or -EINVAL. */
@@ -44,6 +46,9 @@ int store_server_step(struct store_server *s, unsigned budget);
  * its domid disappears from all permissions, as the next domain of that number must find nothing; others' nodes are the
  * toolstack's. */
 void store_server_domain_gone(struct store_server *s, unsigned domid);
+/* After a restart: the same of each introduced domain for which `alive` (by domid, STORE_DOMID_MAX + 1 of them) says
+ * that it died meanwhile. */
+void store_server_sweep(struct store_server *s, const bool *alive);
 
 struct store_server_stats {
     uint64_t requests, errors, events, events_merged;

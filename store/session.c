@@ -27,6 +27,11 @@ void store_engine_deinit(struct store_engine *g)
     store_tree_deinit(&g->tree);
 }
 
+int store_engine_record(struct store_engine *g, const struct store_change *change)
+{
+    return g->hooks.record ? g->hooks.record(g->hooks.context, change) : 0;
+}
+
 static void commit_announce(struct store_engine *g, const struct store_transaction *x)
 {
     const struct store_touch *touch;
@@ -47,14 +52,18 @@ int store_engine_commit(struct store_engine *g, struct store_transaction *x)
 {
     unsigned culprit = x->domid;
     const struct store_domain *writer = x->domid ? store_domain_find(&g->domains, x->domid) : NULL;
-    int error = store_transaction_commit(x, writer ? writer->quota.nodes : 0, &culprit);
+    int error = store_transaction_prepare(x, writer ? writer->quota.nodes : 0, &culprit);
+    if (!error)
+        error = store_engine_record(g, &(struct store_change){.kind = STORE_CHANGE_NODES, .nodes = x});
     struct store_domain *braked =
         error == EAGAIN && culprit != x->domid ? store_domain_find(&g->domains, culprit) : NULL;
     if (braked)
         store_domain_brake(braked, g->now_ns);
-    if (!error)
-        commit_announce(g, x);
-    return error;
+    if (error)
+        return error;
+    store_transaction_apply(x);
+    commit_announce(g, x);
+    return 0;
 }
 
 void store_engine_announce(struct store_engine *g, const char *special)
@@ -119,8 +128,11 @@ static int tree_cleanse(struct store_engine *g, unsigned domid)
     int error = domain_forget(g, &x, domid);
     if (!error)
         error = domain_disown(&x, domid);
+    unsigned culprit;
     if (!error)
-        error = store_engine_commit(g, &x);
+        error = store_transaction_commit(&x, 0, &culprit);
+    if (!error)
+        commit_announce(g, &x);
     store_transaction_deinit(&x);
     return error;
 }
@@ -128,6 +140,12 @@ static int tree_cleanse(struct store_engine *g, unsigned domid)
 void store_engine_domain_gone(struct store_engine *g, unsigned domid)
 {
     assert(domid != 0 && domid <= STORE_DOMID_MAX);
+    store_engine_record(g, &(struct store_change){.kind = STORE_CHANGE_GONE, .domid = domid}); /* a death is a fact */
+    store_engine_domain_forget(g, domid);
+}
+
+void store_engine_domain_forget(struct store_engine *g, unsigned domid)
+{
     if (g->hooks.release)
         g->hooks.release(g->hooks.context, domid);
     struct store_domain *domain, *other;

@@ -16,8 +16,29 @@
 #define STORE_EVENTS_MAX_GUEST 512   /* waiting at one session; a guest's own watch quota keeps it well below */
 #define STORE_EVENTS_MAX_DOM0  65536 /* a toolstack that stands still while many devices change: unmeasured */
 
-/* What INTRODUCE and RELEASE do outside the engine; either may be NULL. */
+enum store_change_kind {
+    STORE_CHANGE_NODES,     /* nodes: a transaction that will be applied */
+    STORE_CHANGE_INTRODUCE, /* domid, gfn, port */
+    STORE_CHANGE_GONE,      /* domid: store_engine_domain_gone(), all of it */
+    STORE_CHANGE_TARGET,    /* domid, target */
+    STORE_CHANGE_QUOTA,     /* domid (0: of all that have none of their own), row, value */
+};
+
+/* A change that is to outlive the process, in one piece. */
+struct store_change {
+    enum store_change_kind kind;
+    const struct store_transaction *nodes;
+    unsigned domid, target;
+    uint64_t gfn;
+    uint32_t port;
+    const struct store_quota_row *row;
+    unsigned value;
+};
+
+/* What happens outside the engine; each may be NULL. */
 struct store_hooks {
+    /* Before a change takes effect: writes it down. 0, or what the peer is answered with; then nothing has changed. */
+    int (*record)(void *context, const struct store_change *change);
     int (*introduce)(void *context, unsigned domid); /* 0 or -errno */
     void (*release)(void *context, unsigned domid);  /* must end the domain's sessions */
     void *context;
@@ -53,6 +74,10 @@ int store_engine_init(struct store_engine *g, const struct store_options *o, uin
 void store_engine_deinit(struct store_engine *g); /* its sessions are gone before */
 /* The domain is no more: its nodes, its permissions on others' nodes and its introduction go, who watched is told. */
 void store_engine_domain_gone(struct store_engine *g, unsigned domid);
+/* The same of one whose going was written down already. */
+void store_engine_domain_forget(struct store_engine *g, unsigned domid);
+/* Has the change written down, where there is a place for it. 0, or an errno value for the peer: it must not happen. */
+int store_engine_record(struct store_engine *g, const struct store_change *change);
 /* Fires "@introduceDomain" or "@releaseDomain". */
 void store_engine_announce(struct store_engine *g, const char *special);
 /* Commits and, where that succeeds, fires the events of what changed. As store_transaction_commit. */

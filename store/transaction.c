@@ -223,7 +223,7 @@ static int commit_prepare(struct store_transaction *x)
     return 0;
 }
 
-static void commit_apply(struct store_transaction *x)
+void store_transaction_apply(struct store_transaction *x)
 {
     struct store_touch *touch;
     list_foreach (touch, &x->changed, changed) {
@@ -242,7 +242,7 @@ static void commit_apply(struct store_transaction *x)
     }
 }
 
-int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit)
+int store_transaction_prepare(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit)
 {
     if (x->broken)
         return ENOMEM;
@@ -251,10 +251,14 @@ int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, 
         error = EAGAIN;
     if (!error && quota_nodes && x->own_delta > 0 && x->tree->owned[x->domid] + x->own_delta > quota_nodes)
         error = ENOSPC;
+    return error ? error : commit_prepare(x);
+}
+
+int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit)
+{
+    int error = store_transaction_prepare(x, quota_nodes, culprit);
     if (!error)
-        error = commit_prepare(x);
-    if (!error)
-        commit_apply(x);
+        store_transaction_apply(x);
     return error;
 }
 

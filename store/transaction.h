@@ -68,6 +68,9 @@ int store_transaction_remove(struct store_transaction *x, const char *path, size
 int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit);
 /* Is everything that it saw still what the tree has? */
 bool store_transaction_current(const struct store_transaction *x);
+/* Its two halves: the first decides, with those errors; the second cannot fail, if nothing happened in between. */
+int store_transaction_prepare(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit);
+void store_transaction_apply(struct store_transaction *x);
 /* The node's parent before and after, for a change in the list; either may be NULL. Borrowed. */
 void store_transaction_parents(const struct store_transaction *x, const struct store_touch *touch,
                                struct store_node *parents[2]);
