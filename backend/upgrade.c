@@ -19,35 +19,15 @@ struct upgrade {
     struct loop_source listener, asker; /* asker.fn NULL: nobody asks */
 };
 
-/* The last line of what it said. */
-static void said_read(int fd, char *out, size_t size)
-{
-    char text[1024];
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    text[MAX(n, 0)] = 0;
-    for (char *end = text + strlen(text); end > text && end[-1] == '\n';)
-        *--end = 0;
-    const char *line = strrchr(text, '\n');
-    snprintf(out, size, "%.150s", line ? line + 1 : text);
-}
-
 /* It ended, or does something else than a role would: why, and it is gone. */
 static int standby_failed(struct child_process *p, const char *program, int code, struct err *e)
 {
-    char said[160] = "";
-    said_read(p->said_fd, said, sizeof(said));
-    int status = child_discard(p);
+    char how[256];
+    child_fate(p, how, sizeof(how));
     if (code == -ETIMEDOUT)
         return err_set(e, code, "%.100s is not ready to serve after %d s; the running role goes on", program,
                        SUPERVISOR_STANDBY_MS / 1000);
-    char how[64] = "without a word";
-    if (WIFEXITED(status))
-        snprintf(how, sizeof(how), "with status %d", WEXITSTATUS(status));
-    else if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-        snprintf(how, sizeof(how), "by signal %d", WTERMSIG(status));
-    return err_set(e, -ENOEXEC, "%.100s does not serve as a role, it ended %s%s%s; the running role goes on", program,
-                   how, said[0] ? ": " : "", said);
+    return err_set(e, -ENOEXEC, "%.100s does not serve as a role, it ended %s; the running role goes on", program, how);
 }
 
 static int upgrade_check(const struct child *c, const char *program, struct err *e)

@@ -30,6 +30,8 @@ static void domain_put(struct stream_out *o, const struct store_engine *g, const
                               .target = d->target,
                               .introduced = d->introduced,
                               .stale = d->stale,
+                              .gfn = d->gfn,
+                              .port = d->port,
                               .brake_ns = d->brake_ns,
                               .braked_for_ns = braked ? d->braked_until_ns - g->now_ns : 0,
                               .collided_ago_ns = g->now_ns - d->collided_ns};
@@ -182,6 +184,8 @@ static int load_domain(struct loader *l, const struct stream_record *r)
     g->domains.introduced += s.introduced && !d->introduced;
     d->introduced = d->introduced || s.introduced;
     d->stale = s.stale;
+    d->gfn = s.gfn;
+    d->port = s.port;
     d->target = s.target;
     d->brake_ns = MIN(s.brake_ns, STORE_BRAKE_MAX_NS);
     d->braked_until_ns = s.braked_for_ns ? g->now_ns + MIN(s.braked_for_ns, STORE_BRAKE_MAX_NS) : 0;
