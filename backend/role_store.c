@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The store role: store/server.h stepped by a loop, told by the hypervisor role of domains that died. */
+/* The store role: store/server.h, told by the hypervisor role of domains that died. All runs in the server's loop. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,38 +11,22 @@
 #include "store/journal.h"
 #include "store/server.h"
 
-#define STORE_BUDGET 64 /* messages a step: domain deaths and the stop descriptor are looked at between */
-
 struct role_store {
-    struct loop loop;
-    struct loop_source server_source, platform_source, stop_source;
+    struct loop_source platform_source, stop_source;
     struct store_server *server;
     struct platform *platform;
     int result;
 };
-
-static void role_store_fail(struct role_store *r, int result)
-{
-    r->result = result;
-    loop_quit(&r->loop);
-}
-
-static void on_server(struct loop_source *s, uint32_t events)
-{
-    (void)events;
-    struct role_store *r = container_of(s, struct role_store, server_source);
-    int n = store_server_step(r->server, STORE_BUDGET);
-    if (n < 0)
-        role_store_fail(r, n);
-}
 
 static void on_platform(struct loop_source *s, uint32_t events)
 {
     (void)events;
     struct role_store *r = container_of(s, struct role_store, platform_source);
     int n = platform_step(r->platform);
-    if (n < 0)
-        role_store_fail(r, n);
+    if (n < 0) {
+        r->result = n;
+        loop_quit(store_server_loop(r->server));
+    }
 }
 
 static void on_domain_gone(void *ctx, uint16_t domid)
@@ -53,7 +37,7 @@ static void on_domain_gone(void *ctx, uint16_t domid)
 static void on_stop(struct loop_source *s, uint32_t events)
 {
     (void)events;
-    loop_quit(&container_of(s, struct role_store, stop_source)->loop);
+    loop_quit(store_server_loop(container_of(s, struct role_store, stop_source)->server));
 }
 
 static void alive_note(void *ctx, const struct platform_domain *d)
@@ -93,12 +77,11 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
     status = platform_watch_domains(r->platform);
     if (!status && (status = role_store_sweep(r, e)))
         return status;
+    struct loop *loop = store_server_loop(r->server);
     if (!status)
-        status = loop_add(&r->loop, &r->server_source, store_server_fd(r->server), EPOLLIN, on_server);
+        status = loop_add(loop, &r->platform_source, platform_fd(r->platform), EPOLLIN, on_platform);
     if (!status)
-        status = loop_add(&r->loop, &r->platform_source, platform_fd(r->platform), EPOLLIN, on_platform);
-    if (!status)
-        status = loop_add(&r->loop, &r->stop_source, o->stop_fd, EPOLLIN, on_stop);
+        status = loop_add(loop, &r->stop_source, o->stop_fd, EPOLLIN, on_stop);
     return status < 0 ? err_set(e, status, "cannot set up the event loop: %s", strerror(-status)) : 0;
 }
 
@@ -106,14 +89,12 @@ int role_store_run(const struct role_options *o)
 {
     struct role_store r = {0};
     struct err e = {0};
-    int status = loop_init(&r.loop);
-    if (!status)
-        status = role_store_open(&r, o, &e);
+    int status = role_store_open(&r, o, &e);
     if (status < 0) {
         log_error("%s", e.text);
     } else {
         role_ready(o);
-        status = loop_run(&r.loop);
+        status = store_server_run(r.server);
         if (!status)
             status = r.result;
         if (status < 0)
@@ -123,6 +104,5 @@ int role_store_run(const struct role_options *o)
         platform_close(r.platform);
     if (r.server)
         store_server_free(r.server);
-    loop_deinit(&r.loop);
     return status < 0;
 }

@@ -4,12 +4,6 @@
 #include <assert.h>
 #include <string.h>
 
-struct store_conn_packet {
-    struct list link;
-    size_t length, sent;
-    char bytes[];
-};
-
 struct store_conn *store_conn_new(struct store_transport *t, struct store_engine *g, unsigned domid)
 {
     struct store_conn *c = malloc(sizeof(*c));
@@ -17,10 +11,11 @@ struct store_conn *store_conn_new(struct store_transport *t, struct store_engine
         t->ops->close(t, -ENOMEM);
         return NULL;
     }
-    memset(c, 0, offsetof(struct store_conn, in));
+    memset(c, 0, offsetof(struct store_conn, in_bytes));
     c->transport = t;
+    c->readable = true;
     list_init(&c->link);
-    list_init(&c->unsent);
+    list_init(&c->turn);
     if (store_session_init(&c->session, g, domid) == 0)
         return c;
     t->ops->close(t, -ENOMEM);
@@ -28,14 +23,21 @@ struct store_conn *store_conn_new(struct store_transport *t, struct store_engine
     return NULL;
 }
 
+static void out_drop(struct store_conn *c)
+{
+    c->session.domain->unsent -= c->unsent;
+    free(c->out);
+    c->out = NULL;
+    c->unsent = 0;
+    c->out_at = c->out_end = c->out_room = c->first_left = 0;
+}
+
 void store_conn_close(struct store_conn *c)
 {
     assert(c->transport);
+    list_remove(&c->turn);
+    out_drop(c);
     store_session_deinit(&c->session);
-    struct store_conn_packet *packet, *next;
-    list_foreach_safe (packet, next, &c->unsent, link)
-        free(packet);
-    list_init(&c->unsent);
     c->transport->ops->close(c->transport, c->broken);
     c->transport = NULL;
 }
@@ -47,94 +49,233 @@ void store_conn_free(struct store_conn *c)
     free(c);
 }
 
-bool store_conn_may_read(const struct store_conn *c)
+/* A guest's unread messages are counted over its connections; domain 0's programs do not answer for each other. */
+bool store_conn_is_stalled(const struct store_conn *c)
 {
-    const struct store_engine *g = c->session.engine;
-    return c->unsent_count + c->session.event_count < c->session.domain->quota.outstanding &&
-           g->now_ns >= store_session_braked_until_ns(&c->session);
+    const struct store_session *s = &c->session;
+    unsigned unsent = s->domain->domid == 0 ? c->unsent : s->domain->unsent;
+    return unsent + s->event_count >= s->domain->quota.outstanding;
+}
+
+bool store_conn_is_braked(const struct store_conn *c)
+{
+    return c->session.engine->now_ns < store_session_braked_until_ns(&c->session);
 }
 
 uint32_t store_conn_interest(const struct store_conn *c)
 {
-    bool room_is_news = c->unsent_count && c->transport->ops->signals_room;
-    return (store_conn_may_read(c) || room_is_news ? EPOLLIN : 0u) | (c->unsent_count && !room_is_news ? EPOLLOUT : 0u);
+    return EPOLLIN | EPOLLRDHUP | EPOLLET | (c->out && !c->transport->ops->signals_room ? EPOLLOUT : 0u);
 }
 
-static void packet_queue(struct store_conn *c, const struct store_message *m)
+void store_conn_notice(struct store_conn *c, uint32_t events)
+{
+    if (c->transport->ops->acknowledge)
+        c->transport->ops->acknowledge(c->transport);
+    if (events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP))
+        c->hung_up = true;
+    if (events & ~(uint32_t)EPOLLOUT)
+        c->readable = true;
+    if ((events & (EPOLLHUP | EPOLLERR)) && (store_conn_is_stalled(c) || store_conn_is_braked(c)))
+        c->broken = -EPIPE; /* nobody is left to read what it would have to read first */
+}
+
+/* ---- out ---- */
+
+/* The peer took `n` bytes of c->out. */
+static void out_advance(struct store_conn *c, size_t n)
+{
+    while (n >= c->first_left) {
+        n -= c->first_left;
+        c->out_at += c->first_left;
+        c->unsent--;
+        c->session.domain->unsent--;
+        if (c->out_at == c->out_end) {
+            out_drop(c);
+            return;
+        }
+        struct xsd_sockmsg header;
+        memcpy(&header, c->out + c->out_at, sizeof(header));
+        c->first_left = sizeof(header) + header.len;
+    }
+    c->out_at += n;
+    c->first_left -= n;
+}
+
+/* What was kept goes first. */
+static void out_send(struct store_conn *c)
+{
+    while (c->out && !c->broken) {
+        const struct iovec rest = {c->out + c->out_at, c->out_end - c->out_at};
+        ssize_t n = c->transport->ops->send(c->transport, &rest, 1);
+        if (n == -EAGAIN)
+            return;
+        if (n < 0)
+            c->broken = (int)n;
+        else
+            out_advance(c, (size_t)n);
+    }
+}
+
+/* Keeps messages, all but their first `sent` bytes, which went. */
+static void out_keep(struct store_conn *c, const char *bytes, size_t length, unsigned count, size_t sent)
+{
+    size_t kept = c->out_end - c->out_at;
+    if (c->out_room < c->out_end + length) {
+        char *out = malloc(kept + length);
+        if (!out) {
+            c->broken = -ENOMEM; /* a reply that never comes would hang the peer */
+            return;
+        }
+        if (c->out)
+            memcpy(out, c->out + c->out_at, kept);
+        free(c->out);
+        c->out = out;
+        c->out_at = 0;
+        c->out_end = kept;
+        c->out_room = kept + length;
+    }
+    if (kept == 0) {
+        struct xsd_sockmsg header;
+        memcpy(&header, bytes, sizeof(header));
+        c->first_left = sizeof(header) + header.len;
+    }
+    assert(c->out);
+    memcpy(c->out + c->out_end, bytes, length);
+    c->out_end += length;
+    c->unsent += count;
+    c->session.domain->unsent += count;
+    if (sent)
+        out_advance(c, sent);
+}
+
+/* Empties the outbox: to the peer, and what it does not take into c->out. One that is broken by what it sent, or ended,
+ * has the replies to what it sent before. */
+static void outbox_send(struct store_conn *c, struct store_outbox *out)
+{
+    size_t sent = 0;
+    ssize_t n = 0;
+    while (!c->out && n >= 0 && sent < out->used) {
+        const struct iovec rest = {out->bytes + sent, out->used - sent};
+        n = c->transport->ops->send(c->transport, &rest, 1);
+        sent += (size_t)MAX(n, 0);
+    }
+    if (n < 0 && n != -EAGAIN && !c->broken)
+        c->broken = (int)n;
+    if (sent < out->used && !c->broken)
+        out_keep(c, out->bytes, out->used, out->count, sent);
+    out->used = 0;
+    out->count = 0;
+}
+
+static void outbox_add(struct store_outbox *out, const struct store_message *m)
 {
     size_t length = sizeof(m->header) + m->header.len;
-    struct store_conn_packet *packet = malloc(sizeof(*packet) + length);
-    if (!packet) {
-        c->broken = -ENOMEM; /* a reply that never comes would hang the peer */
-        return;
-    }
-    *packet = (struct store_conn_packet){.length = length};
-    memcpy(packet->bytes, m, length);
-    list_append(&c->unsent, &packet->link);
-    c->unsent_count++;
+    assert(length <= sizeof(out->bytes) - out->used);
+    memcpy(out->bytes + out->used, m, length);
+    out->used += length;
+    out->count++;
 }
 
-/* One packet; false where the socket takes no more, or is broken. */
-static bool packet_send(struct store_conn *c, struct store_conn_packet *packet)
+/* Events that wait at the session, while nothing else waits: there they merge. */
+static void events_take(struct store_conn *c, struct store_outbox *out)
 {
-    while (packet->sent < packet->length) {
-        const struct iovec rest = {packet->bytes + packet->sent, packet->length - packet->sent};
-        ssize_t n = c->transport->ops->send(c->transport, &rest, 1);
-        if (n < 0) {
-            c->broken = n == -EAGAIN ? 0 : (int)n;
-            return false;
-        }
-        packet->sent += (size_t)n;
-    }
-    list_remove(&packet->link);
-    free(packet);
-    c->unsent_count--;
-    return true;
-}
-
-void store_conn_flush(struct store_conn *c)
-{
-    struct store_message event;
-    while (!c->broken) {
-        if (!list_empty(&c->unsent)) {
-            if (!packet_send(c, list_entry(c->unsent.next, struct store_conn_packet, link)))
-                return;
+    while (c->session.event_count > 0 && !c->out && !c->broken) {
+        if (STORE_OUTBOX_FULL(out)) {
+            outbox_send(c, out);
             continue;
         }
-        size_t length = store_watch_next(&c->session.engine->watches, &c->session, event.payload);
-        if (length == 0)
-            return;
-        event.header = (struct xsd_sockmsg){.type = XS_WATCH_EVENT, .len = (uint32_t)length};
-        packet_queue(c, &event);
+        char *place = out->bytes + out->used;
+        struct xsd_sockmsg header = {.type = XS_WATCH_EVENT};
+        header.len = (uint32_t)store_watch_next(&c->session.engine->watches, &c->session, place + sizeof(header));
+        memcpy(place, &header, sizeof(header));
+        out->used += sizeof(header) + header.len;
+        out->count++;
     }
 }
 
-/* Reads until `c->have` is `target`. 1: it is, 0: not yet, or broken. */
-static int fill(struct store_conn *c, size_t target)
+void store_conn_flush(struct store_conn *c, struct store_outbox *out)
 {
-    while (c->have < target) {
-        ssize_t n = c->transport->ops->receive(c->transport, (char *)&c->in + c->have, target - c->have);
-        if (n == -EAGAIN)
-            return 0;
-        if (n <= 0) {
-            c->broken = n < 0 ? (int)n : -EPIPE;
-            return 0;
+    out_send(c);
+    events_take(c, out);
+    outbox_send(c, out);
+}
+
+/* ---- in ---- */
+
+/* The length of the first message in c->in_bytes, as far as that can be told, else of a header. */
+static size_t in_wanted(const struct store_conn *c, struct xsd_sockmsg *header)
+{
+    if (c->in_end - c->in_at < sizeof(*header))
+        return sizeof(*header);
+    memcpy(header, c->in_bytes + c->in_at, sizeof(*header));
+    return sizeof(*header) + header->len;
+}
+
+bool store_conn_has_work(const struct store_conn *c)
+{
+    struct xsd_sockmsg header;
+    return c->readable || c->in_end - c->in_at >= in_wanted(c, &header);
+}
+
+static void in_receive(struct store_conn *c)
+{
+    if (c->in_at > 0) {
+        memmove(c->in_bytes, c->in_bytes + c->in_at, c->in_end - c->in_at);
+        c->in_end -= c->in_at;
+        c->in_at = 0;
+    }
+    size_t room = sizeof(c->in_bytes) - c->in_end;
+    ssize_t n = c->transport->ops->receive(c->transport, c->in_bytes + c->in_end, room);
+    if (n == -EAGAIN)
+        c->readable = false;
+    else if (n <= 0)
+        c->broken = n < 0 ? (int)n : -EPIPE;
+    if (n <= 0)
+        return;
+    c->in_end += (size_t)n;
+    if ((size_t)n < room)
+        c->readable = c->hung_up; /* drained; of the next bytes we will be told, of the end we were */
+}
+
+/* A whole request into `m`; false: none is here, or the connection is broken. */
+static bool in_take(struct store_conn *c, struct store_message *m)
+{
+    for (;;) {
+        size_t have = c->in_end - c->in_at, wanted = in_wanted(c, &m->header);
+        if (have >= sizeof(m->header)) {
+            c->broken = store_wire_check(&m->header);
+            if (c->broken)
+                return false;
+            if (have >= wanted) {
+                memcpy(m->payload, c->in_bytes + c->in_at + sizeof(m->header), m->header.len);
+                c->in_at += wanted;
+                return true;
+            }
         }
-        c->have += (size_t)n;
+        if (!c->readable)
+            return false;
+        in_receive(c);
+        if (c->broken)
+            return false;
     }
-    return 1;
 }
 
-int store_conn_serve(struct store_conn *c)
+unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigned budget)
 {
-    struct store_message reply;
-    if (!fill(c, sizeof(c->in.header)))
-        return 0;
-    c->broken = store_wire_check(&c->in.header);
-    if (c->broken || !fill(c, sizeof(c->in.header) + c->in.header.len))
-        return 0;
-    c->have = 0;
-    store_ops_handle(&c->session, &c->in, &reply);
-    packet_queue(c, &reply);
-    return 1;
+    unsigned served = 0;
+    out_send(c);
+    events_take(c, out);
+    while (served < budget && !c->broken && !store_conn_is_stalled(c) && !store_conn_is_braked(c) &&
+           in_take(c, &out->in)) {
+        store_ops_handle(&c->session, &out->in, &out->reply);
+        if (!c->transport)
+            return served; /* it ended itself */
+        served++;
+        outbox_add(out, &out->reply);
+        events_take(c, out);
+        if (STORE_OUTBOX_FULL(out))
+            outbox_send(c, out);
+    }
+    outbox_send(c, out);
+    return served;
 }

@@ -33,6 +33,7 @@ struct store_domain *store_domain_get(struct store_domains *d, unsigned domid)
     if (!domain)
         return NULL;
     *domain = (struct store_domain){.domid = domid, .target = domid, .quota = d->quota};
+    list_init(&domain->stalled);
     if (map_put(&d->by_domid, domid, domain) < 0) {
         free(domain);
         return NULL;

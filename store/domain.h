@@ -13,6 +13,7 @@
 #ifndef STORE_DOMAIN_H
 #define STORE_DOMAIN_H
 
+#include "base/list.h"
 #include "base/map.h"
 #include "store/perm.h"
 #include "store/quota.h"
@@ -24,6 +25,8 @@
 struct store_domain {
     unsigned domid, target;
     unsigned watches, transactions, connections;
+    unsigned unsent;     /* messages that its connections hold, as it has not read */
+    struct list stalled; /* the edge's: connections that wait for it to read (store/rota.h) */
     struct store_quota quota;
     uint32_t quota_own; /* the rows of store_quota_rows that were set for this domain alone, a bit each */
     uint64_t gfn;       /* and port: as INTRODUCE gave them */

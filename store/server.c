@@ -5,18 +5,22 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/spin.h"
 #include "base/unixsock.h"
-#include "store/conn.h"
 #include "store/journal.h"
+#include "store/rota.h"
 
 #define SERVER_GUEST_CONNECTIONS 16 /* a guest needs one, its command line tools some more */
 #define SERVER_PATH_BYTES        (PATH_MAX + 32)
-#define SERVER_RETRY_MS          100 /* after running out of descriptors: unmeasured */
+#define SERVER_RETRY_MS          100   /* after running out of descriptors: unmeasured */
+#define SERVER_ROUND_REQUESTS    256   /* then descriptors are looked at again: unmeasured */
+#define SERVER_LOOK_NS           20000 /* before a sleep */
 
 /* A listening socket: whoever connects to it is `domid`. */
 struct listener {
@@ -30,121 +34,21 @@ struct listener {
 
 struct store_server {
     struct loop loop;
-    struct loop_source timer; /* brakes and refused accepts end without an event of a socket */
-    uint64_t timer_due_ns;    /* 0: not armed */
-    bool accept_paused;
+    struct loop_source accept_timer; /* when to try again what was refused */
+    struct loop_source kick;         /* readable while connections are ready that no descriptor tells of */
+    bool kicked;
     struct store_engine engine;
     struct store_journal *journal; /* NULL: none */
-    struct list listeners, open, closed;
+    struct store_rota rota;
+    struct list listeners;
     struct log_limiter limiter;
-    unsigned budget; /* sockets left to serve in this step: a peer cannot keep one going */
-    unsigned served; /* requests, in this step */
+    struct spin spin;
     char run_dir[];
 };
 
-static void conn_end(struct store_conn *c)
-{
-    struct store_server *s = c->server;
-    loop_remove(&s->loop, &c->source);
-    store_conn_close(c);
-    list_remove(&c->link);
-    list_append(&s->closed, &c->link);
-}
-
-static void timer_want(struct store_server *s, uint64_t due_ns)
-{
-    if (s->timer_due_ns && s->timer_due_ns <= due_ns)
-        return;
-    uint64_t wait_ns = due_ns > s->engine.now_ns ? due_ns - s->engine.now_ns : 0;
-    if (loop_timer_set(&s->timer, wait_ns / CLOCK_NS_PER_MS + 1, 0) == 0)
-        s->timer_due_ns = due_ns;
-}
-
-static void conn_log_end(struct store_conn *c)
-{
-    unsigned domid = c->session.domain->domid;
-    if (c->broken == STORE_E_UNREAD_EVENTS)
-        log_peer(&c->server->limiter, "store: domain %u does not read its watch events: disconnected", domid);
-    else if (c->broken == STORE_E_OVERSIZE)
-        log_peer(&c->server->limiter,
-                 "store: domain %u sent a header with a payload of %u bytes, at most %u may be: disconnected", domid,
-                 c->in.header.len, XENSTORE_PAYLOAD_MAX);
-}
-
-/* After anything that may have changed what a connection waits for: sends, ends it, or polls for what it now needs. */
-static void conn_settle(struct store_conn *c)
-{
-    if (c->session.overflowed)
-        c->broken = STORE_E_UNREAD_EVENTS;
-    if (!c->broken)
-        store_conn_flush(c);
-    if (c->broken) {
-        conn_log_end(c);
-        conn_end(c);
-        return;
-    }
-    uint32_t interest = store_conn_interest(c);
-    uint64_t braked_until_ns = store_session_braked_until_ns(&c->session);
-    if (braked_until_ns > c->server->engine.now_ns)
-        timer_want(c->server, braked_until_ns);
-    if (interest != c->armed && loop_modify(&c->server->loop, &c->source, interest) == 0)
-        c->armed = interest;
-}
-
-/* Sessions with news: what one request changed, others are told of. */
-static void marked_settle(struct store_server *s)
-{
-    while (!list_empty(&s->engine.marked)) {
-        struct store_session *session = list_entry(s->engine.marked.next, struct store_session, marked);
-        list_remove(&session->marked);
-        conn_settle(container_of(session, struct store_conn, session));
-    }
-}
-
-/* What is not served for want of budget stays ready: the epoll set is level triggered. */
-static bool budget_take(struct store_server *s)
-{
-    if (s->budget == 0)
-        return false;
-    s->budget--;
-    return true;
-}
-
-static void conn_ready(struct loop_source *source, uint32_t events)
-{
-    struct store_conn *c = container_of(source, struct store_conn, source);
-    struct store_server *s = c->server;
-    if (!budget_take(s))
-        return;
-    if (c->transport->ops->acknowledge)
-        c->transport->ops->acknowledge(c->transport);
-    bool may_read = store_conn_may_read(c);
-    if ((events & EPOLLIN) && may_read)
-        s->served += (unsigned)store_conn_serve(c);
-    else if (!(events & EPOLLIN) && (events & (EPOLLHUP | EPOLLERR)))
-        c->broken = -EPIPE;
-    else if (!may_read && (events & EPOLLHUP))
-        c->broken = -EPIPE; /* nobody is left to read what it would have to read first */
-    if (c->transport)       /* it may have released itself */
-        conn_settle(c);
-    marked_settle(s);
-}
-
 int store_server_adopt(struct store_server *s, struct store_transport *t, unsigned domid)
 {
-    int fd = t->fd;
-    struct store_conn *c = store_conn_new(t, &s->engine, domid);
-    if (!c)
-        return -ENOMEM;
-    c->server = s;
-    list_append(&s->open, &c->link);
-    c->armed = EPOLLIN;
-    c->broken = loop_add(&s->loop, &c->source, fd, c->armed, conn_ready);
-    if (!c->broken)
-        return 0;
-    int r = c->broken;
-    conn_end(c);
-    return r;
+    return store_rota_add(&s->rota, t, domid);
 }
 
 static unsigned connections_of(const struct store_server *s, unsigned domid)
@@ -171,10 +75,10 @@ static void accept_pause(struct store_server *s, int error)
 {
     struct listener *l;
     log_peer(&s->limiter, "store: cannot accept a connection: %s", strerror(-error));
-    s->accept_paused = true;
+    if (loop_timer_set(&s->accept_timer, SERVER_RETRY_MS, 0) < 0)
+        return;
     list_foreach (l, &s->listeners, link)
         loop_modify(&s->loop, &l->source, 0);
-    timer_want(s, s->engine.now_ns + SERVER_RETRY_MS * CLOCK_NS_PER_MS);
 }
 
 static void listener_ready(struct loop_source *source, uint32_t events)
@@ -183,8 +87,6 @@ static void listener_ready(struct loop_source *source, uint32_t events)
     struct listener *l = container_of(source, struct listener, source);
     struct store_server *s = l->server;
     uid_t uid;
-    if (!budget_take(s))
-        return;
     int fd = unixsock_accept(source->fd, &uid, NULL);
     if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS)
         accept_pause(s, fd);
@@ -199,20 +101,29 @@ static void listener_ready(struct loop_source *source, uint32_t events)
         store_server_adopt(s, t, l->domid);
 }
 
-static void timer_ready(struct loop_source *source, uint32_t events)
+static void accept_resume(struct loop_source *source, uint32_t events)
 {
     (void)events;
-    struct store_server *s = container_of(source, struct store_server, timer);
-    struct store_conn *c, *next;
+    struct store_server *s = container_of(source, struct store_server, accept_timer);
     struct listener *l;
     loop_timer_ack(source);
-    s->timer_due_ns = 0;
-    if (s->accept_paused)
-        list_foreach (l, &s->listeners, link)
-            loop_modify(&s->loop, &l->source, EPOLLIN);
-    s->accept_paused = false;
-    list_foreach_safe (c, next, &s->open, link)
-        conn_settle(c);
+    list_foreach (l, &s->listeners, link)
+        loop_modify(&s->loop, &l->source, EPOLLIN);
+}
+
+static void kick_ready(struct loop_source *source, uint32_t events)
+{
+    (void)events;
+    eventfd_t ignored;
+    eventfd_read(source->fd, &ignored);
+    container_of(source, struct store_server, kick)->kicked = false;
+}
+
+/* Who polls us must learn of what is left to do. */
+static void kick_if_ready(struct store_server *s)
+{
+    if (store_rota_is_ready(&s->rota) && !s->kicked)
+        s->kicked = eventfd_write(s->kick.fd, 1) == 0;
 }
 
 static void listener_free(struct listener *l)
@@ -222,6 +133,13 @@ static void listener_free(struct listener *l)
     unixsock_close_listener(&l->fd);
     list_remove(&l->link);
     free(l);
+}
+
+static void listeners_free(struct store_server *s)
+{
+    struct listener *l, *next;
+    list_foreach_safe (l, next, &s->listeners, link)
+        listener_free(l);
 }
 
 static int listener_new(struct store_server *s, const char *path, unsigned domid, struct err *e)
@@ -276,16 +194,46 @@ static int hook_introduce(void *context, unsigned domid)
 static void hook_release(void *context, unsigned domid)
 {
     struct store_server *s = context;
-    struct listener *l, *next_listener;
-    struct store_conn *c, *next;
-    list_foreach_safe (l, next_listener, &s->listeners, link) {
+    struct listener *l, *next;
+    list_foreach_safe (l, next, &s->listeners, link) {
         if (l->domid == domid)
             listener_free(l);
     }
-    list_foreach_safe (c, next, &s->open, link) {
-        if (c->session.domain->domid == domid)
-            conn_end(c);
-    }
+    store_rota_end_domain(&s->rota, domid);
+}
+
+static int polled_init(struct store_server *s)
+{
+    _cleanup_close_ int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int r = kick < 0 ? -errno : loop_add(&s->loop, &s->kick, kick, EPOLLIN, kick_ready);
+    if (r < 0)
+        return r;
+    take_fd(&kick);
+    return loop_timer_add(&s->loop, &s->accept_timer, 0, 0, accept_resume);
+}
+
+static void polled_deinit(struct store_server *s)
+{
+    int kick = s->kick.fn ? s->kick.fd : -1;
+    loop_remove(&s->loop, &s->kick);
+    fd_closep(&kick);
+    loop_timer_remove(&s->loop, &s->accept_timer);
+}
+
+static int engine_start(struct store_server *s, const struct store_options *o)
+{
+    uint64_t seed = clock_now_ns();
+    if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
+        seed ^= (uint64_t)getpid() << 32; /* early in a boot: a guessable seed costs speed and nothing else */
+    int r = store_engine_init(&s->engine, o, seed);
+    if (r < 0)
+        return r;
+    s->engine.hooks = (struct store_hooks){.introduce = hook_introduce, .release = hook_release, .context = s};
+    s->engine.now_ns = clock_now_ns();
+    r = store_rota_init(&s->rota, &s->loop, &s->engine);
+    if (r < 0)
+        store_engine_deinit(&s->engine);
+    return r;
 }
 
 static int hook_record(void *context, const struct store_change *change)
@@ -313,32 +261,26 @@ static int journal_start(struct store_server *s, const struct store_options *o, 
 
 static int server_start(struct store_server *s, const struct store_options *o, struct err *e)
 {
-    uint64_t seed = clock_now_ns();
     char path[SERVER_PATH_BYTES];
-    if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
-        seed ^= (uint64_t)getpid() << 32; /* early in a boot: a guessable seed costs speed and nothing else */
-    int r = loop_timer_add(&s->loop, &s->timer, 0, 0, timer_ready);
+    int r = polled_init(s);
     if (r < 0)
-        return err_set(e, r, "store: no timer: %s", strerror(-r));
+        return err_set(e, r, "store: no timer or event: %s", strerror(-r));
     r = directory_make(s->run_dir, e);
     snprintf(path, sizeof(path), "%s/xenstored", s->run_dir);
     if (r == 0)
         r = directory_make(path, e);
     if (r < 0)
         return r;
-    r = store_engine_init(&s->engine, o, seed);
+    r = engine_start(s, o);
     if (r < 0)
-        return err_set(e, r, "store: no memory for the tree");
-    s->engine.hooks = (struct store_hooks){.introduce = hook_introduce, .release = hook_release, .context = s};
-    s->engine.now_ns = clock_now_ns();
+        return err_set(e, r, "store: no tree: %s", strerror(-r));
     r = journal_start(s, o, e);
     snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
     if (r == 0)
         r = listener_new(s, path, 0, e);
     if (r < 0) {
-        struct listener *l, *next;
-        list_foreach_safe (l, next, &s->listeners, link)
-            listener_free(l);
+        listeners_free(s);
+        store_rota_deinit(&s->rota);
         store_journal_close(s->journal);
         store_engine_deinit(&s->engine);
     }
@@ -355,8 +297,7 @@ int store_server_new(const char *run_dir, const struct store_options *o, struct 
         return err_set(e, -ENOMEM, "store: no memory");
     memcpy(s->run_dir, run_dir, length + 1);
     list_init(&s->listeners);
-    list_init(&s->open);
-    list_init(&s->closed);
+    spin_init(&s->spin, SERVER_LOOK_NS);
     int r = loop_init(&s->loop);
     if (r < 0) {
         free(s);
@@ -364,7 +305,7 @@ int store_server_new(const char *run_dir, const struct store_options *o, struct 
     }
     r = server_start(s, o, e);
     if (r < 0) {
-        loop_timer_remove(&s->loop, &s->timer);
+        polled_deinit(s);
         loop_deinit(&s->loop);
         free(s);
         return r;
@@ -373,27 +314,15 @@ int store_server_new(const char *run_dir, const struct store_options *o, struct 
     return 0;
 }
 
-static void closed_free(struct store_server *s)
-{
-    struct store_conn *c, *next;
-    list_foreach_safe (c, next, &s->closed, link)
-        store_conn_free(c);
-}
-
 void store_server_free(struct store_server *s)
 {
     if (!s)
         return;
-    struct store_conn *c, *next;
-    struct listener *l, *next_listener;
-    list_foreach_safe (c, next, &s->open, link)
-        conn_end(c);
-    list_foreach_safe (l, next_listener, &s->listeners, link)
-        listener_free(l);
-    closed_free(s);
+    listeners_free(s);
+    store_rota_deinit(&s->rota);
     store_engine_deinit(&s->engine);
     store_journal_close(s->journal);
-    loop_timer_remove(&s->loop, &s->timer);
+    polled_deinit(s);
     loop_deinit(&s->loop);
     free(s);
 }
@@ -411,17 +340,61 @@ int store_server_fd(const struct store_server *s)
     return s->loop.epoll_fd;
 }
 
+struct loop *store_server_loop(struct store_server *s)
+{
+    return &s->loop;
+}
+
 int store_server_step(struct store_server *s, unsigned budget)
 {
+    uint64_t before = s->engine.requests;
+    unsigned used = 1;
     int r = 1;
-    s->budget = budget;
-    s->served = 0;
-    while (r > 0 && s->budget > 0) {
+    for (unsigned left = budget; left > 0 && (r > 0 || used > 0); left -= MIN(left, MAX(used, 1))) {
         s->engine.now_ns = clock_now_ns();
         r = loop_step(&s->loop, 0);
+        if (r < 0)
+            break;
+        used = store_rota_round(&s->rota, left);
     }
-    closed_free(s);
-    return r < 0 ? r : (int)s->served;
+    store_rota_bury(&s->rota);
+    kick_if_ready(s);
+    return r < 0 ? r : (int)(s->engine.requests - before);
+}
+
+/* Dispatches what is ready, or becomes so: looks for it for a while, where that pays, and then sleeps. */
+static int wait_for_work(struct store_server *s)
+{
+    if (store_rota_is_ready(&s->rota))
+        return loop_step(&s->loop, 0);
+    uint64_t window_ns = spin_window_ns(&s->spin), start_ns = clock_now_ns(), now_ns = start_ns;
+    int r = 0;
+    while (r == 0 && now_ns - start_ns < window_ns) {
+        r = loop_step(&s->loop, 0);
+        now_ns = clock_now_ns();
+    }
+    if (window_ns)
+        spin_learn(&s->spin, r != 0 && now_ns - start_ns < window_ns);
+    if (r != 0)
+        return r;
+    start_ns = now_ns;
+    r = loop_step(&s->loop, -1);
+    spin_slept(&s->spin, clock_now_ns() - start_ns);
+    return r;
+}
+
+int store_server_run(struct store_server *s)
+{
+    s->loop.quit = false;
+    while (!s->loop.quit) {
+        int r = wait_for_work(s);
+        if (r < 0)
+            return r;
+        s->engine.now_ns = clock_now_ns();
+        store_rota_round(&s->rota, SERVER_ROUND_REQUESTS);
+        store_rota_bury(&s->rota);
+    }
+    return 0;
 }
 
 void store_server_domain_gone(struct store_server *s, unsigned domid)
@@ -429,8 +402,9 @@ void store_server_domain_gone(struct store_server *s, unsigned domid)
     if (domid == 0 || domid > STORE_DOMID_MAX)
         return;
     store_engine_domain_gone(&s->engine, domid);
-    marked_settle(s);
-    closed_free(s);
+    store_rota_tell(&s->rota);
+    store_rota_bury(&s->rota);
+    kick_if_ready(s);
 }
 
 void store_server_sweep(struct store_server *s, const bool *alive)
@@ -449,11 +423,10 @@ void store_server_stats(const struct store_server *s, struct store_server_stats 
                                        .errors = g->errors,
                                        .events = g->watches.events,
                                        .events_merged = g->watches.merged,
+                                       .slow = s->rota.slow,
+                                       .connections = s->rota.connections,
                                        .domains = g->domains.introduced,
                                        .nodes = (unsigned)g->tree.slots.count,
                                        .watches = g->watches.count,
                                        .transactions = g->transactions};
-    const struct store_conn *c;
-    list_foreach (c, &s->open, link)
-        out->connections++;
 }

@@ -2,8 +2,9 @@
 /* store/server.h: xenstored's wire protocol over unix sockets, as a library that the store role steps.
  *
  * The server owns its listening sockets and connections and keeps them in an epoll set of its own; the caller polls
- * store_server_fd() and calls store_server_step(). No thread, no loop, no global. Behind the sockets is the pure engine
- * (store/tree.h, store/watch.h, store/transaction.h), which knows no file descriptor.
+ * store_server_fd() and calls store_server_step(), or gives its thread to store_server_run(). No thread, no global.
+ * Behind the sockets is the pure engine (store/tree.h, store/watch.h, store/transaction.h), which knows no file
+ * descriptor.
  *
  * Who a caller is follows from the socket that accepted it: `<run>/xenstored/socket` (mode 0600) is domain 0, and
  * `<run>/dom/<domid>/xenstored.sock` (mode 0600, made at INTRODUCE, gone at RELEASE) is that domain. Where the
@@ -15,6 +16,7 @@
 
 #include "store/quota.h"
 
+struct loop;
 struct store_server;
 struct store_transport;
 
@@ -41,6 +43,10 @@ int store_server_fd(const struct store_server *s);
 int store_server_adopt(struct store_server *s, struct store_transport *t, unsigned domid);
 /* Serves what is ready, at most `budget` messages; waits for nothing. The number served, or -errno. */
 int store_server_step(struct store_server *s, unsigned budget);
+/* For a process that does nothing else: adds its other sources to this loop and runs it until loop_quit(). Looks for
+ * work for a while before it sleeps, where that pays (base/spin.h). 0 or -errno. */
+struct loop *store_server_loop(struct store_server *s);
+int store_server_run(struct store_server *s);
 /* A domain died (the hypervisor said so): as RELEASE by domain 0, its connections, watches, transactions and quota
  * counts go; fires @releaseDomain. Harmless for a domain that was never introduced. The nodes it owned go as well, and
  * its domid disappears from all permissions, as the next domain of that number must find nothing; others' nodes are the
@@ -52,6 +58,7 @@ void store_server_sweep(struct store_server *s, const bool *alive);
 
 struct store_server_stats {
     uint64_t requests, errors, events, events_merged;
+    uint64_t slow; /* connections that were ended as their events were not read */
     unsigned connections, domains, nodes, watches, transactions;
 };
 void store_server_stats(const struct store_server *s, struct store_server_stats *out);
