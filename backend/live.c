@@ -55,7 +55,8 @@ static int arguments_make(struct live *l, const char *const *own, const char *ar
         else
             args[n++] = *a;
     }
-    for (char *save, *a = strtok_r(l->arguments, " \t", &save); a && n < LIVE_ARGS_MAX - 2; a = strtok_r(NULL, " \t", &save))
+    for (char *save, *a = strtok_r(l->arguments, " \t", &save); a && n < LIVE_ARGS_MAX - 2;
+         a = strtok_r(NULL, " \t", &save))
         args[n++] = a;
     for (; *own && n < LIVE_ARGS_MAX - 2; own++)
         args[n++] = *own;
@@ -199,8 +200,8 @@ static int check_start(struct live *l, int state_fd, struct err *e)
         check_over(l);
         return err_set(e, r, "no process: %s", strerror(-r));
     }
-    l->checker = (struct child_process){
-        .pid = pid, .stop_fd = -1, .ready_fd = take_fd(&ready_in), .said_fd = take_fd(&said_in)};
+    l->checker =
+        (struct child_process){.pid = pid, .stop_fd = -1, .ready_fd = take_fd(&ready_in), .said_fd = take_fd(&said_in)};
     loop_timer_set(&l->timer, LIVE_CHECK_MS, 0);
     return 0;
 }
@@ -303,9 +304,7 @@ static int ask_start(struct live *l, char *reply)
             return snprintf(reply, XENSTORE_PAYLOAD_MAX, "%s", strerror(errno));
         l->stage = LIVE_SWITCHING;
         return 0;
-    case LIVE_FAILED:
-        live_forget(l);
-        return snprintf(reply, XENSTORE_PAYLOAD_MAX, "%s", l->why.text);
+    case LIVE_FAILED: live_forget(l); return snprintf(reply, XENSTORE_PAYLOAD_MAX, "%s", l->why.text);
     default: return snprintf(reply, XENSTORE_PAYLOAD_MAX, "a live update is under way");
     }
 }

@@ -45,8 +45,8 @@ static void conn_save(void *context, struct store_conn *c)
                                   .port = session->domain->port};
     store_conn_describe(c, &r);
     stream_put_connection(s->o, &r, !ring && domid != 0);
-    stream_put_session(
-        s->o, &(struct stream_session){.connection = r.id, .last_transaction = session->last_transaction, .domid = domid});
+    stream_put_session(s->o, &(struct stream_session){
+                                 .connection = r.id, .last_transaction = session->last_transaction, .domid = domid});
     state_put_watches(s->o, session, r.id);
 }
 
@@ -93,8 +93,8 @@ void handover_keep(struct store_server *s, bool keep)
 struct loading {
     struct store_server *server; /* NULL: only a check */
     struct store_engine *engine;
-    struct map sessions;            /* store_session by connection */
-    struct stream_connection conn;  /* the one whose SESSION is to come; id 0: none */
+    struct map sessions;           /* store_session by connection */
+    struct stream_connection conn; /* the one whose SESSION is to come; id 0: none */
 };
 
 static int damaged(struct err *e, const char *what)
@@ -158,8 +158,7 @@ static struct store_session *conn_make(struct loading *l, unsigned domid, struct
 static int load_session(struct loading *l, const struct stream_record *r, struct err *e)
 {
     struct stream_session s;
-    if (stream_get_session(r, &s) < 0 || !l->conn.id || s.connection != l->conn.id ||
-        !store_conn_can_resume(&l->conn))
+    if (stream_get_session(r, &s) < 0 || !l->conn.id || s.connection != l->conn.id || !store_conn_can_resume(&l->conn))
         return damaged(e, "a session");
     err_write(e, "store: no memory for a session");
     struct store_session *session = l->server ? conn_make(l, s.domid, e) : shadow_make(l, s.domid);
