@@ -41,7 +41,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many bench-poll attack-dma report tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many bench-poll bench-store attack-dma report tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
@@ -180,6 +180,12 @@ bench-poll:
 	@$(MAKE) --no-print-directory programs $(BUILD)/bench/guest_poll
 	@BUILD=$(BUILD) python3 bench/poll.py
 
+# Xen's own two stores take part where Debian's package of them can be had.
+bench-store:
+	@scripts/deps.sh build drivers
+	@$(MAKE) --no-print-directory programs $(BUILD)/bench/store_load
+	@BUILD=$(BUILD) CASES="$(CASES)" PEERS="$(PEERS)" python3 bench/store.py
+
 # What is measured beside the strategies of grant/dma_list.h, in no other build.
 bench-rows:
 	@$(MAKE) --no-print-directory BUILD=build/rows OPT="$(OPT) -DDMA_BENCH_ROWS" programs $(BENCHES:$(BUILD)/%=build/rows/%)
@@ -246,6 +252,7 @@ help:
 	@echo 'make report          what the DMA strategies cost and what they stop, as one HTML page, in under 15 minutes; QUICK=1: in under 2'
 	@echo 'make bench-dma       what copy, validate, pin and iommu cost beside a row that checks nothing, in eight minutes; QUICK=1 in half of one; CASES=hot-read-4k-qd32'
 	@echo 'make bench-poll      interrupts and polling by arrivals of many kinds, in four minutes; QUICK=1 LOADS=pattern MODES=adaptive,poll'
+	@echo 'make bench-store     the store beside xenstored and oxenstored: rates, latency, processor time, growth, in eight minutes; QUICK=1 CASES=read-* PEERS=ours,c'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
 	@echo 'make bench-rows      builds build/rows: the daemon and the bench programs with the DMA rows none and pin-each, for measuring only'
 	@echo 'make attack-dma      a hostile guest against each DMA strategy: what succeeded, and what stopped the rest; QUICK=1 SEED=1 ATTEMPTS=4000'
@@ -255,4 +262,4 @@ help:
 	@echo
 	@echo 'Variables: BUILD=build CC=gcc OPT="-O2 -g" PREFIX=/usr/local; TEST=pattern picks tests of make check.'
 
--include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -path '$(BUILD)/rows' -prune -o -name '*.d' -print 2>/dev/null)
+-include $(shell find $(BUILD) -path '$(BUILD)/asan' -prune -o -path '$(BUILD)/tsan' -prune -o -path '$(BUILD)/rows' -prune -o -type f -name '*.d' -print 2>/dev/null)

@@ -7,6 +7,7 @@
 
 #include "backend/live.h"
 #include "backend/role.h"
+#include "backend/store_pages.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "platform/platform.h"
@@ -20,6 +21,7 @@ struct role_store {
     struct platform *platform;
     struct store_saved saved;
     struct live *live;
+    struct store_pages pages;
     int result;
 };
 
@@ -37,6 +39,13 @@ static void on_platform(struct loop_source *s, uint32_t events)
 static void on_domain_gone(void *ctx, uint16_t domid)
 {
     store_server_domain_gone(((struct role_store *)ctx)->server, domid);
+}
+
+static void on_instance_gone(void *ctx, uint16_t domid, uint32_t instance)
+{
+    struct role_store *r = ctx;
+    if (store_pages_lost(&r->pages, domid, instance))
+        store_server_ring_gone(r->server, domid);
 }
 
 static void on_stop(struct loop_source *s, uint32_t events)
@@ -77,13 +86,17 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
     if (status < 0)
         return status;
     const struct platform_where where = {.run_dir = o->run_dir};
-    const struct platform_listener listener = {.ctx = r, .domain_gone = on_domain_gone};
+    const struct platform_listener listener = {
+        .ctx = r, .instance_gone = on_instance_gone, .domain_gone = on_domain_gone};
     status = platform_open(o->platform_row, &where, &listener, &r->platform, e);
     if (status < 0)
         return status;
     status = platform_watch_domains(r->platform);
     if (!status && (status = role_store_sweep(r, e)))
         return status;
+    store_pages_init(&r->pages, r->platform);
+    const struct store_ring_source source = store_pages_source(&r->pages);
+    store_server_set_rings(r->server, &source);
     struct loop *loop = store_server_loop(r->server);
     if (!status)
         status = loop_add(loop, &r->platform_source, platform_fd(r->platform), EPOLLIN, on_platform);
@@ -127,9 +140,9 @@ int role_store_run(const struct role_options *o)
             log_error("serving stopped: %s", strerror(-status));
     }
     live_free(r.live);
-    if (r.platform)
-        platform_close(r.platform);
     if (r.server)
         store_server_free(r.server);
+    if (r.platform)
+        platform_close(r.platform);
     return status < 0;
 }

@@ -4,8 +4,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define FNV_PRIME 0x100000001b3ull
-
 void strmap_init(struct strmap *m, uint64_t seed)
 {
     *m = (struct strmap){.capacity = STRMAP_INLINE_BUCKETS, .seed = seed};
@@ -22,7 +20,7 @@ void strmap_deinit(struct strmap *m)
 uint64_t strmap_hash(uint64_t hash, const char *bytes, size_t length)
 {
     for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * FNV_PRIME;
+        hash = strmap_hash_byte(hash, bytes[i]);
     return hash;
 }
 
@@ -65,17 +63,22 @@ static void strmap_grow(struct strmap *m)
     m->capacity = capacity;
 }
 
-void strmap_insert(struct strmap *m, struct strmap_entry *entry, const char *key, size_t length)
+void strmap_insert_hashed(struct strmap *m, struct strmap_entry *entry, uint64_t hash, const char *key, size_t length)
 {
     if (m->count >= m->capacity)
         strmap_grow(m);
     entry->key = key;
     entry->length = length;
-    entry->hash = strmap_hash(m->seed, key, length);
+    entry->hash = hash;
     struct strmap_entry **home = &m->buckets[bucket_of(m->capacity, entry->hash)];
     entry->next = *home;
     *home = entry;
     m->count++;
+}
+
+void strmap_insert(struct strmap *m, struct strmap_entry *entry, const char *key, size_t length)
+{
+    strmap_insert_hashed(m, entry, strmap_hash(m->seed, key, length), key, length);
 }
 
 void strmap_remove(struct strmap *m, struct strmap_entry *entry)

@@ -30,11 +30,17 @@ struct strmap {
 
 void strmap_init(struct strmap *m, uint64_t seed);
 void strmap_deinit(struct strmap *m); /* the entries are their owners' to free */
+static inline uint64_t strmap_hash_byte(uint64_t hash, char byte)
+{
+    return (hash ^ (unsigned char)byte) * 0x100000001b3ull; /* FNV's prime */
+}
+
 /* Continues a hash that began as m->seed. */
 uint64_t strmap_hash(uint64_t hash, const char *bytes, size_t length);
 struct strmap_entry *strmap_find_hashed(const struct strmap *m, uint64_t hash, const char *key, size_t length);
 struct strmap_entry *strmap_find(const struct strmap *m, const char *key, size_t length);
-/* The key must not be in the map yet. */
+/* The key must not be in the map yet. With its hash where that is known: as strmap_hash(m->seed, …) gives it. */
+void strmap_insert_hashed(struct strmap *m, struct strmap_entry *entry, uint64_t hash, const char *key, size_t length);
 void strmap_insert(struct strmap *m, struct strmap_entry *entry, const char *key, size_t length);
 void strmap_remove(struct strmap *m, struct strmap_entry *entry); /* asserts that it is in */
 

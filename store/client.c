@@ -1,80 +1,51 @@
 /* SPDX-License-Identifier: MIT */
-/* store/client.c: libxenstore with this project's errors, path formats and bounds.
- *
- * libxenstore takes the socket's path from $XENSTORED_PATH, and has no other way to be told one. Where
- * store_client_open() is given a path, it sets the variable around xs_open() and puts back what was there, under a lock
- * of this file, so two threads may open clients of different stores at a time; a thread that reads the environment by
- * other means meanwhile is not kept away, so open clients before starting such threads.
- */
+#include <errno.h>
+
 #include "store/client.h"
 
-#include <pthread.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <xenstore.h>
+#include <xen/io/xs_wire.h>
+
+#include "store/link.h"
 
 struct store_client {
-    struct xs_handle *xs;
+    struct store_link *link;
 };
-
-static pthread_mutex_t environment_lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* libxenstore's errno, never 0. Once its reader thread has seen the store go, it has closed its descriptor. */
-static int failure(void)
-{
-    return errno == EBADF ? -EPIPE : errno ? -errno : -EIO;
-}
-
-static struct xs_handle *open_at(const char *path)
-{
-    static const char variable[] = "XENSTORED_PATH";
-    pthread_mutex_lock(&environment_lock);
-    const char *old = getenv(variable);
-    _cleanup_free_ char *kept = old ? strdup(old) : NULL;
-    struct xs_handle *xs = NULL;
-    if ((old && !kept) || setenv(variable, path, 1) < 0) {
-        errno = ENOMEM;
-    } else {
-        xs = xs_open(0);
-        int keep = errno;
-        if (kept)
-            setenv(variable, kept, 1);
-        else
-            unsetenv(variable);
-        errno = keep;
-    }
-    pthread_mutex_unlock(&environment_lock);
-    return xs;
-}
 
 int store_client_open(const char *path, struct store_client **out, struct err *e)
 {
     struct store_client *c = malloc(sizeof(*c));
     if (!c)
         return err_set(e, -ENOMEM, "store client: no memory");
-    errno = 0;
-    c->xs = path ? open_at(path) : xs_open(0);
-    if (!c->xs) {
-        int r = failure();
+    int r = store_link_open(path, &c->link, e);
+    if (r < 0)
         free(c);
-        return err_set(e, r, "cannot connect to the xenstore at %s: %s; is the store running?",
-                       path ? path : xs_daemon_socket(), strerror(-r));
-    }
-    *out = c;
-    return 0;
+    else
+        *out = c;
+    return r;
 }
 
 void store_client_close(struct store_client *c)
 {
     if (!c)
         return;
-    xs_close(c->xs);
+    store_link_close(c->link);
     free(c);
 }
 
 int store_client_fd(struct store_client *c)
 {
-    return xs_fileno(c->xs);
+    return store_link_fd(c->link);
+}
+
+/* A request whose payload is `text` with its NUL, and bytes behind it. */
+static int ask(struct store_client *c, uint32_t type, store_tx tx, const char *text, const void *bytes, size_t length,
+               char **out, size_t *out_length)
+{
+    const struct iovec parts[] = {{(void *)text, strlen(text) + 1}, {(void *)bytes, length}};
+    return store_link_ask(c->link, type, tx, parts, ARRAY_SIZE(parts), out, out_length);
 }
 
 /* Composes into `path` of STORE_PATH_MAX bytes. */
@@ -96,17 +67,8 @@ static int compose(char *path, const char *fmt, va_list ap)
 int store_read(struct store_client *c, store_tx tx, char **out, size_t *length, const char *path_fmt, ...)
 {
     char path[STORE_PATH_MAX];
-    unsigned got = 0;
     int r = COMPOSE(path, path_fmt);
-    if (r < 0)
-        return r;
-    char *value = xs_read(c->xs, tx, path, &got);
-    if (!value)
-        return failure();
-    *out = value;
-    if (length)
-        *length = got;
-    return 0;
+    return r < 0 ? r : ask(c, XS_READ, tx, path, NULL, 0, out, length);
 }
 
 static int write_at(struct store_client *c, store_tx tx, const char *path, const char *value)
@@ -114,7 +76,7 @@ static int write_at(struct store_client *c, store_tx tx, const char *path, const
     size_t length = strlen(value);
     if (length > STORE_VALUE_MAX)
         return -E2BIG;
-    return xs_write(c->xs, tx, path, value, (unsigned)length) ? 0 : failure();
+    return ask(c, XS_WRITE, tx, path, value, length, NULL, NULL);
 }
 
 int store_write(struct store_client *c, store_tx tx, const char *value, const char *path_fmt, ...)
@@ -143,48 +105,79 @@ int store_mkdir(struct store_client *c, store_tx tx, const char *path_fmt, ...)
 {
     char path[STORE_PATH_MAX];
     int r = COMPOSE(path, path_fmt);
-    if (r < 0)
-        return r;
-    return xs_mkdir(c->xs, tx, path) ? 0 : failure();
+    return r < 0 ? r : ask(c, XS_MKDIR, tx, path, NULL, 0, NULL, NULL);
 }
 
 int store_rm(struct store_client *c, store_tx tx, const char *path_fmt, ...)
 {
     char path[STORE_PATH_MAX];
     int r = COMPOSE(path, path_fmt);
-    if (r < 0)
-        return r;
-    if (xs_rm(c->xs, tx, path))
-        return 0;
-    r = failure();
+    if (r == 0)
+        r = ask(c, XS_RM, tx, path, NULL, 0, NULL, NULL);
     return r == -ENOENT ? 0 : r;
+}
+
+/* A list that does not fit a message, by parts of one generation, and again where it changes meanwhile. */
+static int directory_long(struct store_client *c, store_tx tx, const char *path, char **out, size_t *length)
+{
+    char generation[24] = "", offset[24];
+    _cleanup_free_ char *names = NULL;
+    for (size_t have = 0;;) {
+        _cleanup_free_ char *part = NULL;
+        size_t bytes;
+        snprintf(offset, sizeof(offset), "%zu", have);
+        int r = ask(c, XS_DIRECTORY_PART, tx, path, offset, strlen(offset) + 1, &part, &bytes);
+        if (r < 0)
+            return r;
+        size_t skip = strlen(part) + 1;
+        if (skip > bytes || skip > sizeof(generation))
+            return -EPROTO;
+        if (have && strcmp(part, generation) != 0) {
+            have = 0;
+            continue;
+        }
+        memcpy(generation, part, skip);
+        char *more = realloc(names, have + bytes - skip + 1);
+        if (!more)
+            return -ENOMEM;
+        names = more;
+        memcpy(names + have, part + skip, bytes - skip);
+        have += bytes - skip;
+        bool last = have > 0 && names[have - 1] == '\0' && (have == 1 || names[have - 2] == '\0');
+        if (!last && bytes > skip)
+            continue;
+        *length = have - last;
+        *out = take_ptr(names);
+        return last ? 0 : -EPROTO;
+    }
 }
 
 int store_directory(struct store_client *c, store_tx tx, char ***out, unsigned *count, const char *path_fmt, ...)
 {
     char path[STORE_PATH_MAX];
-    unsigned n = 0;
+    _cleanup_free_ char *names = NULL;
+    size_t bytes = 0, n = 0;
     int r = COMPOSE(path, path_fmt);
+    if (r == 0)
+        r = ask(c, XS_DIRECTORY, tx, path, NULL, 0, &names, &bytes);
+    if (r == -E2BIG)
+        r = directory_long(c, tx, path, &names, &bytes);
     if (r < 0)
         return r;
-    _cleanup_free_ char **names = xs_directory(c->xs, tx, path, &n);
-    if (!names)
-        return failure();
-    size_t bytes = 0; /* libxenstore's array has no NULL at its end */
-    for (unsigned i = 0; i < n; i++)
-        bytes += strlen(names[i]) + 1;
+    for (size_t i = 0; i < bytes; i++)
+        n += names[i] == '\0';
     char **copy = malloc((n + 1) * sizeof(char *) + bytes);
     if (!copy)
         return -ENOMEM;
-    char *text = (char *)(copy + n + 1);
-    for (unsigned i = 0; i < n; i++) {
+    char *text = memcpy(copy + n + 1, names, bytes);
+    for (size_t i = 0; i < n; i++) {
         copy[i] = text;
-        text = stpcpy(text, names[i]) + 1;
+        text += strlen(text) + 1;
     }
     copy[n] = NULL;
     *out = copy;
     if (count)
-        *count = n;
+        *count = (unsigned)n;
     return 0;
 }
 
@@ -195,59 +188,55 @@ int store_set_owner_reader(struct store_client *c, store_tx tx, unsigned owner, 
     int r = COMPOSE(path, path_fmt);
     if (r < 0)
         return r;
-    struct xs_permissions perms[2] = {{owner, XS_PERM_NONE}, {reader, XS_PERM_READ}};
-    return xs_set_permissions(c->xs, tx, path, perms, owner == reader ? 1 : 2) ? 0 : failure();
+    char perms[32];
+    int length = snprintf(perms, sizeof(perms), "n%u", owner) + 1;
+    if (owner != reader)
+        length += snprintf(perms + length, sizeof(perms) - (size_t)length, "r%u", reader) + 1;
+    return ask(c, XS_SET_PERMS, tx, path, perms, (size_t)length, NULL, NULL);
 }
 
 int store_tx_start(struct store_client *c, store_tx *out)
 {
-    xs_transaction_t tx = xs_transaction_start(c->xs);
-    if (tx == XBT_NULL)
-        return failure();
-    *out = tx;
-    return 0;
+    return store_link_tx_start(c->link, out);
 }
 
 int store_tx_end(struct store_client *c, store_tx tx, bool abort_it)
 {
-    return xs_transaction_end(c->xs, tx, abort_it) ? 0 : failure();
+    return store_link_tx_end(c->link, tx, abort_it);
 }
 
 int store_watch(struct store_client *c, const char *token, const char *path_fmt, ...)
 {
     char path[STORE_PATH_MAX];
     int r = COMPOSE(path, path_fmt);
-    if (r < 0)
-        return r;
-    return xs_watch(c->xs, path, token) ? 0 : failure();
+    return r < 0 ? r : store_link_watch(c->link, path, token);
 }
 
 int store_unwatch(struct store_client *c, const char *token, const char *path_fmt, ...)
 {
     char path[STORE_PATH_MAX];
     int r = COMPOSE(path, path_fmt);
-    if (r < 0)
-        return r;
-    return xs_unwatch(c->xs, path, token) ? 0 : failure();
+    return r < 0 ? r : store_link_unwatch(c->link, path, token);
 }
 
 int store_next_event(struct store_client *c, char ***event, const char **path, const char **token)
 {
-    char **got = xs_check_watch(c->xs);
-    if (!got)
-        return errno == EAGAIN ? -EAGAIN : -EPIPE;
-    *event = got;
-    *path = got[XS_WATCH_PATH];
-    *token = got[XS_WATCH_TOKEN];
-    return 0;
+    return store_link_event(c->link, event, path, token);
 }
 
 int store_introduce(struct store_client *c, unsigned domid, unsigned long gfn, uint32_t port)
 {
-    return xs_introduce_domain(c->xs, domid, gfn, port) ? 0 : failure();
+    char id[16], rest[48];
+    snprintf(id, sizeof(id), "%u", domid);
+    int length = snprintf(rest, sizeof(rest), "%lu", gfn) + 1;
+    length += snprintf(rest + length, sizeof(rest) - (size_t)length, "%" PRIu32, port) + 1;
+    return ask(c, XS_INTRODUCE, STORE_NO_TX, id, rest, (size_t)length, NULL, NULL);
 }
 
 int store_release(struct store_client *c, unsigned domid)
 {
-    return xs_release_domain(c->xs, domid) ? 0 : failure();
+    char id[16];
+    snprintf(id, sizeof(id), "%u", domid);
+    int r = ask(c, XS_RELEASE, STORE_NO_TX, id, NULL, 0, NULL, NULL);
+    return r == -ENOENT && store_link_repeated(c->link) ? 0 : r;
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* store/client.h: the rest of domzero talks to xenstore through this thin layer over libxenstore, so the same code
- * meets our store role, xenstored, oxenstored or a real Xen.
+/* store/client.h: the rest of domzero talks to xenstore through this thin layer over the wire protocol (store/link.h),
+ * so the same code meets our store role, xenstored, oxenstored or a real Xen.
  *
- * A client is one connection; it is not thread safe (one thread a client), though libxenstore starts a reader thread of
- * its own once a watch is set. Values read are bounded copies, NUL-terminated, owned by the caller. Every call is a
- * round trip to the store: control plane only.
+ * A client is one connection; it is not thread safe (one thread a client). It outlives a restart of the store: calls
+ * wait for the next one, watches are set again, and each has a first event then, so who looks again at an event
+ * has missed nothing. A transaction that was open answers -EAGAIN from then on, its end too. A change may have been
+ * made twice, or later than others that came meanwhile. Values read are bounded copies, NUL-terminated, owned by the
+ * caller. Every call is a round trip to the store: control plane only.
  *
  * What is read here was written by somebody else: a value is text of at most STORE_VALUE_MAX bytes and nothing more
  * until a typed reader (xenbus/keys.h) has judged it.
@@ -25,12 +27,11 @@ struct store_client;
 typedef uint32_t store_tx;
 #define STORE_NO_TX ((store_tx)0)
 
-/* Connects to the socket at `path` (NULL: as libxenstore finds it, by XENSTORED_PATH or its default). With a path,
- * XENSTORED_PATH is changed for the moment of the call, under a lock that all callers of this function share. */
+/* Connects to the socket at `path` (NULL: as libxenstore finds it, by XENSTORED_PATH or its default). */
 int store_client_open(const char *path, struct store_client **out, struct err *e);
 void store_client_close(struct store_client *c);
-/* Readable when a watch event waits; valid as long as the client. libxenstore does not make it readable when the store
- * goes away: who must notice that without a call of its own looks with store_next_event() from time to time. */
+/* Readable when a watch event waits or the connection wants to be seen to, by store_next_event(); the same as long as
+ * the client. */
 int store_client_fd(struct store_client *c);
 
 /* The value at the printf-composed path as a NUL-terminated string in *out (caller frees), its length without the NUL
@@ -59,7 +60,7 @@ int store_tx_end(struct store_client *c, store_tx tx, bool abort_it);
 int store_watch(struct store_client *c, const char *token, const char *path_fmt, ...) PRINTF(3, 4);
 int store_unwatch(struct store_client *c, const char *token, const char *path_fmt, ...) PRINTF(3, 4);
 /* The next waiting event, without blocking: *path and *token point into *event, which the caller frees.
- * -EAGAIN: none waits. -EPIPE: the store is gone (seen by a client that has set a watch). */
+ * -EAGAIN: none waits. -EPIPE: the store is gone for good, and the descriptor stays readable. */
 int store_next_event(struct store_client *c, char ***event, const char **path, const char **token);
 
 /* Domain administration, dom0 only: INTRODUCE, RELEASE. */

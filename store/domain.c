@@ -43,7 +43,8 @@ struct store_domain *store_domain_get(struct store_domains *d, unsigned domid)
 
 void store_domain_put(struct store_domains *d, struct store_domain *domain)
 {
-    if (domain->introduced || domain->stale || domain->watches || domain->transactions || domain->connections)
+    if (domain->introduced || domain->stale || domain->watches || domain->transactions || domain->connections ||
+        domain->bytes)
         return;
     map_remove(&d->by_domid, domain->domid);
     free(domain);

@@ -2,7 +2,8 @@
 /* store/domain.h: what the store knows of a domain and what it holds on its behalf.
  *
  * A record exists while the domain is introduced or any count is above zero; domain 0's always. Everything a peer can
- * cause to exist is counted here against its domid: watches, transactions, connections; nodes are counted by the tree.
+ * cause to exist is counted here against its domid: watches, transactions, connections, and the bytes of memory that
+ * they, waiting events and buffered messages take; nodes and their bytes are counted by the tree.
  *
  * Its quotas are the common ones until one is set for it alone, and are so again when it is gone.
  *
@@ -12,6 +13,8 @@
  */
 #ifndef STORE_DOMAIN_H
 #define STORE_DOMAIN_H
+
+#include <assert.h>
 
 #include "base/list.h"
 #include "base/map.h"
@@ -31,8 +34,10 @@ struct store_domain {
     uint32_t quota_own; /* the rows of store_quota_rows that were set for this domain alone, a bit each */
     uint64_t gfn;       /* and port: as INTRODUCE gave them */
     uint32_t port;
+    uint64_t bytes; /* of memory, but for its nodes: who takes them charges them here, and gives them back */
     bool introduced;
-    bool stale; /* it is gone but for lack of memory the tree still names it: must not be introduced */
+    bool stale;     /* it is gone but for lack of memory the tree still names it: must not be introduced */
+    bool soft_told; /* that it holds more than its soft quota */
     uint64_t brake_ns, braked_until_ns, collided_ns;
 };
 
@@ -54,6 +59,17 @@ void store_domain_quota_set(struct store_domain *domain, const struct store_quot
 void store_domain_quota_reset(const struct store_domains *d, struct store_domain *domain); /* nothing is its own */
 /* For all domains that were not given their own. */
 void store_domains_quota_set(struct store_domains *d, const struct store_quota_row *row, unsigned value);
+static inline void store_domain_charge(struct store_domain *domain, size_t bytes)
+{
+    domain->bytes += bytes;
+}
+
+static inline void store_domain_credit(struct store_domain *domain, size_t bytes)
+{
+    assert(domain->bytes >= bytes);
+    domain->bytes -= bytes;
+}
+
 void store_domain_brake(struct store_domain *domain, uint64_t now_ns);
 
 #endif

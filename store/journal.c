@@ -16,7 +16,7 @@
 #include "store/record.h"
 
 #define JOURNAL_MAGIC       0x316c6e6a73747a64ull /* changes with the layout, also of records */
-#define JOURNAL_CHUNK_BYTES (1u << 20)            /* by which a file grows at the least: unmeasured */
+#define JOURNAL_CHUNK_BYTES (256u << 10)          /* by which a file grows at the least: unmeasured */
 #define JOURNAL_PATH_BYTES  (PATH_MAX + 8)
 
 struct head {

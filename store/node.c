@@ -6,38 +6,32 @@
 
 struct store_node_parts store_node_parts(const struct store_node *n)
 {
-    return (struct store_node_parts){.perms = n->perms,
-                                     .value = store_node_value(n),
-                                     .children = store_node_children(n),
-                                     .perm_count = n->perm_count,
-                                     .value_bytes = n->value_bytes,
-                                     .children_bytes = n->children_bytes};
+    return (struct store_node_parts){
+        .perms = n->perms, .value = store_node_value(n), .perm_count = n->perm_count, .value_bytes = n->value_bytes};
 }
 
-/* A version with room for `parts`, permissions and value filled in. */
-static struct store_node *node_start(const struct store_node_parts *parts)
+size_t store_node_bytes(const struct store_node_parts *parts)
 {
-    assert(parts->perm_count > 0);
-    size_t perms_bytes = parts->perm_count * sizeof(struct store_perm);
-    struct store_node *n = malloc(sizeof(*n) + perms_bytes + parts->value_bytes + parts->children_bytes);
+    return sizeof(struct store_node) + parts->perm_count * sizeof(struct store_perm) + parts->value_bytes;
+}
+
+struct store_node *store_node_new(const struct store_node_parts *parts)
+{
+    assert(parts->perm_count > 0 && parts->perm_count <= STORE_PERMS_MAX);
+    struct store_node *n = malloc(store_node_bytes(parts));
     if (!n)
         return NULL;
-    *n = (struct store_node){.refs = 1,
-                             .perm_count = parts->perm_count,
-                             .value_bytes = parts->value_bytes,
-                             .children_bytes = parts->children_bytes};
-    memcpy(n->perms, parts->perms, perms_bytes);
+    *n = (struct store_node){.refs = 1, .perm_count = (uint16_t)parts->perm_count, .value_bytes = parts->value_bytes};
+    memcpy(n->perms, parts->perms, parts->perm_count * sizeof(struct store_perm));
     if (parts->value_bytes)
         memcpy((char *)store_node_value(n), parts->value, parts->value_bytes);
     return n;
 }
 
-struct store_node *store_node_new(const struct store_node_parts *parts)
+struct store_node *store_node_copy(const struct store_node *n)
 {
-    struct store_node *n = node_start(parts);
-    if (n && parts->children_bytes)
-        memcpy((char *)store_node_children(n), parts->children, parts->children_bytes);
-    return n;
+    struct store_node_parts parts = store_node_parts(n);
+    return store_node_new(&parts);
 }
 
 struct store_node *store_node_ref(struct store_node *n)
@@ -49,57 +43,10 @@ struct store_node *store_node_ref(struct store_node *n)
 
 void store_node_unref(struct store_node *n)
 {
-    if (n && --n->refs == 0)
-        free(n);
-}
-
-struct store_node *store_node_with_child(const struct store_node *n, const char *name, size_t length)
-{
-    struct store_node_parts parts = store_node_parts(n);
-    uint32_t before = parts.children_bytes;
-    parts.children_bytes += (uint32_t)length + 1;
-    struct store_node *changed = node_start(&parts);
-    if (!changed)
-        return NULL;
-    char *children = (char *)store_node_children(changed);
-    memcpy(children, parts.children, before);
-    memcpy(children + before, name, length);
-    children[before + length] = '\0';
-    return changed;
-}
-
-/* Where the child's name begins, or children_bytes. */
-static size_t child_find(const struct store_node *n, const char *name, size_t length)
-{
-    const char *children = store_node_children(n);
-    size_t at = 0, child_length;
-    for (; at < n->children_bytes; at += child_length + 1) {
-        child_length = strlen(children + at);
-        if (child_length == length && memcmp(children + at, name, length) == 0)
-            break;
-    }
-    return at;
-}
-
-bool store_node_has_child(const struct store_node *n, const char *name, size_t length)
-{
-    return child_find(n, name, length) < n->children_bytes;
-}
-
-struct store_node *store_node_without_child(const struct store_node *n, const char *name, size_t length)
-{
-    size_t at = child_find(n, name, length), behind = at + length + 1;
-    assert(at < n->children_bytes);
-    struct store_node_parts parts = store_node_parts(n);
-    uint32_t before = parts.children_bytes;
-    parts.children_bytes -= (uint32_t)length + 1;
-    struct store_node *changed = node_start(&parts);
-    if (!changed)
-        return NULL;
-    char *children = (char *)store_node_children(changed);
-    memcpy(children, parts.children, at);
-    memcpy(children + at, parts.children + behind, before - behind);
-    return changed;
+    if (!n || --n->refs > 0)
+        return;
+    free(n->names);
+    free(n);
 }
 
 bool store_node_names_domain(const struct store_node *n, unsigned domid)
@@ -108,6 +55,16 @@ bool store_node_names_domain(const struct store_node *n, unsigned domid)
         if (n->perms[i].domid == domid)
             return true;
     return false;
+}
+
+bool store_node_same_perms(const struct store_node *a, const struct store_node *b)
+{
+    if (a->perm_count != b->perm_count)
+        return false;
+    for (unsigned i = 0; i < a->perm_count; i++)
+        if (a->perms[i].domid != b->perms[i].domid || a->perms[i].access != b->perms[i].access)
+            return false;
+    return true;
 }
 
 struct store_node *store_node_without_domain(const struct store_node *n, unsigned domid)
@@ -123,7 +80,7 @@ struct store_node *store_node_without_domain(const struct store_node *n, unsigne
     return store_node_new(&parts);
 }
 
-size_t store_node_size(const struct store_node_parts *parts)
+size_t store_node_size(const struct store_node_parts *parts, size_t children_bytes)
 {
-    return 24 + 8 * (size_t)parts->perm_count + parts->value_bytes + parts->children_bytes;
+    return 24 + 8 * (size_t)parts->perm_count + parts->value_bytes + children_bytes;
 }

@@ -65,6 +65,7 @@ static int run_alone(struct store_request *r, const struct store_op *op)
 {
     struct store_transaction x;
     store_transaction_init(&x, &r->engine->tree, r->who.domid, 0);
+    x.room_bytes = store_session_room_bytes(r->session);
     r->transaction = &x;
     int error = op->handler(r);
     if (!error)
@@ -85,6 +86,7 @@ static int run(struct store_request *r)
         r->transaction = store_session_transaction(r->session, header->tx_id);
         if (!r->transaction)
             return ENOENT;
+        r->transaction->room_bytes = store_session_room_bytes(r->session);
     }
     return (op->rules & STORE_OP_CHANGES) && !r->transaction ? run_alone(r, op) : op->handler(r);
 }
@@ -105,7 +107,13 @@ static void trace(const struct store_request *r, int error)
 
 void store_ops_handle(struct store_session *s, const struct store_message *in, struct store_message *out)
 {
-    struct store_request r = {.session = s, .engine = s->engine, .in = in, .out = out, .who = store_session_actor(s)};
+    struct store_request r; /* its path is filled by who needs it, and too long to be cleared for each request */
+    r.session = s;
+    r.engine = s->engine;
+    r.in = in;
+    r.out = out;
+    r.who = store_session_actor(s);
+    r.transaction = NULL;
     out->header = in->header;
     out->header.len = 0;
     r.engine->requests++;

@@ -8,6 +8,7 @@
 
 #include "base/parse.h"
 #include "store/ops.h"
+#include "store/view.h"
 
 static int view_get(const struct store_request *r, size_t length, struct store_node **out)
 {
@@ -19,18 +20,13 @@ static int view_get(const struct store_request *r, size_t length, struct store_n
 
 static struct store_node *view_peek(const struct store_request *r, size_t length)
 {
-    return r->transaction ? store_transaction_peek(r->transaction, r->path.text, length)
-                          : store_tree_get(&r->engine->tree, r->path.text, length);
+    return store_view_peek(&r->engine->tree, r->transaction, r->path.text, length);
 }
 
 /* The length of the nearest ancestor's path that exists; "/" always does. */
 static size_t view_ancestor(const struct store_request *r)
 {
-    size_t length = r->path.length;
-    do
-        length = store_path_parent(r->path.text, length);
-    while (length > 1 && !view_peek(r, length));
-    return length;
+    return store_view_ancestor(&r->engine->tree, r->transaction, r->path.text, r->path.length);
 }
 
 /* The node at r->path for a caller who needs `access`. A caller who may not look at the nearest ancestor does not learn
@@ -74,23 +70,24 @@ int store_op_read(struct store_request *r)
     return error ? error : store_reply_bytes(r, store_node_value(n), n->value_bytes);
 }
 
+/* Appends the children's names from `offset` on to the reply, as many as fit if `spare` bytes are left. True: all of
+ * them. */
+static bool names_append(const struct store_request *r, uint64_t offset, uint32_t spare)
+{
+    bool end;
+    uint32_t used = r->out->header.len, room = (uint32_t)sizeof(r->out->payload) - used - spare;
+    r->out->header.len += store_view_names_copy(&r->engine->tree, r->transaction, r->path.text, r->path.length, offset,
+                                                r->out->payload + used, room, &end);
+    return end;
+}
+
 int store_op_directory(struct store_request *r)
 {
     struct store_node *n;
     int error = lookup_only(r, STORE_READ, &n);
-    return error ? error : store_reply_bytes(r, store_node_children(n), n->children_bytes);
-}
-
-/* How many bytes of whole names fit. */
-static size_t names_fit(const char *names, size_t length, size_t room)
-{
-    size_t fit = 0, next;
-    for (; fit < length; fit += next) {
-        next = strnlen(names + fit, length - fit) + 1;
-        if (next > room - fit)
-            break;
-    }
-    return MIN(fit, length);
+    if (error)
+        return error;
+    return names_append(r, 0, 0) ? 0 : E2BIG;
 }
 
 int store_op_directory_part(struct store_request *r)
@@ -110,12 +107,7 @@ int store_op_directory_part(struct store_request *r)
         return error;
     snprintf(generation, sizeof(generation), "%" PRIu64, n->generation);
     store_reply_text(r, generation);
-    offset = MIN(offset, n->children_bytes);
-    const char *names = store_node_children(n) + offset;
-    size_t room = sizeof(r->out->payload) - r->out->header.len - 1; /* the empty name that ends the list */
-    size_t fit = names_fit(names, n->children_bytes - offset, room);
-    store_reply_bytes(r, names, fit);
-    return offset + fit == n->children_bytes ? store_reply_text(r, "") : 0;
+    return names_append(r, offset, 1) ? store_reply_text(r, "") : 0; /* an empty name ends the list */
 }
 
 int store_op_get_perms(struct store_request *r)
@@ -131,60 +123,71 @@ int store_op_get_perms(struct store_request *r)
     return error;
 }
 
-static bool too_big(const struct store_request *r, const struct store_node_parts *parts)
+static uint32_t view_names_bytes(const struct store_request *r, size_t length)
 {
-    return !store_actor_privileged(&r->who) && store_node_size(parts) > r->session->domain->quota.node_size_bytes;
+    return store_view_names_bytes(&r->engine->tree, r->transaction, r->path.text, length);
 }
 
-/* One node that is to be made: its path is r->path up to `length`. */
-struct birth {
-    size_t length;
-    const char *child; /* the next one's name, or NULL at the last */
-    size_t child_bytes;
-};
-
-/* The path of the node to make below the existing one at `above`. */
-static struct birth birth_below(const struct store_request *r, size_t above)
+static bool too_big(const struct store_request *r, const struct store_node_parts *parts, size_t children_bytes)
 {
-    const char *text = r->path.text;
+    return store_node_size(parts, children_bytes) > r->session->domain->quota.node_size_bytes;
+}
+
+/* The path of the node to make below the existing one at `above`: its length. */
+static size_t birth_below(const struct store_request *r, size_t above)
+{
     size_t start = above == 1 ? 1 : above + 1;
-    struct birth b = {.length = start + strcspn(text + start, "/")};
-    if (b.length < r->path.length) {
-        b.child = text + b.length + 1;
-        b.child_bytes = strcspn(b.child, "/") + 1;
-    }
-    return b;
+    return start + strcspn(r->path.text + start, "/");
 }
 
-/* May all nodes between the existing ancestor and r->path be made? ENOSPC where a quota says no. */
+/* May the store hold this much more for who asks, and for the owner of what is written? */
+static int memory_check(const struct store_request *r, unsigned owner, uint64_t more)
+{
+    if (store_actor_privileged(&r->who) || more == 0)
+        return 0;
+    if (more > r->transaction->room_bytes)
+        return ENOMEM;
+    return owner == r->who.domid || more <= store_engine_domain_room_bytes(r->engine, owner) ? 0 : ENOMEM;
+}
+
+/* What a node takes that is made: in an open transaction also for its touch. */
+static uint64_t birth_bytes(const struct store_request *r, size_t length, const struct store_node_parts *parts)
+{
+    return store_tree_slot_bytes(length) + store_node_bytes(parts) +
+           (r->transaction->account ? store_touch_bytes(length) : 0);
+}
+
+/* May all nodes between the existing ancestor and r->path be made? ENOSPC or ENOMEM where a quota says no. */
 static int births_check(const struct store_request *r, size_t above, const struct store_node *ancestor,
-                        size_t value_bytes)
+                        uint32_t value_bytes)
 {
     if (store_actor_privileged(&r->who))
         return 0;
-    const struct store_transaction *x = r->transaction;
     struct store_node_parts parts = store_node_parts(ancestor);
+    size_t names_bytes = view_names_bytes(r, above);
+    uint64_t more =
+        r->transaction->account ? store_node_bytes(&parts) : 0; /* the ancestor's version with a longer list */
     uint32_t count = 0;
-    parts.children_bytes += (uint32_t)(birth_below(r, above).length - above) + (above == 1);
-    if (too_big(r, &parts))
-        return ENOSPC;
-    while (above < r->path.length) {
-        struct birth b = birth_below(r, above);
-        parts.children_bytes = (uint32_t)b.child_bytes;
-        parts.value_bytes = b.child ? 0 : (uint32_t)value_bytes;
-        if (too_big(r, &parts))
+    for (; above < r->path.length; count++) {
+        size_t birth = birth_below(r, above);
+        if (too_big(r, &parts, names_bytes + (birth - above) + (above == 1)))
             return ENOSPC;
-        above = b.length;
-        count++;
+        parts.value_bytes = birth < r->path.length ? 0 : value_bytes;
+        names_bytes = 0;
+        above = birth;
+        more += birth_bytes(r, birth, &parts);
     }
-    if (r->engine->tree.owned[r->who.domid] + x->own_delta + count > r->session->domain->quota.nodes)
+    if (too_big(r, &parts, 0) ||
+        r->engine->tree.owned[r->who.domid] + r->transaction->own_delta + count > r->session->domain->quota.nodes)
         return ENOSPC;
-    return store_transaction_room(x) < count - 1 ? ENOSPC : 0; /* the first and the last are touched already */
+    if (store_transaction_room(r->transaction) < count - 1) /* the first and the last are touched */
+        return ENOSPC;
+    return memory_check(r, r->who.domid, more);
 }
 
 /* Makes r->path and what is missing above it, with the permissions of the nearest ancestor; a guest owns what it makes.
  */
-static int create(struct store_request *r, const char *value, size_t value_bytes)
+static int create(struct store_request *r, const char *value, uint32_t value_bytes)
 {
     struct store_perm perms[STORE_PERMS_MAX];
     struct store_node *ancestor;
@@ -198,33 +201,37 @@ static int create(struct store_request *r, const char *value, size_t value_bytes
     memcpy(perms, ancestor->perms, parts.perm_count * sizeof(perms[0]));
     if (!store_actor_privileged(&r->who))
         perms[0].domid = (uint16_t)r->who.domid;
-    const char *name = r->path.text + (above == 1 ? 1 : above + 1);
-    error = store_transaction_put(r->transaction, r->path.text, above,
-                                  store_node_with_child(ancestor, name, strcspn(name, "/")), STORE_FIRE_NONE);
     while (!error && above < r->path.length) {
-        struct birth b = birth_below(r, above);
-        char child[XENSTORE_ABS_PATH_MAX + 1];
-        parts.children_bytes = (uint32_t)b.child_bytes;
-        parts.children = memcpy(child, b.child ? b.child : "", b.child_bytes);
-        if (b.child)
-            child[b.child_bytes - 1] = '\0';
+        above = birth_below(r, above);
+        bool last = above == r->path.length;
         parts.value = value;
-        parts.value_bytes = b.child ? 0 : (uint32_t)value_bytes;
-        error = store_transaction_put(r->transaction, r->path.text, b.length, store_node_new(&parts),
-                                      b.child ? STORE_FIRE_NONE : STORE_FIRE_TREE);
-        above = b.length;
+        parts.value_bytes = last ? value_bytes : 0;
+        error = store_transaction_create(r->transaction, r->path.text, above, store_node_new(&parts),
+                                         last ? STORE_FIRE_TREE : STORE_FIRE_NONE);
     }
     return error;
 }
 
-static int overwrite(struct store_request *r, const struct store_node *n, const char *value, size_t value_bytes)
+/* Puts another version of `n` at r->path. */
+static int change(struct store_request *r, const struct store_node *n, const struct store_node_parts *parts,
+                  enum store_fire fire)
+{
+    const struct store_node_parts before = store_node_parts(n);
+    uint64_t bytes = store_node_bytes(parts), freed = r->transaction->account ? 0 : store_node_bytes(&before);
+    if (!store_actor_privileged(&r->who) && too_big(r, parts, view_names_bytes(r, r->path.length)))
+        return ENOSPC;
+    int error = memory_check(r, parts->perms[0].domid, bytes - MIN(bytes, freed));
+    if (error)
+        return error;
+    return store_transaction_put(r->transaction, r->path.text, r->path.length, store_node_new(parts), fire);
+}
+
+static int overwrite(struct store_request *r, const struct store_node *n, const char *value, uint32_t value_bytes)
 {
     struct store_node_parts parts = store_node_parts(n);
     parts.value = value;
-    parts.value_bytes = (uint32_t)value_bytes;
-    if (too_big(r, &parts))
-        return ENOSPC;
-    return store_transaction_put(r->transaction, r->path.text, r->path.length, store_node_new(&parts), STORE_FIRE_TREE);
+    parts.value_bytes = value_bytes;
+    return change(r, n, &parts, STORE_FIRE_TREE);
 }
 
 int store_op_write(struct store_request *r)
@@ -242,9 +249,9 @@ int store_op_write(struct store_request *r)
     value = r->in->payload + offset;
     error = lookup(r, STORE_WRITE, &n);
     if (error == ENOENT)
-        error = create(r, value, r->in->header.len - offset);
+        error = create(r, value, r->in->header.len - (uint32_t)offset);
     else if (!error)
-        error = overwrite(r, n, value, r->in->header.len - offset);
+        error = overwrite(r, n, value, r->in->header.len - (uint32_t)offset);
     return error ? error : store_reply_ok(r);
 }
 
@@ -293,9 +300,6 @@ int store_op_set_perms(struct store_request *r)
     struct store_node_parts parts = store_node_parts(n);
     parts.perms = perms;
     parts.perm_count = count;
-    if (too_big(r, &parts))
-        return ENOSPC;
-    error = store_transaction_put(r->transaction, r->path.text, r->path.length, store_node_new(&parts),
-                                  r->path.special ? STORE_FIRE_NONE : STORE_FIRE_TREE);
+    error = change(r, n, &parts, r->path.special ? STORE_FIRE_NONE : STORE_FIRE_TREE);
     return error ? error : store_reply_ok(r);
 }

@@ -15,6 +15,8 @@ int store_op_watch(struct store_request *r)
         error = store_request_path(r, strings[0]);
     if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->session->domain->quota.watches)
         error = E2BIG;
+    if (!error && store_watch_bytes(&r->path, strings[1]) > store_session_room_bytes(r->session))
+        error = ENOMEM;
     if (!error)
         error = store_watch_add(&r->engine->watches, r->session, &r->path, strings[1]);
     return error ? error : store_reply_ok(r);
@@ -48,7 +50,8 @@ int store_op_transaction_start(struct store_request *r)
     do
         s->last_transaction++;
     while (s->last_transaction == 0 || store_session_transaction(s, s->last_transaction));
-    struct store_transaction *x = store_session_transaction_begin(s, s->last_transaction);
+    bool room = sizeof(struct store_transaction) <= store_session_room_bytes(s);
+    struct store_transaction *x = room ? store_session_transaction_begin(s, s->last_transaction) : NULL;
     if (!x)
         return ENOMEM;
     char id[16];
@@ -108,42 +111,72 @@ int store_op_is_domain_introduced(struct store_request *r)
     return store_reply_text(r, self || introduced(r, domid) ? "T" : "F");
 }
 
-/* The frame and port of a ring are numbers, and of no use here: a domain of ours has a socket. */
-int store_op_introduce(struct store_request *r)
-{
-    const char *strings[3];
+/* What an INTRODUCE says. The frame is not used: the ring is the page that the domain grants under its reserved
+ * reference. Port 0 is none, and the domain has its socket alone. */
+struct introduction {
     unsigned domid;
     uint64_t gfn, port;
-    if (store_wire_strings(r->in->payload, r->in->header.len, strings, 3) != 0 ||
-        store_domid_parse(strings[0], &domid) != 0 || domid == 0 || parse_u64(strings[1], 0, UINT64_MAX, &gfn) < 0 ||
-        parse_u64(strings[2], 0, UINT32_MAX, &port) < 0)
-        return EINVAL;
+};
+
+static int introduction_parse(const struct store_request *r, struct introduction *out)
+{
+    const char *strings[3];
+    bool good = store_wire_strings(r->in->payload, r->in->header.len, strings, 3) == 0 &&
+                store_domid_parse(strings[0], &out->domid) == 0 && out->domid != 0 &&
+                parse_u64(strings[1], 0, UINT64_MAX, &out->gfn) == 0 &&
+                parse_u64(strings[2], 0, UINT32_MAX, &out->port) == 0;
+    return good ? 0 : EINVAL;
+}
+
+static int introduction_record(struct store_engine *g, const struct introduction *i)
+{
+    const struct store_change change = {
+        .kind = STORE_CHANGE_INTRODUCE, .domid = i->domid, .gfn = i->gfn, .port = (uint32_t)i->port};
+    return store_engine_record(g, &change);
+}
+
+/* The domain's ring goes, and another one comes where the introduction names one. */
+static int introduction_do(struct store_engine *g, struct store_domain *d, const struct introduction *i)
+{
+    int error = g->hooks.introduce ? -g->hooks.introduce(g->hooks.context, i->domid, i->gfn, (uint32_t)i->port) : 0;
+    d->gfn = i->gfn;
+    d->port = error ? 0 : (uint32_t)i->port;
+    return error;
+}
+
+int store_op_introduce(struct store_request *r)
+{
     struct store_engine *g = r->engine;
-    if (introduced(r, domid))
-        return store_reply_ok(r);
-    struct store_domain *d = store_domain_get(&g->domains, domid);
+    struct introduction i;
+    int error = introduction_parse(r, &i);
+    if (error)
+        return error;
+    struct store_domain *d = introduced(r, i.domid);
+    if (d) {
+        error = introduction_record(g, &i);
+        error = error ? error : introduction_do(g, d, &i);
+        return error ? error : store_reply_ok(r);
+    }
+    d = store_domain_get(&g->domains, i.domid);
     if (!d)
         return ENOMEM;
     if (d->stale)
-        store_engine_domain_gone(g, domid); /* once more; what is left keeps it stale */
-    d = store_domain_get(&g->domains, domid);
+        store_engine_domain_gone(g, i.domid); /* once more; what is left keeps it stale */
+    d = store_domain_get(&g->domains, i.domid);
     if (!d || d->stale)
         return ENOMEM;
-    if (g->hooks.introduce && g->hooks.introduce(g->hooks.context, domid) < 0) {
-        store_domain_put(&g->domains, d);
-        return EIO;
-    }
-    const struct store_change change = {
-        .kind = STORE_CHANGE_INTRODUCE, .domid = domid, .gfn = gfn, .port = (uint32_t)port};
-    int error = store_engine_record(g, &change);
+    error = introduction_do(g, d, &i);
     if (error) {
-        if (g->hooks.release)
-            g->hooks.release(g->hooks.context, domid);
         store_domain_put(&g->domains, d);
         return error;
     }
-    d->gfn = gfn;
-    d->port = (uint32_t)port;
+    error = introduction_record(g, &i);
+    if (error) {
+        if (g->hooks.release)
+            g->hooks.release(g->hooks.context, i.domid);
+        store_domain_put(&g->domains, d);
+        return error;
+    }
     d->introduced = true;
     g->domains.introduced++;
     store_engine_announce(g, "@introduceDomain");

@@ -4,17 +4,21 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char path_characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@/";
+/* What a name may have in it; a '/' is looked at apart. */
+static const bool name_character[256] = {
+    ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['0' ... '9'] = true, ['-'] = true, ['_'] = true, ['@'] = true};
 
+/* Every '/' has a name behind it, except in "/". */
 static bool path_well_formed(const char *text, size_t length)
 {
-    if (strspn(text, path_characters) != length)
-        return false;
-    if (text[0] == '@')
-        return length > 1 && !strchr(text, '/');
-    if (length == 1)
-        return text[0] == '/';
-    return text[length - 1] != '/' && !strstr(text, "//");
+    bool special = text[0] == '@';
+    for (size_t i = 0; i < length; i++) {
+        if (name_character[(unsigned char)text[i]])
+            continue;
+        if (text[i] != '/' || special || (text[i + 1] == '\0' && length > 1) || text[i + 1] == '/')
+            return false;
+    }
+    return length > 1 || text[0] == '/';
 }
 
 /* The bytes of "/local/domain/<domid>/" in front, which no quota counts, so that a name means the same node whether it

@@ -6,7 +6,6 @@
 
 #define RECORD_SNAPSHOT_BYTES 65536 /* of one record of a snapshot, about: unmeasured */
 #define RECORD_ITEM_MAX       (64 + XENSTORE_ABS_PATH_MAX + 4 * STORE_PERMS_MAX + XENSTORE_PAYLOAD_MAX)
-#define RECORD_DEPTH_MAX      (XENSTORE_ABS_PATH_MAX / 2 + 2)
 
 enum item_kind {
     ITEM_EMPTY = 1,
@@ -69,35 +68,39 @@ static void put_node(struct writer *w, const char *path, size_t length, const st
 
 static bool same_but_children(const struct store_node *a, const struct store_node *b)
 {
-    if (a == b)
-        return true;
-    if (!a || !b || a->perm_count != b->perm_count || a->value_bytes != b->value_bytes)
-        return false;
-    for (uint32_t i = 0; i < a->perm_count; i++)
-        if (a->perms[i].domid != b->perms[i].domid || a->perms[i].access != b->perms[i].access)
-            return false;
-    return memcmp(store_node_value(a), store_node_value(b), a->value_bytes) == 0;
+    return a == b || (store_node_same_perms(a, b) && a->value_bytes == b->value_bytes &&
+                      memcmp(store_node_value(a), store_node_value(b), a->value_bytes) == 0);
 }
 
+static void put_gone(struct writer *w, const struct store_touch *touch)
+{
+    put_u8(w, ITEM_NODE_GONE);
+    put_text(w, touch->path, touch->entry.length);
+}
+
+/* What was there and is gone or changed; then what was made, in the order in which it stands in its parents' lists. */
 static void put_nodes(struct writer *w, const struct store_transaction *x)
 {
     const struct store_touch *touch;
-    bool any = false;
+    const size_t begin = w->length;
+    put_u8(w, ITEM_WRITER);
+    put_u16(w, (uint16_t)x->domid);
+    const size_t nothing = w->length;
     list_foreach (touch, &x->changed, changed) {
-        if (same_but_children(touch->base, touch->now))
+        if (!touch->base || !list_empty(&touch->added))
             continue;
-        if (!any) {
-            put_u8(w, ITEM_WRITER);
-            put_u16(w, (uint16_t)x->domid);
-            any = true;
-        }
-        if (touch->now) {
+        if (!touch->now)
+            put_gone(w, touch);
+        else if (!same_but_children(touch->base, touch->now))
             put_node(w, touch->path, touch->entry.length, touch->now);
-            continue;
-        }
-        put_u8(w, ITEM_NODE_GONE);
-        put_text(w, touch->path, touch->entry.length);
     }
+    list_foreach (touch, &x->added, added) {
+        if (touch->base)
+            put_gone(w, touch);
+        put_node(w, touch->path, touch->entry.length, touch->now);
+    }
+    if (w->length == nothing)
+        w->length = begin;
 }
 
 static void put_domain(struct writer *w, enum item_kind kind, unsigned domid)
@@ -167,37 +170,14 @@ static int snapshot_flush(struct snapshot *s, size_t above)
     return r;
 }
 
-/* Down to the oldest child, on to the next one, up again: the offset in its parent's list of each on the way is all
- * that is kept. */
 static int snapshot_nodes(struct snapshot *s, const struct store_tree *t)
 {
-    char path[XENSTORE_ABS_PATH_MAX + 2] = "/";
-    uint32_t next[RECORD_DEPTH_MAX] = {0};
-    size_t length = 1, depth = 0;
-    put_node(&s->w, path, 1, store_tree_get(t, path, 1));
-    for (;;) {
-        const struct store_node *n = store_tree_get(t, path, length);
-        if (next[depth] >= n->children_bytes) {
-            if (depth == 0)
-                return 0;
-            length = store_path_parent(path, length);
-            depth--;
-            continue;
-        }
-        const char *name = store_node_children(n) + next[depth];
-        size_t name_length = strlen(name);
-        next[depth++] += (uint32_t)name_length + 1;
-        length += length > 1;
-        assert(depth < RECORD_DEPTH_MAX && length + name_length < sizeof(path));
-        path[length - 1] = '/';
-        memcpy(path + length, name, name_length);
-        length += name_length;
-        next[depth] = 0;
-        put_node(&s->w, path, length, store_tree_get(t, path, length));
-        int r = snapshot_flush(s, RECORD_SNAPSHOT_BYTES);
-        if (r < 0)
-            return r;
+    int r = 0;
+    for (const struct store_tree_slot *slot = NULL; r == 0 && (slot = store_tree_next(t, slot)) != NULL;) {
+        put_node(&s->w, slot->path, slot->entry.length, slot->node);
+        r = snapshot_flush(s, RECORD_SNAPSHOT_BYTES);
     }
+    return r;
 }
 
 static int snapshot_domains(struct snapshot *s, const struct store_domains *domains)
@@ -229,14 +209,11 @@ static int snapshot_domains(struct snapshot *s, const struct store_domains *doma
 
 int store_record_snapshot(const struct store_engine *g, store_record_emit_fn *emit, void *context)
 {
-    static const char *const special[] = {"@introduceDomain", "@releaseDomain"};
     _cleanup_free_ char *buffer = malloc(RECORD_SNAPSHOT_BYTES + RECORD_ITEM_MAX + store_quota_row_count * 64);
     struct snapshot s = {.w = {.at = buffer}, .buffer = buffer, .emit = emit, .context = context};
     if (!buffer)
         return -ENOMEM;
     put_u8(&s.w, ITEM_EMPTY);
-    for (size_t i = 0; i < ARRAY_SIZE(special); i++)
-        put_node(&s.w, special[i], strlen(special[i]), store_tree_get(&g->tree, special[i], strlen(special[i])));
     int r = snapshot_nodes(&s, &g->tree);
     if (r == 0)
         r = snapshot_domains(&s, &g->domains);
@@ -314,23 +291,16 @@ static bool take_perms(struct reader *r, struct store_perm *perms, uint32_t *cou
 
 static int node_put(struct store_transaction *x, const struct store_path *p, const struct store_node_parts *parts)
 {
-    const struct store_node *there = store_transaction_peek(x, p->text, p->length);
-    struct store_node_parts whole = *parts;
-    int error = 0;
-    if (there) {
-        whole.children = store_node_children(there);
-        whole.children_bytes = there->children_bytes;
-    } else {
-        size_t above = store_path_parent(p->text, p->length), name = store_path_name_offset(p->text, p->length);
-        const struct store_node *parent = above ? store_transaction_peek(x, p->text, above) : NULL;
-        if (!parent)
-            return -EPROTO;
-        error = store_transaction_put(x, p->text, above,
-                                      store_node_with_child(parent, p->text + name, p->length - name), STORE_FIRE_NONE);
-    }
-    if (!error)
-        error = store_transaction_put(x, p->text, p->length, store_node_new(&whole), STORE_FIRE_NONE);
-    return -error;
+    size_t above = store_path_parent(p->text, p->length);
+    struct store_node *there, *parent = NULL;
+    int error = store_transaction_get(x, p->text, p->length, &there);
+    if (!error && !there && above)
+        error = store_transaction_get(x, p->text, above, &parent);
+    if (error)
+        return -error;
+    if (there)
+        return -store_transaction_put(x, p->text, p->length, store_node_new(parts), STORE_FIRE_NONE);
+    return parent ? -store_transaction_create(x, p->text, p->length, store_node_new(parts), STORE_FIRE_NONE) : -EPROTO;
 }
 
 static int apply_node(struct reader *r, struct store_transaction *x)
@@ -351,26 +321,21 @@ static int apply_node_gone(struct reader *r, struct store_transaction *x)
     struct store_path path;
     if (!take_path(r, &path) || path.special || path.length == 1)
         return -EPROTO;
-    if (!store_transaction_peek(x, path.text, path.length))
-        return 0; /* went with one above it */
+    struct store_node *there;
+    int error = store_transaction_get(x, path.text, path.length, &there);
+    if (error || !there)
+        return -error; /* went with one above it */
     return -store_transaction_remove(x, path.text, path.length, STORE_FIRE_NONE);
 }
 
 /* What a fresh tree begins with is in the snapshot where it is still there. */
 static int apply_empty(struct store_transaction *x)
 {
-    char path[XENSTORE_ABS_PATH_MAX + 1] = "/";
-    for (;;) {
-        const struct store_node *root = store_transaction_peek(x, path, 1);
-        if (root->children_bytes == 0)
-            return 0;
-        const char *name = store_node_children(root);
-        size_t length = strlen(name);
-        memcpy(path + 1, name, length);
-        int error = store_transaction_remove(x, path, 1 + length, STORE_FIRE_NONE);
-        if (error)
-            return -error;
-    }
+    int error = 0;
+    struct store_tree_slot *child = store_tree_child_first(store_tree_find(x->tree, "/", 1));
+    for (; child && !error; child = store_tree_child_next(child))
+        error = store_transaction_remove(x, child->path, child->entry.length, STORE_FIRE_NONE);
+    return -error;
 }
 
 static int apply_introduced(struct reader *r, struct store_engine *g)

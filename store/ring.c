@@ -72,9 +72,12 @@ static ssize_t ring_receive(struct store_transport *t, void *out, size_t room)
         return -EAGAIN;
     }
     queue_read(out, page->req, r->req_cons, taken);
+    uint32_t before = r->req_cons;
     r->req_cons += (uint32_t)taken;
     word_store(&page->req_cons, r->req_cons);
     r->owes = true;
+    if (word_load(&page->req_prod) - before >= XENSTORE_RING_SIZE)
+        ring_notify(r); /* it may wait for room in the middle of a message */
     return (ssize_t)taken;
 }
 
@@ -189,4 +192,13 @@ struct store_transport *store_ring_connect(struct store_ring *r)
     word_store(&page->connection, XENSTORE_CONNECTED); /* last: the guest waits for it */
     ring_notify(r);
     return &r->transport;
+}
+
+void store_ring_lose(struct store_ring *r)
+{
+    assert(!r->connected);
+    word_store(&r->link.page->server_features, STORE_RING_FEATURES);
+    if (!store_ring_asked(r))
+        word_store(&r->link.page->error, XENSTORE_ERROR_COMM);
+    ring_notify(r);
 }

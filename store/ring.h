@@ -14,9 +14,9 @@
  * again when the guest asks for it (`connection` = XENSTORE_RECONNECT) or the domain is introduced anew: both queues
  * empty, nothing of the old connection left. docs/misc/xenstore-ring.txt of Xen has the protocol.
  *
- * Waking: some guests tell us that they have read only when the queue had been full. So a send that falls short has
- * filled the queue, and has looked for room once more after it published that. What was received is told to the guest
- * with the next send, or when nothing more is there.
+ * Waking: guests wait for room in a full queue of requests, and some tell us that they have read only when the queue of
+ * answers had been full. So who filled the one is told at once that something was taken, else with the next send; and
+ * a send that falls short has filled the other, and has looked for room once more after it published that.
  */
 #ifndef STORE_RING_H
 #define STORE_RING_H
@@ -57,6 +57,8 @@ void store_ring_init(struct store_ring *r, const struct store_ring_link *link);
 void store_ring_deinit(struct store_ring *r);
 /* Empties both queues, says so to the guest, and is alive: the transport of a new connection, whose close() ends it. */
 struct store_transport *store_ring_connect(struct store_ring *r);
+/* The server that the guest spoke with is no more: says so, and stays dead until the guest asks. */
+void store_ring_lose(struct store_ring *r);
 /* Whether the guest asks for a new connection. */
 bool store_ring_asked(const struct store_ring *r);
 

@@ -182,6 +182,17 @@ void store_rota_settle(struct store_rota *r)
     store_rota_tell(r);
 }
 
+void store_rota_end(struct store_rota *r, const struct store_transport *t)
+{
+    struct store_conn *c, *next;
+    list_foreach_safe (c, next, &r->open, link) {
+        if (c->transport != t)
+            continue;
+        c->broken = -ECANCELED;
+        conn_settle(c);
+    }
+}
+
 void store_rota_end_domain(struct store_rota *r, unsigned domid)
 {
     struct store_conn *c, *next;

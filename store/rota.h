@@ -38,6 +38,8 @@ void store_rota_deinit(struct store_rota *r);                                   
 /* Takes the transport in any case. 0 or -errno; *out (may be NULL): which connection it is. */
 int store_rota_take(struct store_rota *r, struct store_transport *t, unsigned domid, struct store_conn **out);
 int store_rota_add(struct store_rota *r, struct store_transport *t, unsigned domid);
+/* Ends the connection that has this transport. */
+void store_rota_end(struct store_rota *r, const struct store_transport *t);
 void store_rota_end_domain(struct store_rota *r, unsigned domid);
 /* One turn to each that is ready now, as far as the budget of requests goes (a turn without one counts as one), then
  * store_rota_tell(). What was used of the budget. */

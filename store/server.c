@@ -15,6 +15,7 @@
 #include "base/unixsock.h"
 #include "store/handover.h"
 #include "store/journal.h"
+#include "store/rings.h"
 #include "store/rota.h"
 #include "store/server_parts.h"
 
@@ -45,6 +46,7 @@ struct store_server {
     struct list listeners;
     store_live_update_fn *live_update; /* NULL: there is nobody to ask */
     void *live_update_context;
+    struct store_rings rings;
     struct log_limiter limiter;
     struct spin spin;
     char run_dir[];
@@ -179,20 +181,38 @@ static int directory_make(const char *path, struct err *e)
     return err_set(e, -errno, "cannot make the directory %s: %s", path, strerror(errno));
 }
 
-static int hook_introduce(void *context, unsigned domid)
+static struct listener *listener_find(const struct store_server *s, unsigned domid)
+{
+    struct listener *l;
+    list_foreach (l, &s->listeners, link) {
+        if (l->domid == domid)
+            return l;
+    }
+    return NULL;
+}
+
+/* The domain's own socket. */
+static int domain_listen(struct store_server *s, unsigned domid, struct err *e)
+{
+    char path[SERVER_PATH_BYTES];
+    snprintf(path, sizeof(path), "%s/dom", s->run_dir);
+    int r = directory_make(path, e);
+    snprintf(path, sizeof(path), "%s/dom/%u", s->run_dir, domid);
+    r = r ? r : directory_make(path, e);
+    snprintf(path, sizeof(path), "%s/dom/%u/xenstored.sock", s->run_dir, domid);
+    return r ? r : listener_new(s, path, domid, e);
+}
+
+static int hook_introduce(void *context, unsigned domid, uint64_t gfn, uint32_t port)
 {
     struct store_server *s = context;
-    char path[SERVER_PATH_BYTES];
     struct err e = {0};
-    snprintf(path, sizeof(path), "%s/dom", s->run_dir);
-    int r = directory_make(path, &e);
+    bool again = listener_find(s, domid) != NULL;
+    int r = again ? 0 : domain_listen(s, domid, &e);
     if (r == 0) {
-        snprintf(path, sizeof(path), "%s/dom/%u", s->run_dir, domid);
-        r = directory_make(path, &e);
-    }
-    if (r == 0) {
-        snprintf(path, sizeof(path), "%s/dom/%u/xenstored.sock", s->run_dir, domid);
-        r = listener_new(s, path, domid, &e);
+        r = store_rings_open(&s->rings, domid, gfn, port, false, &e);
+        if (r < 0 && !again)
+            listener_free(listener_find(s, domid));
     }
     if (r < 0)
         log_error("store: domain %u cannot be introduced: %s", domid, e.text);
@@ -202,11 +222,10 @@ static int hook_introduce(void *context, unsigned domid)
 static void hook_release(void *context, unsigned domid)
 {
     struct store_server *s = context;
-    struct listener *l, *next;
-    list_foreach_safe (l, next, &s->listeners, link) {
-        if (l->domid == domid)
-            listener_free(l);
-    }
+    struct listener *l = listener_find(s, domid);
+    if (l)
+        listener_free(l);
+    store_rings_close(&s->rings, domid);
     store_rota_end_domain(&s->rota, domid);
 }
 
@@ -252,6 +271,31 @@ static int engine_start(struct store_server *s, const struct store_options *o)
     return r;
 }
 
+void store_server_end(struct store_server *s, const struct store_transport *t)
+{
+    store_rota_end(&s->rota, t);
+}
+
+void store_server_set_rings(struct store_server *s, const struct store_ring_source *source)
+{
+    const struct store_domain *d;
+    s->rings.source = *source;
+    map_foreach (&s->engine.domains.by_domid, i, d) {
+        struct err e = {0};
+        if (d->introduced && store_rings_open(&s->rings, d->domid, d->gfn, d->port, true, &e) < 0)
+            log_error("store: domain %u has no ring any more: %s", d->domid, e.text);
+    }
+    store_rings_settle(&s->rings);
+}
+
+void store_server_ring_gone(struct store_server *s, unsigned domid)
+{
+    struct store_domain *d = store_domain_find(&s->engine.domains, domid);
+    if (d)
+        d->port = 0;
+    store_rings_close(&s->rings, domid);
+}
+
 static int hook_record(void *context, const struct store_change *change)
 {
     struct store_server *s = context;
@@ -278,7 +322,7 @@ static int sockets_make(struct store_server *s, struct err *e)
     const struct store_domain *d;
     map_foreach (&s->engine.domains.by_domid, i, d) {
         if (d->introduced && d->domid != 0)
-            (void)hook_introduce(s, d->domid);
+            (void)hook_introduce(s, d->domid, d->gfn, 0); /* its ring: store_server_set_rings() */
     }
     snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
     return listener_new(s, path, 0, e);
@@ -330,6 +374,7 @@ int store_server_new(const char *run_dir, const struct store_options *o, struct 
     memcpy(s->run_dir, run_dir, length + 1);
     list_init(&s->listeners);
     spin_init(&s->spin, SERVER_LOOK_NS);
+    store_rings_init(&s->rings, s, &s->loop);
     int r = loop_init(&s->loop);
     if (r < 0) {
         free(s);
@@ -351,6 +396,7 @@ void store_server_free(struct store_server *s)
     if (!s)
         return;
     listeners_free(s);
+    store_rings_deinit(&s->rings);
     store_rota_deinit(&s->rota);
     store_engine_deinit(&s->engine);
     store_journal_close(s->journal);
@@ -388,6 +434,7 @@ int store_server_step(struct store_server *s, unsigned budget)
         if (r < 0)
             break;
         used = store_rota_round(&s->rota, left);
+        store_rings_settle(&s->rings);
     }
     store_rota_bury(&s->rota);
     kick_if_ready(s);
@@ -424,6 +471,7 @@ int store_server_run(struct store_server *s)
             return r;
         s->engine.now_ns = clock_now_ns();
         store_rota_round(&s->rota, SERVER_ROUND_REQUESTS);
+        store_rings_settle(&s->rings);
         store_rota_bury(&s->rota);
     }
     return 0;

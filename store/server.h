@@ -19,6 +19,7 @@
 struct loop;
 struct store_server;
 struct store_transport;
+struct store_ring_link;
 
 /* Where Xen's two reference servers answer differently (docs/store.md), which of them is followed. */
 enum store_answers { STORE_ANSWERS_C, STORE_ANSWERS_OCAML };
@@ -48,6 +49,20 @@ int store_server_fd(const struct store_server *s);
 /* One more connection of `domid`, over a transport that the caller made; it lasts until the peer, the domain or the
  * server ends. Takes the transport in any case. 0 or -errno. */
 int store_server_adopt(struct store_server *s, struct store_transport *t, unsigned domid);
+/* Ends the connection that has this transport. */
+void store_server_end(struct store_server *s, const struct store_transport *t);
+
+/* How a world finds the ring of a domain, by what INTRODUCE says of it (store/ring.h). */
+struct store_ring_source {
+    void *ctx;
+    /* 0; -errno with a sentence, whose number the toolstack is answered with. */
+    int (*open)(void *ctx, unsigned domid, uint64_t gfn, uint32_t port, struct store_ring_link *out, struct err *e);
+};
+/* From now on domains have rings; before, and where INTRODUCE names port 0, they have their sockets alone. Those that
+ * are introduced already spoke with another server: their guests have to ask for a new connection. */
+void store_server_set_rings(struct store_server *s, const struct store_ring_source *source);
+/* The ring's guest is gone; its domain is still introduced. Harmless where it has no ring. */
+void store_server_ring_gone(struct store_server *s, unsigned domid);
 /* Serves what is ready, at most `budget` messages; waits for nothing. The number served, or -errno. */
 int store_server_step(struct store_server *s, unsigned budget);
 /* For a process that does nothing else: adds its other sources to this loop and runs it until loop_quit(). Looks for

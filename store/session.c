@@ -2,7 +2,10 @@
 #include "store/session.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <string.h>
+
+#include "base/log.h"
 
 int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
@@ -74,50 +77,43 @@ void store_engine_announce(struct store_engine *g, const char *special)
     store_watch_fire(&g->watches, &news);
 }
 
-/* Plans the removal of all that the domain owns and of its name from all other permissions. */
-static int domain_forget(struct store_engine *g, struct store_transaction *x, unsigned domid)
+/* What is there of a slot when the plan so far is carried out. */
+static struct store_node *slot_planned(const struct store_transaction *x, const struct store_tree_slot *slot)
 {
-    struct strmap_entry *e, *next;
-    strmap_foreach_safe(&g->tree.slots, i, e, next)
-    {
-        struct store_tree_slot *slot = container_of(e, struct store_tree_slot, entry);
-        struct store_node *now = store_transaction_peek(x, slot->path, e->length);
-        int error = 0;
-        if (!now)
-            continue; /* was below another one of its nodes */
-        bool removable = store_path_parent(slot->path, e->length) > 0;
-        if (store_node_owner(now) == domid && removable)
-            error = store_transaction_remove(x, slot->path, e->length, STORE_FIRE_TREE);
-        else if (store_node_names_domain(now, domid))
-            error =
-                store_transaction_put(x, slot->path, e->length, store_node_without_domain(now, domid), STORE_FIRE_NONE);
-        if (error)
-            return error;
-    }
-    return 0;
+    const struct store_touch *touch = store_transaction_touch(x, slot->entry.hash, slot->path, slot->entry.length);
+    return touch ? touch->now : slot->node;
 }
 
 /* "/" and the special nodes cannot be removed: what domain 0 once gave away falls back to it. */
-static int domain_disown(struct store_transaction *x, unsigned domid)
+static int node_disown(struct store_transaction *x, const struct store_tree_slot *slot, const struct store_node *now)
 {
-    static const char *const fixed[] = {"/", "@introduceDomain", "@releaseDomain"};
-    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++) {
-        struct store_node *now = store_transaction_peek(x, fixed[i], strlen(fixed[i]));
-        if (store_node_owner(now) != domid)
-            continue;
-        struct store_node *changed = store_node_new(&(struct store_node_parts){
-            .perms = &(struct store_perm){.domid = 0},
-            .perm_count = 1,
-            .value = store_node_value(now),
-            .value_bytes = now->value_bytes,
-            .children = store_node_children(now),
-            .children_bytes = now->children_bytes,
-        });
-        int error = store_transaction_put(x, fixed[i], strlen(fixed[i]), changed, STORE_FIRE_NONE);
-        if (error)
-            return error;
+    struct store_node_parts parts = store_node_parts(now);
+    parts.perms = &(struct store_perm){.domid = 0};
+    parts.perm_count = 1;
+    return store_transaction_put(x, slot->path, slot->entry.length, store_node_new(&parts), STORE_FIRE_NONE);
+}
+
+/* Plans the removal of all that the domain owns, with all below it, and of its name from all other permissions. */
+static int domain_forget(struct store_engine *g, struct store_transaction *x, unsigned domid)
+{
+    struct store_tree_slot *slot = NULL;
+    struct store_tree_link *link = NULL;
+    int error = 0;
+    while (!error && (slot = store_tree_owned_next(&g->tree, domid, slot)) != NULL) {
+        const struct store_node *now = slot_planned(x, slot);
+        if (now && slot->parent)
+            error = store_transaction_remove(x, slot->path, slot->entry.length, STORE_FIRE_TREE);
+        else if (now)
+            error = node_disown(x, slot, now);
     }
-    return 0;
+    while (!error && (link = store_tree_named_next(&g->tree, domid, link)) != NULL) {
+        slot = link->slot;
+        const struct store_node *now = slot_planned(x, slot);
+        if (now && store_node_names_domain(now, domid))
+            error = store_transaction_put(x, slot->path, slot->entry.length, store_node_without_domain(now, domid),
+                                          STORE_FIRE_NONE);
+    }
+    return error;
 }
 
 /* The tree must not name a dead domain: its domid will be another's (XSA-322, 417, 419). */
@@ -125,10 +121,8 @@ static int tree_cleanse(struct store_engine *g, unsigned domid)
 {
     struct store_transaction x;
     store_transaction_init(&x, &g->tree, 0, 0);
-    int error = domain_forget(g, &x, domid);
-    if (!error)
-        error = domain_disown(&x, domid);
     unsigned culprit;
+    int error = domain_forget(g, &x, domid);
     if (!error)
         error = store_transaction_commit(&x, 0, &culprit);
     if (!error)
@@ -166,6 +160,38 @@ void store_engine_domain_forget(struct store_engine *g, unsigned domid)
     store_domain_put(&g->domains, domain);
     if (was_introduced)
         store_engine_announce(g, "@releaseDomain");
+}
+
+uint64_t store_engine_domain_bytes(const struct store_engine *g, unsigned domid)
+{
+    const struct store_domain *domain = store_domain_find(&g->domains, domid);
+    return g->tree.domains[domid].bytes + (domain ? domain->bytes : 0);
+}
+
+static uint64_t room_below(uint64_t limit, uint64_t held)
+{
+    return limit == STORE_QUOTA_NONE ? UINT64_MAX : limit - MIN(limit, held);
+}
+
+uint64_t store_engine_domain_room_bytes(const struct store_engine *g, unsigned domid)
+{
+    const struct store_domain *domain = store_domain_find(&g->domains, domid);
+    const struct store_quota *quota = domain ? &domain->quota : &g->domains.quota;
+    return domid == 0 ? UINT64_MAX : room_below(quota->memory_bytes, store_engine_domain_bytes(g, domid));
+}
+
+uint64_t store_session_room_bytes(const struct store_session *s)
+{
+    struct store_domain *domain = s->domain;
+    if (domain->domid == 0)
+        return UINT64_MAX;
+    uint64_t held = s->engine->tree.domains[domain->domid].bytes + domain->bytes;
+    if (held > domain->quota.memory_soft_bytes && !domain->soft_told) {
+        domain->soft_told = true;
+        log_warning("domain %u makes the store hold %" PRIu64 " bytes, its soft quota is %u: at %u it is refused more",
+                    domain->domid, held, domain->quota.memory_soft_bytes, domain->quota.memory_bytes);
+    }
+    return room_below(domain->quota.memory_bytes, held);
 }
 
 int store_session_init(struct store_session *s, struct store_engine *g, unsigned domid)
@@ -227,6 +253,7 @@ struct store_transaction *store_session_transaction_begin(struct store_session *
         return NULL;
     unsigned domid = s->domain->domid;
     store_transaction_init(x, &s->engine->tree, domid, domid == 0 ? 0 : s->domain->quota.transaction_nodes);
+    store_transaction_charge(x, &s->domain->bytes);
     x->id = id;
     list_append(&s->transactions, &x->link);
     s->domain->transactions++;

@@ -39,8 +39,10 @@ struct store_change {
 struct store_hooks {
     /* Before a change takes effect: writes it down. 0, or what the peer is answered with; then nothing has changed. */
     int (*record)(void *context, const struct store_change *change);
-    int (*introduce)(void *context, unsigned domid); /* 0 or -errno */
-    void (*release)(void *context, unsigned domid);  /* must end the domain's sessions */
+    /* Also of one that is introduced, for another ring. 0, or -errno: the number that the toolstack is answered with.
+     */
+    int (*introduce)(void *context, unsigned domid, uint64_t gfn, uint32_t port);
+    void (*release)(void *context, unsigned domid); /* must end the domain's sessions */
     void *context;
     /* CONTROL live-update: a text into `reply` of XENSTORE_PAYLOAD_MAX bytes, or an errno value for who asked. */
     int (*live_update)(void *context, struct store_session *who, const char *const *args, unsigned count, char *reply);
@@ -83,12 +85,20 @@ void store_engine_announce(struct store_engine *g, const char *special);
 /* Commits and, where that succeeds, fires the events of what changed. As store_transaction_commit. */
 int store_engine_commit(struct store_engine *g, struct store_transaction *x);
 
+/* The bytes of memory that are held for a domain: its nodes, watches, waiting events, open transactions, and what the
+ * edge buffers for it. */
+uint64_t store_engine_domain_bytes(const struct store_engine *g, unsigned domid);
+/* How many more a domain may make the store hold; domain 0 has no limit. */
+uint64_t store_engine_domain_room_bytes(const struct store_engine *g, unsigned domid);
+
 int store_session_init(struct store_session *s, struct store_engine *g, unsigned domid); /* -ENOMEM */
 void store_session_deinit(struct store_session *s);
 void store_session_mark(struct store_session *s);
 struct store_actor store_session_actor(const struct store_session *s);
+/* The same for who asks; the first time that it holds more than its soft quota the log says so. */
+uint64_t store_session_room_bytes(const struct store_session *s);
 struct store_transaction *store_session_transaction(const struct store_session *s, uint32_t id); /* or NULL */
-/* A new one, counted; `id` is not taken. NULL: no memory. */
+/* A new one, counted and charged; `id` is not taken. NULL: no memory. */
 struct store_transaction *store_session_transaction_begin(struct store_session *s, uint32_t id);
 void store_session_transaction_end(struct store_session *s, struct store_transaction *x); /* frees it */
 void store_session_reset(struct store_session *s); /* all watches and transactions go */

@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "store/view.h"
 
 /* Beside the document's accesses of a node in a transaction; others' readers do not look at them. */
 #define ACCESS_COLLIDED   0x8000u
+#define ACCESS_REMADE     0x4000u /* it was removed before, with all below it */
 #define ACCESS_FIRE_SHIFT 8
 
 /* ---- out ---- */
@@ -100,7 +102,7 @@ static void touch_put(struct stream_out *o, const struct store_transaction *x, c
     if (!changed)
         n.access |= STREAM_READ;
     else if (touch->now)
-        n.access |= STREAM_WRITTEN;
+        n.access |= STREAM_WRITTEN | (touch->base && touch->unlisted ? ACCESS_REMADE : 0);
     stream_put_node(o, &n, x->domid != 0);
 }
 
@@ -133,8 +135,7 @@ void state_put_transactions(struct stream_out *o, const struct store_session *s,
 struct loader {
     struct store_engine *g;
     const struct state_edge *edge;
-    struct store_transaction plant; /* the committed nodes, until the first transaction or the end */
-    bool planted;
+    bool planted; /* a transaction has come: all committed nodes are there */
     struct err *e;
 };
 
@@ -193,32 +194,10 @@ static int load_domain(struct loader *l, const struct stream_record *r)
     return 0;
 }
 
-/* The node's name joins its parent's list, in the transaction: 0 or EINVAL, ENOMEM. */
-static int enlist(struct store_transaction *x, const struct store_path *path)
+static struct store_node *node_make(const struct stream_node *n)
 {
-    size_t parent_length = store_path_parent(path->text, path->length);
-    size_t name = store_path_name_offset(path->text, path->length);
-    struct store_node *parent = parent_length ? store_transaction_peek(x, path->text, parent_length) : NULL;
-    if (!parent)
-        return EINVAL;
-    return store_transaction_put(x, path->text, parent_length,
-                                 store_node_with_child(parent, path->text + name, path->length - name),
-                                 STORE_FIRE_NONE);
-}
-
-static int node_place(struct store_transaction *x, const struct store_path *path, const struct stream_node *n,
-                      enum store_fire fire)
-{
-    struct store_node *now = store_transaction_peek(x, path->text, path->length);
-    struct store_node_parts parts = now ? store_node_parts(now) : (struct store_node_parts){0};
-    int error = now ? 0 : enlist(x, path);
-    if (error)
-        return error;
-    parts.perms = n->perms;
-    parts.perm_count = n->perm_count;
-    parts.value = n->value;
-    parts.value_bytes = (uint32_t)n->value_bytes;
-    return store_transaction_put(x, path->text, path->length, store_node_new(&parts), fire);
+    return store_node_new(&(struct store_node_parts){
+        .perms = n->perms, .perm_count = n->perm_count, .value = n->value, .value_bytes = (uint32_t)n->value_bytes});
 }
 
 /* What every store has and the stream has again. */
@@ -227,33 +206,62 @@ static bool path_fixed(const struct store_path *path)
     return path->special || path->length == 1;
 }
 
+static int fixed_replace(struct store_tree *t, const struct store_path *path, struct store_node *node)
+{
+    struct store_tree_named *named = NULL;
+    struct store_tree_slot *slot = store_tree_find(t, path->text, path->length);
+    if (!slot)
+        return -ENOENT;
+    if (!store_node_same_perms(slot->node, node) && store_tree_named_new(node, &named) < 0)
+        return -ENOMEM;
+    store_tree_replace(t, slot, node, named);
+    return 0;
+}
+
 static int load_committed(struct loader *l, const struct stream_record *r, const struct store_path *path,
                           const struct stream_node *n)
 {
-    if (l->planted || n->perm_count == 0 ||
-        !store_transaction_peek(&l->plant, path->text, path->length) != !path_fixed(path))
-        return bad(l, r); /* too late, of nobody, there already, or special and unknown */
-    int error = node_place(&l->plant, path, n, STORE_FIRE_NONE);
-    return error == ENOMEM ? no_memory(l) : error ? bad(l, r) : 0;
+    struct store_tree *t = &l->g->tree;
+    if (l->planted || n->perm_count == 0)
+        return bad(l, r); /* too late, or of nobody */
+    struct store_node *node = node_make(n);
+    if (!node)
+        return no_memory(l);
+    node->generation = ++t->generation;
+    int status = path_fixed(path) ? fixed_replace(t, path, node) : store_tree_plant(t, path->text, path->length, node);
+    store_node_unref(node);
+    return status == -ENOMEM ? no_memory(l) : status < 0 ? bad(l, r) : 0;
+}
+
+/* Makes a node that is not there, below one that is. */
+static int pending_create(struct store_transaction *x, const struct store_path *path, const struct stream_node *n,
+                          enum store_fire fire)
+{
+    size_t parent_length = store_path_parent(path->text, path->length);
+    if (!parent_length || !store_view_peek(x->tree, x, path->text, parent_length))
+        return EINVAL;
+    return store_transaction_create(x, path->text, path->length, node_make(n), fire);
 }
 
 /* 0 or an errno of the transaction. */
 static int pending_apply(struct store_transaction *x, const struct store_path *path, const struct stream_node *n)
 {
     struct store_node *now;
-    enum store_fire fire = (enum store_fire)((n->access & ~ACCESS_COLLIDED) >> ACCESS_FIRE_SHIFT);
+    enum store_fire fire = (enum store_fire)((n->access & ~(ACCESS_COLLIDED | ACCESS_REMADE)) >> ACCESS_FIRE_SHIFT);
     if (n->access & ACCESS_COLLIDED)
         x->doomed = true;
     int error = store_transaction_get(x, path->text, path->length, &now);
     if (error || (n->access & (STREAM_READ | STREAM_WRITTEN)) == STREAM_READ)
         return error;
-    if (fire > STORE_FIRE_TREE)
+    bool gone = n->perm_count == 0 || (n->access & ACCESS_REMADE);
+    if (fire > STORE_FIRE_TREE || (gone && path_fixed(path)))
         return EINVAL;
-    if (n->perm_count)
-        return node_place(x, path, n, fire);
-    if (path_fixed(path))
-        return EINVAL;
-    return now ? store_transaction_remove(x, path->text, path->length, fire) : 0;
+    if (gone && now)
+        error = store_transaction_remove(x, path->text, path->length, fire);
+    if (error || n->perm_count == 0)
+        return error;
+    return now && !gone ? store_transaction_put(x, path->text, path->length, node_make(n), fire)
+                        : pending_create(x, path, n, fire);
 }
 
 static struct store_session *session_find(const struct loader *l, uint32_t connection)
@@ -304,28 +312,22 @@ static int load_watch(struct loader *l, const struct stream_record *r, bool even
     return error == ENOMEM ? no_memory(l) : error ? bad(l, r) : 0;
 }
 
-/* All nodes are there now. */
-static int nodes_commit(struct loader *l)
-{
-    unsigned culprit;
-    if (l->planted)
-        return 0;
-    l->planted = true;
-    return store_transaction_commit(&l->plant, 0, &culprit) ? no_memory(l) : 0;
-}
-
 static int load_transaction(struct loader *l, const struct stream_record *r)
 {
     uint32_t connection, id;
     if (stream_get_transaction(r, &connection, &id) < 0)
         return bad(l, r);
-    int result = nodes_commit(l);
-    if (result < 0 || !l->edge)
-        return result;
+    l->planted = true;
+    if (!l->edge)
+        return 0;
     struct store_session *s = session_find(l, connection);
     if (!s || store_session_transaction(s, id))
         return bad(l, r);
-    return store_session_transaction_begin(s, id) ? 0 : no_memory(l);
+    struct store_transaction *x = store_session_transaction_begin(s, id);
+    if (!x)
+        return no_memory(l);
+    x->room_bytes = UINT64_MAX; /* it was held before; the next request sets what more may be */
+    return 0;
 }
 
 static int load_record(struct loader *l, const struct stream_record *r)
@@ -372,7 +374,7 @@ static int load_all(struct loader *l, struct stream_in *in)
         if (result < 0)
             return result;
     }
-    return more < 0 ? err_set(l->e, more, "the store's state ends in the middle") : nodes_commit(l);
+    return more < 0 ? err_set(l->e, more, "the store's state ends in the middle") : 0;
 }
 
 int state_load(struct store_engine *g, const char *bytes, size_t length, const struct state_edge *edge, struct err *e)
@@ -383,8 +385,5 @@ int state_load(struct store_engine *g, const char *bytes, size_t length, const s
         return err_set(e, -EPROTO, "what should be a store's state is none");
     if (tree_clear(g))
         return no_memory(&l);
-    store_transaction_init(&l.plant, &g->tree, 0, 0);
-    int result = load_all(&l, &in);
-    store_transaction_deinit(&l.plant);
-    return result;
+    return load_all(&l, &in);
 }

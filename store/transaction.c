@@ -4,12 +4,41 @@
 #include <assert.h>
 #include <string.h>
 
+#include "store/view.h"
+
 void store_transaction_init(struct store_transaction *x, struct store_tree *tree, unsigned domid, uint32_t limit)
 {
-    *x = (struct store_transaction){.tree = tree, .domid = domid, .limit = limit};
+    *x = (struct store_transaction){
+        .tree = tree, .commits = tree->commits, .domid = domid, .limit = limit, .room_bytes = UINT64_MAX};
     strmap_init(&x->touches, tree->slots.seed);
     list_init(&x->changed);
+    list_init(&x->added);
     list_init(&x->link);
+}
+
+static void hold(struct store_transaction *x, size_t bytes)
+{
+    if (!x->account)
+        return;
+    *x->account += bytes;
+    x->held_bytes += bytes;
+    x->room_bytes -= MIN(x->room_bytes, bytes);
+}
+
+static void let_go(struct store_transaction *x, size_t bytes)
+{
+    if (!x->account)
+        return;
+    assert(x->held_bytes >= bytes && *x->account >= bytes);
+    *x->account -= bytes;
+    x->held_bytes -= bytes;
+}
+
+void store_transaction_charge(struct store_transaction *x, uint64_t *account)
+{
+    assert(!x->account && x->touches.count == 0);
+    x->account = account;
+    hold(x, sizeof(*x));
 }
 
 void store_transaction_deinit(struct store_transaction *x)
@@ -18,18 +47,22 @@ void store_transaction_deinit(struct store_transaction *x)
     strmap_foreach_safe(&x->touches, i, e, next)
     {
         struct store_touch *touch = container_of(e, struct store_touch, entry);
+        if (!x->applied && !touch->base)
+            free(touch->slot);
+        free(touch->named);
         store_node_unref(touch->base);
         store_node_unref(touch->now);
-        free(touch->slot);
         free(touch);
     }
     strmap_deinit(&x->touches);
     list_remove(&x->link);
+    let_go(x, x->held_bytes);
 }
 
-static struct store_touch *touch_find(const struct store_transaction *x, const char *path, size_t length)
+struct store_touch *store_transaction_touch(const struct store_transaction *x, uint64_t hash, const char *path,
+                                            size_t length)
 {
-    struct strmap_entry *e = strmap_find(&x->touches, path, length);
+    struct strmap_entry *e = strmap_find_hashed(&x->touches, hash, path, length);
     return e ? container_of(e, struct store_touch, entry) : NULL;
 }
 
@@ -38,27 +71,53 @@ uint32_t store_transaction_room(const struct store_transaction *x)
     return x->limit == 0 ? UINT32_MAX : x->limit - (uint32_t)MIN(x->touches.count, x->limit);
 }
 
-static int touch_make(struct store_transaction *x, const char *path, size_t length, struct store_touch **out)
+size_t store_touch_bytes(size_t path_length)
+{
+    return sizeof(struct store_touch) + path_length + 1;
+}
+
+static void touch_fill(struct store_touch *touch, struct store_tree_slot *slot, const char *path, size_t length)
+{
+    *touch = (struct store_touch){.slot = slot, .base = slot ? store_node_ref(slot->node) : NULL};
+    touch->now = store_node_ref(touch->base);
+    touch->children_bytes = slot ? slot->children_bytes : 0;
+    list_init(&touch->changed);
+    list_init(&touch->added);
+    list_init(&touch->sibling);
+    list_init(&touch->children);
+    list_init(&touch->removed);
+    memcpy(touch->path, path, length);
+    touch->path[length] = '\0';
+}
+
+static int touch_make_hashed(struct store_transaction *x, uint64_t hash, const char *path, size_t length,
+                             struct store_touch **out)
 {
     if (x->broken)
         return ENOMEM;
-    *out = touch_find(x, path, length);
+    *out = x->last = store_transaction_touch(x, hash, path, length);
     if (*out)
         return 0;
     if (store_transaction_room(x) == 0)
         return ENOSPC;
-    struct store_touch *touch = malloc(sizeof(*touch) + length + 1);
+    bool room = !x->account || store_touch_bytes(length) <= x->room_bytes;
+    struct store_touch *touch = room ? malloc(store_touch_bytes(length)) : NULL;
     if (!touch)
         return ENOMEM;
-    *touch = (struct store_touch){.base = store_node_ref(store_tree_get(x->tree, path, length))};
-    touch->now = store_node_ref(touch->base);
-    list_init(&touch->changed);
-    list_init(&touch->removed);
-    memcpy(touch->path, path, length);
-    touch->path[length] = '\0';
-    strmap_insert(&x->touches, &touch->entry, touch->path, length);
-    *out = touch;
+    touch_fill(touch, store_tree_find_hashed(x->tree, hash, path, length), path, length);
+    strmap_insert_hashed(&x->touches, &touch->entry, hash, touch->path, length);
+    hold(x, store_touch_bytes(length));
+    *out = x->last = touch;
     return 0;
+}
+
+static int touch_make(struct store_transaction *x, const char *path, size_t length, struct store_touch **out)
+{
+    if (!x->broken && x->last && x->last->entry.length == length && memcmp(x->last->path, path, length) == 0) {
+        *out = x->last;
+        return 0;
+    }
+    return touch_make_hashed(x, strmap_hash(x->touches.seed, path, length), path, length, out);
 }
 
 int store_transaction_get(struct store_transaction *x, const char *path, size_t length, struct store_node **out)
@@ -69,15 +128,19 @@ int store_transaction_get(struct store_transaction *x, const char *path, size_t 
     return error;
 }
 
-struct store_node *store_transaction_peek(const struct store_transaction *x, const char *path, size_t length)
-{
-    const struct store_touch *touch = touch_find(x, path, length);
-    return touch ? touch->now : store_tree_get(x->tree, path, length);
-}
-
 static bool owned_by(const struct store_node *n, unsigned domid)
 {
     return n && store_node_owner(n) == domid;
+}
+
+/* The bytes of a version that only this transaction has. */
+static size_t own_bytes(const struct store_touch *touch)
+{
+    struct store_node_parts parts;
+    if (!touch->now || touch->now == touch->base)
+        return 0;
+    parts = store_node_parts(touch->now);
+    return store_node_bytes(&parts);
 }
 
 static void touch_set(struct store_transaction *x, struct store_touch *touch, struct store_node *node,
@@ -88,11 +151,21 @@ static void touch_set(struct store_transaction *x, struct store_touch *touch, st
         node->generation = ++x->tree->generation;
         node->writer = (uint16_t)x->domid;
     }
+    let_go(x, own_bytes(touch));
     store_node_unref(touch->now);
     touch->now = node;
+    hold(x, own_bytes(touch));
     touch->fire = MAX(touch->fire, fire);
     if (list_empty(&touch->changed))
         list_append(&x->changed, &touch->changed);
+}
+
+/* No memory in the middle of a request. */
+static int broken(struct store_transaction *x, struct store_node *node, int error)
+{
+    store_node_unref(node);
+    x->broken = true;
+    return error;
 }
 
 int store_transaction_put(struct store_transaction *x, const char *path, size_t length, struct store_node *node,
@@ -100,80 +173,123 @@ int store_transaction_put(struct store_transaction *x, const char *path, size_t 
 {
     struct store_touch *touch;
     int error = node ? touch_make(x, path, length, &touch) : ENOMEM;
-    if (error) {
-        store_node_unref(node);
-        x->broken = true;
-        return error;
-    }
+    if (error)
+        return broken(x, node, error);
     touch_set(x, touch, node, fire);
     return 0;
 }
 
-/* Queues a node for the walk of a removal, once. */
-static int removal_add(struct store_transaction *x, const char *path, size_t length, struct list *walk)
+/* Its list is to change, so it becomes another version; one that nobody else has seen yet needs only another number. */
+static int touch_relist(struct store_transaction *x, struct store_touch *touch)
 {
-    struct store_touch *touch;
-    int error = touch_make(x, path, length, &touch);
-    if (!error && list_empty(&touch->removed))
-        list_append(walk, &touch->removed);
-    return error;
+    if (touch->now != touch->base) {
+        touch->now->generation = ++x->tree->generation;
+        return 0;
+    }
+    struct store_node *node = store_node_copy(touch->now);
+    if (!node)
+        return ENOMEM;
+    touch_set(x, touch, node, STORE_FIRE_NONE);
+    return 0;
+}
+
+static uint32_t touch_name_bytes(const struct store_touch *touch)
+{
+    return (uint32_t)(touch->entry.length - store_path_name_offset(touch->path, touch->entry.length)) + 1;
+}
+
+int store_transaction_create(struct store_transaction *x, const char *path, size_t length, struct store_node *node,
+                             enum store_fire fire)
+{
+    struct store_touch *parent, *touch;
+    int error = node ? touch_make(x, path, store_path_parent(path, length), &parent) : ENOMEM;
+    if (!error) {
+        assert(parent->now);
+        error = touch_relist(x, parent);
+    }
+    if (!error)
+        error = touch_make(x, path, length, &touch);
+    if (error)
+        return broken(x, node, error);
+    assert(!touch->now);
+    touch_set(x, touch, node, fire);
+    touch->parent = parent;
+    list_append(&parent->children, &touch->sibling);
+    list_append(&x->added, &touch->added);
+    parent->children_bytes += touch_name_bytes(touch);
+    return 0;
+}
+
+/* Queues a node for the walk of a removal, once. */
+static void removal_add(struct store_touch *touch, struct store_touch *parent, struct list *walk)
+{
+    if (!list_empty(&touch->removed) || !touch->now)
+        return; /* not there: the list is of another time, so its version is stale, and x cannot commit */
+    touch->parent = parent;
+    list_append(walk, &touch->removed);
 }
 
 /* Queues the children of one node of the walk. */
-static int removal_descend(struct store_transaction *x, const struct store_touch *touch, struct list *walk)
+static int removal_descend(struct store_transaction *x, struct store_touch *parent, struct list *walk)
 {
-    char path[XENSTORE_ABS_PATH_MAX + 1];
-    size_t length = touch->entry.length, name_length;
-    if (!touch->now) {
-        x->doomed = true;
-        return 0;
-    }
-    const char *children = store_node_children(touch->now);
-    memcpy(path, touch->path, length);
+    char path[2 * XENSTORE_ABS_PATH_MAX + 2];
+    size_t length = parent->entry.length;
+    struct store_view_walk w;
+    memcpy(path, parent->path, length);
     path[length++] = '/';
-    for (size_t at = 0; at < touch->now->children_bytes; at += name_length + 1) {
-        name_length = strlen(children + at);
-        assert(length + name_length < sizeof(path));
-        memcpy(path + length, children + at, name_length);
-        int error = removal_add(x, path, length + name_length, walk);
+    store_view_walk_start(&w, x->tree, x, parent->path, parent->entry.length);
+    while (store_view_walk_next(&w)) {
+        struct store_touch *touch;
+        int error;
+        if (w.at) {
+            error = touch_make_hashed(x, w.at->hash, w.at->key, w.at->length, &touch);
+        } else {
+            memcpy(path + length, w.name, w.length);
+            error = touch_make(x, path, length + w.length, &touch);
+        }
         if (error)
             return error;
+        removal_add(touch, parent, walk);
     }
     return 0;
 }
 
-static int removal_unlist(struct store_transaction *x, const char *path, size_t length)
+/* Takes it out of its parent's list as it is seen here. */
+static void touch_unlist(struct store_touch *touch)
 {
-    size_t parent_length = store_path_parent(path, length), name = store_path_name_offset(path, length);
-    struct store_node *parent;
-    int error = store_transaction_get(x, path, parent_length, &parent);
-    if (error)
-        return error;
-    if (!parent || !store_node_has_child(parent, path + name, length - name)) {
-        x->doomed = true;
-        return 0;
+    struct store_touch *parent = touch->parent;
+    parent->children_bytes -= MIN(parent->children_bytes, touch_name_bytes(touch));
+    if (list_empty(&touch->sibling)) {
+        touch->unlisted = true;
+        parent->unlisted_children++;
     }
-    struct store_node *changed = store_node_without_child(parent, path + name, length - name);
-    return store_transaction_put(x, path, parent_length, changed, STORE_FIRE_NONE);
+    list_remove(&touch->sibling);
+    list_remove(&touch->added);
 }
 
 int store_transaction_remove(struct store_transaction *x, const char *path, size_t length, enum store_fire fire)
 {
     struct list walk; /* breadth first; nothing is taken away before all is found, so a limit leaves nothing behind */
-    struct store_touch *touch, *next;
+    struct store_touch *parent, *touch, *next;
     list_init(&walk);
-    int error = removal_add(x, path, length, &walk);
+    assert(length > 1 && path[0] == '/');
+    int error = touch_make(x, path, store_path_parent(path, length), &parent);
+    if (!error)
+        error = touch_make(x, path, length, &touch);
+    if (!error)
+        removal_add(touch, parent, &walk);
     list_foreach_safe (touch, next, &walk, removed) {
         if (!error)
             error = removal_descend(x, touch, &walk);
         next = list_entry(touch->removed.next, struct store_touch, removed); /* may have been appended just now */
     }
-    if (!error)
-        error = removal_unlist(x, path, length);
+    if (!error && parent->now && touch_relist(x, parent) != 0)
+        error = broken(x, NULL, ENOMEM);
     list_foreach_safe (touch, next, &walk, removed) {
         list_remove(&touch->removed);
         if (error)
             continue;
+        touch_unlist(touch);
         touch_set(x, touch, NULL, fire);
         fire = MIN(fire, STORE_FIRE_EXACT);
     }
@@ -185,19 +301,24 @@ int store_transaction_remove(struct store_transaction *x, const char *path, size
 static unsigned collision_culprit(const struct store_tree *t, const char *path, size_t length)
 {
     const struct store_node *n = store_tree_get(t, path, length);
-    while (!n && (length = store_path_parent(path, length)) > 0)
-        n = store_tree_get(t, path, length);
+    if (!n && path[0] == '/')
+        n = store_tree_get(t, path, store_view_ancestor(t, NULL, path, length));
     return n ? n->writer : 0;
 }
 
+/* Where nothing was committed since it began, nothing can differ. */
 static int commit_check(const struct store_transaction *x, unsigned *culprit)
 {
     struct strmap_entry *e, *next;
+    if (x->commits == x->tree->commits)
+        return 0;
     strmap_foreach_safe(&x->touches, i, e, next)
     {
-        const struct store_touch *touch = container_of(e, struct store_touch, entry);
-        if (store_tree_get(x->tree, touch->path, e->length) == touch->base)
+        struct store_touch *touch = container_of(e, struct store_touch, entry);
+        touch->slot = store_tree_find_hashed(x->tree, e->hash, touch->path, e->length);
+        if ((touch->slot ? touch->slot->node : NULL) == touch->base)
             continue;
+        touch->slot = NULL;
         *culprit = collision_culprit(x->tree, touch->path, e->length);
         return EAGAIN;
     }
@@ -214,31 +335,48 @@ static int commit_prepare(struct store_transaction *x)
 {
     struct store_touch *touch;
     list_foreach (touch, &x->changed, changed) {
-        if (touch->base || !touch->now)
+        if (!touch->now || (touch->base && store_node_same_perms(touch->base, touch->now)))
             continue;
-        touch->slot = store_tree_slot_new(touch->path, touch->entry.length);
-        if (!touch->slot)
+        if (!touch->base)
+            touch->slot = store_tree_slot_new(touch->entry.hash, touch->path, touch->entry.length);
+        if (!touch->slot || store_tree_named_new(touch->now, &touch->named) < 0)
             return ENOMEM;
     }
     return 0;
 }
 
-void store_transaction_apply(struct store_transaction *x)
+/* First of all, versions that other transactions hold get their lists, and what is taken away leaves its parent's. */
+static void commit_unlist(struct store_transaction *x)
 {
     struct store_touch *touch;
     list_foreach (touch, &x->changed, changed) {
-        if (!touch->base && !touch->now)
-            continue;
-        if (!touch->base) {
-            store_tree_place(x->tree, take_ptr(touch->slot), touch->now);
-            continue;
-        }
-        struct store_tree_slot *slot = store_tree_find(x->tree, touch->path, touch->entry.length);
-        assert(slot && slot->node == touch->base);
-        if (touch->now)
-            store_tree_replace(x->tree, slot, touch->now);
+        if (touch->base && touch->base->refs > 2) /* by others than us and the tree */
+            touch->base->names = store_tree_names_new(touch->slot);
+    }
+    list_foreach (touch, &x->changed, changed) {
+        if (touch->base && touch->unlisted)
+            store_tree_unlist(touch->slot);
+    }
+}
+
+void store_transaction_apply(struct store_transaction *x)
+{
+    struct store_touch *touch;
+    x->applied = true;
+    x->tree->commits++;
+    commit_unlist(x);
+    list_foreach (touch, &x->changed, changed) {
+        assert(!touch->base || touch->slot->node == touch->base);
+        if (touch->base && touch->now)
+            store_tree_replace(x->tree, touch->slot, touch->now, take_ptr(touch->named));
+        else if (touch->base)
+            store_tree_remove(x->tree, take_ptr(touch->slot));
+    }
+    list_foreach (touch, &x->added, added) {
+        if (touch->base)
+            store_tree_list(touch->slot, touch->parent->slot);
         else
-            store_tree_remove(x->tree, slot);
+            store_tree_place(x->tree, touch->slot, touch->parent->slot, touch->now, take_ptr(touch->named));
     }
 }
 
@@ -246,9 +384,7 @@ int store_transaction_prepare(struct store_transaction *x, uint32_t quota_nodes,
 {
     if (x->broken)
         return ENOMEM;
-    int error = commit_check(x, culprit);
-    if (!error && x->doomed)
-        error = EAGAIN;
+    int error = x->doomed ? EAGAIN : commit_check(x, culprit);
     if (!error && quota_nodes && x->own_delta > 0 && x->tree->owned[x->domid] + x->own_delta > quota_nodes)
         error = ENOSPC;
     return error ? error : commit_prepare(x);
@@ -265,11 +401,13 @@ int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, 
 void store_transaction_parents(const struct store_transaction *x, const struct store_touch *touch,
                                struct store_node *parents[2])
 {
-    size_t length = store_path_parent(touch->path, touch->entry.length);
-    parents[0] = parents[1] = NULL;
-    if (length == 0)
+    const struct store_tree_slot *slot = touch->slot ? touch->slot->parent : NULL;
+    const struct store_touch *parent = touch->parent;
+    if (!parent && slot)
+        parent = store_transaction_touch(x, slot->entry.hash, slot->path, slot->entry.length);
+    parents[0] = parents[1] = slot ? slot->node : NULL;
+    if (!parent)
         return;
-    const struct store_touch *parent = touch_find(x, touch->path, length);
-    parents[0] = parent ? parent->base : store_tree_get(x->tree, touch->path, length);
-    parents[1] = parent ? parent->now : parents[0];
+    parents[0] = parent->base;
+    parents[1] = parent->now;
 }

@@ -51,9 +51,26 @@ static void point_put(struct store_watches *w, struct store_watch_point *p)
     free(p);
 }
 
+static size_t event_bytes(size_t length)
+{
+    return sizeof(struct store_event) + length + 1;
+}
+
+/* Each of several watches of one path is charged for the point that they share: the last one to go may be any. */
+static size_t watch_bytes(size_t path_length, const char *token)
+{
+    return sizeof(struct store_watch) + strlen(token) + 1 + sizeof(struct store_watch_point) + path_length + 1;
+}
+
+size_t store_watch_bytes(const struct store_path *path, const char *token)
+{
+    return watch_bytes(path->length, token) + event_bytes(path->length);
+}
+
 static void event_free(struct store_event *event)
 {
     struct store_session *s = event->watch->session;
+    store_domain_credit(s->domain, event_bytes(event->entry.length));
     assert(s->event_count > 0);
     s->event_count--;
     list_remove(&event->queued);
@@ -61,16 +78,17 @@ static void event_free(struct store_event *event)
     free(event);
 }
 
-static void event_queue(struct store_watches *w, struct store_watch *watch, const char *path, size_t length)
+static void event_queue(struct store_watches *w, struct store_watch *watch, uint64_t hash, const char *path,
+                        size_t length)
 {
     struct store_session *s = watch->session;
-    if (strmap_find(&watch->pending, path, length)) {
+    if (strmap_find_hashed(&watch->pending, hash, path, length)) {
         w->merged++;
         return;
     }
     if (length + 1 + strlen(watch->token) + 1 > XENSTORE_PAYLOAD_MAX)
         return; /* cannot be said in one message: the reference server drops it, too */
-    struct store_event *event = s->event_count < s->event_limit ? malloc(sizeof(*event) + length + 1) : NULL;
+    struct store_event *event = s->event_count < s->event_limit ? malloc(event_bytes(length)) : NULL;
     if (!event) {
         s->overflowed = true; /* an event was lost, so the connection must be */
         store_session_mark(s);
@@ -79,9 +97,10 @@ static void event_queue(struct store_watches *w, struct store_watch *watch, cons
     *event = (struct store_event){.watch = watch};
     memcpy(event->path, path, length);
     event->path[length] = '\0';
-    strmap_insert(&watch->pending, &event->entry, event->path, length);
+    strmap_insert_hashed(&watch->pending, &event->entry, hash, event->path, length);
     list_append(&s->events, &event->queued);
     s->event_count++;
+    store_domain_charge(s->domain, event_bytes(length));
     w->events++;
     store_session_mark(s);
 }
@@ -117,6 +136,7 @@ static int watch_make(struct store_watches *w, struct store_session *s, const st
     list_append(&p->watches, &watch->of_point);
     list_append(&s->watches, &watch->of_session);
     s->domain->watches++;
+    store_domain_charge(s->domain, watch_bytes(path->length, token));
     w->count++;
     *out = watch;
     return 0;
@@ -126,8 +146,10 @@ int store_watch_add(struct store_watches *w, struct store_session *s, const stru
 {
     struct store_watch *watch;
     int error = watch_make(w, s, path, token, &watch);
+    const char *given = path->text + path->relative;
+    size_t length = path->length - path->relative;
     if (!error)
-        event_queue(w, watch, path->text + path->relative, path->length - path->relative);
+        event_queue(w, watch, strmap_hash(w->points.seed, given, length), given, length);
     return error;
 }
 
@@ -148,7 +170,7 @@ int store_watch_restore_event(struct store_watches *w, struct store_session *s, 
         return ENOENT;
     if (length > XENSTORE_ABS_PATH_MAX)
         return EINVAL;
-    event_queue(w, watch, event_path, length);
+    event_queue(w, watch, strmap_hash(w->points.seed, event_path, length), event_path, length);
     return s->overflowed ? ENOMEM : 0;
 }
 
@@ -164,6 +186,7 @@ static void watch_free(struct store_watches *w, struct store_watch *watch)
     strmap_deinit(&watch->pending);
     assert(watch->session->domain->watches > 0 && w->count > 0);
     watch->session->domain->watches--;
+    store_domain_credit(watch->session->domain, watch_bytes(watch->point->entry.length, watch->token));
     w->count--;
     list_remove(&watch->of_session);
     list_remove(&watch->of_point);
@@ -200,27 +223,32 @@ static bool news_allowed(const struct store_news *news, const struct store_actor
     return false;
 }
 
+/* Tells all watches of one point; the path's hash is made once for those who get the path as it is. */
 static void point_fire(struct store_watches *w, const struct store_watch_point *p, const struct store_news *news)
 {
     struct store_watch *watch;
+    uint64_t whole = strmap_hash(w->points.seed, news->path, news->length);
     list_foreach (watch, &p->watches, of_point) {
         struct store_actor who = store_session_actor(watch->session);
+        const char *path = news->path + watch->relative;
+        size_t length = news->length - watch->relative;
         if (news_allowed(news, &who))
-            event_queue(w, watch, news->path + watch->relative, news->length - watch->relative);
+            event_queue(w, watch, watch->relative ? strmap_hash(w->points.seed, path, length) : whole, path, length);
     }
 }
 
+/* One pass over the path, whose hash so far is that of each prefix. */
 void store_watch_fire(struct store_watches *w, const struct store_news *news)
 {
     const char *path = news->path;
-    size_t hashed = 0;
     uint64_t hash = w->points.seed;
+    if (w->count == 0)
+        return;
     for (size_t end = 1; end <= news->length; end++) {
-        bool prefix = end == news->length || end == 1 || path[end] == '/';
-        if (!prefix || (end == 1 && path[0] != '/') || (news->exact && end != news->length))
+        hash = strmap_hash_byte(hash, path[end - 1]);
+        bool whole = end == news->length, root = end == 1 && path[0] == '/';
+        if (!whole && (news->exact || !(root || path[end] == '/')))
             continue;
-        hash = strmap_hash(hash, path + hashed, end - hashed);
-        hashed = end;
         struct store_watch_point *p = point_of(strmap_find_hashed(&w->points, hash, path, end));
         if (p)
             point_fire(w, p, news);

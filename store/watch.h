@@ -51,6 +51,8 @@ struct store_news {
 
 void store_watches_init(struct store_watches *w, uint64_t seed);
 void store_watches_deinit(struct store_watches *w); /* asserts that none is left */
+/* What a watch takes, its own first event included. */
+size_t store_watch_bytes(const struct store_path *path, const char *token);
 /* Sets a watch; its first event, with its own path, is queued. 0, or for the peer EEXIST, ENOMEM. */
 int store_watch_add(struct store_watches *w, struct store_session *s, const struct store_path *path, const char *token);
 /* Also drops its waiting events. 0 or ENOENT. */

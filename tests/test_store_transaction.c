@@ -124,6 +124,62 @@ static void test_a_transaction_that_lost_a_race_stays_harmless(void **state)
     kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, 0, "/z"), "y,");
 }
 
+static void test_a_list_that_a_transaction_looked_at_stays_what_it_was(void **state)
+{
+    struct kit_world *w = *state;
+    static const uint32_t looks[] = {XS_READ, XS_DIRECTORY, XS_GET_PERMS};
+    for (size_t i = 0; i < ARRAY_SIZE(looks); i++) {
+        kit_expect_ok(kit_write(w->dom0, 0, "/a/x", ""));
+        kit_expect_ok(kit_write(w->dom0, 0, "/a/y/z", ""));
+        uint32_t tx = kit_tx(w->one), mine = kit_tx(w->dom0);
+        kit_set_perms(w->dom0, "/a", "r0");
+        kit_ask1(w->one, looks[i], tx, "/a");
+        kit_ask1(w->dom0, looks[i], mine, "/a");
+        kit_expect_ok(kit_write(w->dom0, 0, "/a/new", ""));
+        kit_expect_ok(kit_ask1(w->dom0, XS_RM, 0, "/a/x"));
+        kit_expect_list(kit_ask1(w->one, XS_DIRECTORY, tx, "/a"), "x,y,");
+        kit_expect_ok(kit_ask1(w->dom0, XS_RM, 0, "/a"));
+        kit_expect_list(kit_ask1(w->one, XS_DIRECTORY, tx, "/a"), "x,y,");
+        kit_expect_ok(kit_write(w->dom0, 0, "/a/other", ""));
+        kit_expect_list(kit_ask1(w->one, XS_DIRECTORY, tx, "/a"), "x,y,");
+        kit_expect_ok(kit_write(w->dom0, mine, "/a/v", ""));
+        kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, mine, "/a"), "x,y,v,");
+        kit_expect_error(kit_ask1(w->one, XS_TRANSACTION_END, tx, "T"), "EAGAIN");
+        kit_expect_error(kit_ask1(w->dom0, XS_TRANSACTION_END, mine, "T"), "EAGAIN");
+        kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, 0, "/a"), "other,");
+        kit_expect_ok(kit_ask1(w->dom0, XS_RM, 0, "/a"));
+    }
+}
+
+static void test_a_child_that_was_removed_and_made_again_is_the_youngest(void **state)
+{
+    struct kit_world *w = *state;
+    kit_expect_ok(kit_write(w->dom0, 0, "/a/x/1", "old"));
+    kit_expect_ok(kit_write(w->dom0, 0, "/a/y", "old"));
+    kit_expect_ok(kit_write(w->dom0, 0, "/a/z", "old"));
+    uint32_t tx = kit_tx(w->dom0);
+    kit_expect_ok(kit_ask1(w->dom0, XS_RM, tx, "/a/x"));
+    kit_expect_ok(kit_write(w->dom0, tx, "/a/n", "new"));
+    kit_expect_ok(kit_write(w->dom0, tx, "/a/m", "new"));
+    kit_expect_ok(kit_ask1(w->dom0, XS_RM, tx, "/a/n"));
+    kit_expect_ok(kit_write(w->dom0, tx, "/a/x", "new"));
+    kit_expect_ok(kit_write(w->dom0, tx, "/a/n/2", "new"));
+    kit_expect_ok(kit_ask1(w->dom0, XS_RM, tx, "/a/y"));
+    kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, tx, "/a"), "z,m,x,n,");
+    kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, tx, "/a/x"), "");
+    kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, 0, "/a"), "x,y,z,");
+    kit_expect_ok(kit_ask1(w->dom0, XS_TRANSACTION_END, tx, "T"));
+    kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, 0, "/a"), "z,m,x,n,");
+    kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, 0, "/a/n"), "2,");
+    kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, 0, "/a/x"), "");
+    tx = kit_tx(w->dom0);
+    kit_expect_ok(kit_ask1(w->dom0, XS_RM, tx, "/a"));
+    kit_expect_ok(kit_write(w->dom0, tx, "/a/z/z", "all anew"));
+    kit_expect_ok(kit_ask1(w->dom0, XS_TRANSACTION_END, tx, "T"));
+    kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, 0, "/a"), "z,");
+    kit_expect_list(kit_ask1(w->dom0, XS_DIRECTORY, 0, "/a/z"), "z,");
+}
+
 static void test_lesson_421_a_commit_is_all_or_nothing(void **state)
 {
     struct kit_world *w = *state; /* six nodes a guest; one is its home */
@@ -203,7 +259,10 @@ static void test_lesson_496_a_refused_request_undoes_nothing(void **state)
         kit_expect_error(kit_ask2(w->one, XS_WATCH, in, "x", "t"), "EEXIST");
         kit_expect_error(kit_ask2(w->one, XS_UNWATCH, in, "x", "u"), "ENOENT");
         kit_expect_error(kit_ask1(w->one, XS_TRANSACTION_END, in, "maybe"), "EINVAL");
+        if (!twice)
+            assert_int_equal(w->one->domain->bytes, before.bytes);
     }
+    before.bytes = w->one->domain->bytes; /* the transaction has paths more that it looked at */
     assert_memory_equal(&before, w->one->domain, sizeof(before));
     assert_int_equal(w->g.tree.owned[1], owned);
     kit_expect_ok(kit_ask1(w->one, XS_TRANSACTION_END, tx, "T"));
@@ -309,6 +368,91 @@ static void test_a_second_connection_shares_its_domains_quota(void **state)
     assert_int_equal(w->g.watches.count, 3);
 }
 
+static uint64_t bytes_of(const struct kit_world *w, unsigned domid)
+{
+    return store_engine_domain_bytes(&w->g, domid);
+}
+
+static void memory_quota_set(struct kit_world *w, unsigned domid, unsigned bytes)
+{
+    store_domain_quota_set(store_domain_find(&w->g.domains, domid), store_quota_find("memory"), bytes);
+}
+
+static void test_all_that_a_domain_makes_the_store_hold_is_counted_and_given_back(void **state)
+{
+    struct kit_world *w = *state;
+    uint64_t start = bytes_of(w, 1), before = start;
+    kit_expect_ok(kit_write(w->one, 0, "a/b", "v"));
+    assert_true(bytes_of(w, 1) > before);
+    before = bytes_of(w, 1);
+    kit_expect_ok(kit_write(w->one, 0, "a/b", "vvvvv"));
+    assert_int_equal(bytes_of(w, 1), before + 4);
+    kit_expect_ok(kit_ask2(w->one, XS_WATCH, 0, "a", "token"));
+    uint64_t watched = bytes_of(w, 1);
+    assert_true(watched > before + 4);
+    kit_drain(w->one);
+    assert_true(bytes_of(w, 1) < watched); /* the first event was taken */
+    watched = bytes_of(w, 1);
+    uint32_t tx = kit_tx(w->one);
+    uint64_t open = bytes_of(w, 1);
+    assert_true(open > watched);
+    kit_expect_ok(kit_write(w->one, tx, "a/c", "of the transaction"));
+    assert_true(bytes_of(w, 1) > open);
+    kit_expect_ok(kit_write(w->one, tx, "a/c", "other"));
+    kit_expect_ok(kit_ask1(w->one, XS_RM, tx, "a"));
+    kit_expect_ok(kit_ask1(w->one, XS_TRANSACTION_END, tx, "F"));
+    assert_int_equal(bytes_of(w, 1), watched);
+    kit_expect_ok(kit_ask1(w->one, XS_RESET_WATCHES, 0, ""));
+    kit_expect_ok(kit_ask1(w->one, XS_RM, 0, "a"));
+    assert_int_equal(bytes_of(w, 1), start);
+    assert_int_equal(w->one->domain->bytes, 0);
+}
+
+static void test_a_domain_at_its_memory_quota_is_refused_more_and_can_give_back(void **state)
+{
+    struct kit_world *w = *state;
+    kit_expect_ok(kit_write(w->one, 0, "a/b", "value"));
+    kit_expect_ok(kit_write(w->one, 0, "shared", "value"));
+    kit_set_perms(w->one, "shared", "b1");
+    uint32_t tx = kit_tx(w->one);
+    memory_quota_set(w, 1, (unsigned)bytes_of(w, 1));
+    kit_expect_error(kit_write(w->one, 0, "a/c", ""), "ENOMEM");
+    kit_expect_error(kit_write(w->one, 0, "a/b", "longer value"), "ENOMEM");
+    kit_expect_error(kit_ask(w->one, XS_SET_PERMS, 0, "a\0n1\0r2\0", 8), "ENOMEM");
+    kit_expect_error(kit_ask2(w->one, XS_WATCH, 0, "a", "t"), "ENOMEM");
+    kit_expect_error(kit_ask1(w->one, XS_TRANSACTION_START, 0, ""), "ENOMEM");
+    kit_expect_error(kit_ask1(w->one, XS_READ, tx, "a/b"), "ENOMEM");
+    kit_expect_error(kit_write(w->two, 0, "/local/domain/1/shared", "longer value"), "ENOMEM"); /* the owner pays */
+    kit_expect_ok(kit_write(w->dom0, 0, "/local/domain/1/shared", "domain 0 is not refused"));
+    kit_expect_text(kit_ask1(w->one, XS_READ, 0, "a/b"), "value");
+    kit_expect_ok(kit_write(w->one, 0, "a/b", "short"));
+    kit_expect_ok(kit_ask1(w->one, XS_TRANSACTION_END, tx, "T")); /* what was refused did not break it */
+    kit_expect_ok(kit_ask1(w->one, XS_RM, 0, "a"));
+    kit_expect_ok(kit_write(w->one, 0, "c", "there is room again"));
+}
+
+static void test_a_transaction_cannot_hold_more_than_its_domain_may(void **state)
+{
+    struct kit_world *w = *state;
+    char value[1001], path[8];
+    memset(value, 'v', sizeof(value) - 1);
+    value[sizeof(value) - 1] = '\0';
+    memory_quota_set(w, 1, (unsigned)bytes_of(w, 1) + 20000);
+    uint32_t tx = kit_tx(w->one);
+    unsigned made = 0;
+    struct kit_reply r;
+    do {
+        snprintf(path, sizeof(path), "n%u", made++);
+        r = kit_write(w->one, tx, path, value);
+    } while (r.type != XS_ERROR && made < 100);
+    kit_expect_error(r, "ENOMEM");
+    assert_in_range(made, 10, 20);
+    assert_true(bytes_of(w, 1) <= w->one->domain->quota.memory_bytes);
+    kit_expect_ok(kit_ask1(w->one, XS_TRANSACTION_END, tx, "T"));
+    assert_true(bytes_of(w, 1) <= w->one->domain->quota.memory_bytes);
+    kit_expect_text(kit_ask1(w->one, XS_READ, 0, "n0"), value);
+}
+
 /* --- domains ---------------------------------------------------------------------------------------------- */
 
 static void test_domains_are_introduced_and_released(void **state)
@@ -393,6 +537,8 @@ int main(void)
         T(test_anything_read_or_written_that_changed_is_a_conflict),
         T(test_transaction_ids_are_checked),
         T(test_a_transaction_that_lost_a_race_stays_harmless),
+        T(test_a_list_that_a_transaction_looked_at_stays_what_it_was),
+        T(test_a_child_that_was_removed_and_made_again_is_the_youngest),
         T_SMALL(test_lesson_421_a_commit_is_all_or_nothing),
         T_SMALL(test_lesson_415_a_create_that_fails_inside_a_transaction_leaves_nothing),
         T(test_lesson_418_a_deep_tree_is_walked_without_recursion),
@@ -403,6 +549,9 @@ int main(void)
         T_SMALL(test_quotas_of_a_node_and_a_path_hold),
         T_SMALL(test_lesson_416_a_transaction_touches_no_more_than_its_quota),
         T_SMALL(test_a_second_connection_shares_its_domains_quota),
+        T(test_all_that_a_domain_makes_the_store_hold_is_counted_and_given_back),
+        T(test_a_domain_at_its_memory_quota_is_refused_more_and_can_give_back),
+        T(test_a_transaction_cannot_hold_more_than_its_domain_may),
         T(test_domains_are_introduced_and_released),
         T(test_lesson_322_a_dead_domain_leaves_nothing_to_the_next_of_its_number),
         T(test_lesson_233_a_domain_dies_once),

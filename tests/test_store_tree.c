@@ -237,24 +237,69 @@ static void tx_finish(struct model *m, struct store_session *s, struct open_tx *
     x->id = 0;
 }
 
+/* Each domain's lists are what a search of the whole tree finds, and so is what it is charged. */
+static void indexes_equal_a_search(const struct store_tree *t)
+{
+    for (unsigned domid = 0; domid < SESSIONS; domid++) {
+        uint64_t bytes = 0;
+        uint32_t owned = 0, named = 0;
+        for (struct store_tree_slot *slot = NULL; (slot = store_tree_next(t, slot)) != NULL;) {
+            struct store_node_parts parts = store_node_parts(slot->node);
+            bool owns = store_node_owner(slot->node) == domid;
+            owned += owns;
+            bytes += owns ? store_tree_slot_bytes(slot->entry.length) + store_node_bytes(&parts) : 0;
+            for (unsigned i = 1; domid != 0 && i < slot->node->perm_count; i++)
+                named += slot->node->perms[i].domid == domid;
+        }
+        assert_int_equal(t->owned[domid], owned);
+        assert_int_equal(t->domains[domid].bytes, bytes);
+        for (struct store_tree_slot *slot = NULL; (slot = store_tree_owned_next(t, domid, slot)) != NULL; owned--)
+            assert_int_equal(store_node_owner(slot->node), domid);
+        for (struct store_tree_link *l = NULL; (l = store_tree_named_next(t, domid, l)) != NULL; named--)
+            assert_true(store_node_names_domain(l->slot->node, domid));
+        assert_int_equal(owned, 0);
+        assert_int_equal(named, 0);
+    }
+}
+
+/* A walk visits each slot once and its parent before it; the lists of children are those that the model has. */
+static void walk_equals_model(struct store_tree *t, struct model *m)
+{
+    size_t visited = 0;
+    for (struct store_tree_slot *slot = NULL; (slot = store_tree_next(t, slot)) != NULL; visited++) {
+        char names[XENSTORE_PAYLOAD_MAX + 1];
+        size_t bytes = 0;
+        struct kit_reply expected = {0};
+        assert_ptr_equal(slot, store_tree_find(t, slot->path, slot->entry.length));
+        for (struct store_tree_slot *c = store_tree_child_first(slot); c; c = store_tree_child_next(c)) {
+            assert_ptr_equal(c->parent, slot);
+            bytes += strlen(strcpy(names + bytes, store_tree_slot_name(c))) + 1;
+        }
+        assert_int_equal(slot->children_bytes, bytes);
+        if (slot->path[0] == '/')
+            model_directory(m, slot->path, &expected);
+        assert_int_equal(bytes, expected.length);
+        assert_memory_equal(names, expected.bytes, bytes);
+    }
+    assert_int_equal(visited, t->slots.count);
+}
+
 static void engine_equals_model(struct store_engine *g, struct model *m)
 {
     uint32_t owned[SESSIONS] = {0};
     for (unsigned i = 0; i < m->count; i++) {
         const struct model_node *n = &m->nodes[i];
         const struct store_node *have = store_tree_get(&g->tree, n->path, strlen(n->path));
-        struct kit_reply names;
         assert_non_null(have);
         assert_int_equal(have->value_bytes, strlen(n->value));
         assert_memory_equal(store_node_value(have), n->value, have->value_bytes);
-        model_directory(m, n->path, &names);
-        assert_int_equal(have->children_bytes, names.length);
-        assert_memory_equal(store_node_children(have), names.bytes, names.length);
         owned[n->perms[0].domid]++;
     }
     assert_int_equal(g->tree.slots.count, m->count + 2); /* the special nodes */
     for (unsigned domid = 0; domid < SESSIONS; domid++)
         assert_int_equal(g->tree.owned[domid], owned[domid] + (domid == 0 ? 2 : 0));
+    walk_equals_model(&g->tree, m);
+    indexes_equal_a_search(&g->tree);
 }
 
 static void model_start(struct model *m, struct store_session *dom0)

@@ -7,9 +7,10 @@
 #include "base/clock.h"
 #include "tools/vbd.h"
 
-/* What INTRODUCE carries for a Xen guest, the frame and port of its store ring. A process comes by socket. */
-#define STORE_GFN_NONE  1ul
-#define STORE_PORT_NONE 1u
+/* What INTRODUCE carries of a store ring, where there is none yet: a process comes by socket, or makes its ring known
+ * later (`domzero introduce`). */
+#define STORE_GFN_NONE  0ul
+#define STORE_PORT_NONE 0u
 
 /* The guest reads its own directory, and writes where Xen's toolstack lets it: `data` and `error`. */
 static int make_nodes_in(struct store_client *c, store_tx tx, uint16_t domid, const char *name)

@@ -153,6 +153,8 @@ int xb_transaction(struct xb_device *d, xb_tx_fn *body, void *arg, struct err *e
         if (r == 0 && end == 0)
             return 0;
         d->state = before;
+        if (r == -EAGAIN)
+            continue; /* the store has restarted: the transaction is over */
         if (r != 0)
             return r;
         if (end != -EAGAIN)

@@ -87,14 +87,18 @@ static void scan_domain(struct blkback *b, uint16_t front_domid)
             device_find(b, front_domid, (uint32_t)devid);
 }
 
-/* Looks for new devices, and whether the known ones are still there. */
+/* Looks for new devices, whether the known ones are still there, and what was said to them: also where the store has
+ * restarted, and with it the events have gone that waited. */
 static void scan_all(struct blkback *b)
 {
     _cleanup_free_ char **names = NULL;
     struct blkdev *d;
     uint64_t domid;
-    list_foreach (d, &b->devices, link)
+    list_foreach (d, &b->devices, link) {
         blkdev_own_event(d);
+        blkdev_stop_event(d);
+        blkdev_live_event(d);
+    }
     if (store_directory(b->store, STORE_NO_TX, &names, NULL, "%s", b->root))
         return;
     for (char **name = names; *name; name++)
@@ -184,10 +188,11 @@ static void store_ready(struct loop_source *source, uint32_t epoll_events)
 {
     struct blkback *b = container_of(source, struct blkback, store_source);
     const char *path, *token;
+    (void)epoll_events;
     for (unsigned i = 0; i < BLKBACK_EVENTS_MAX; i++) {
         _cleanup_free_ char **event = NULL;
         int rc = store_next_event(b->store, &event, &path, &token);
-        if (rc == -EAGAIN && !(epoll_events & EPOLLHUP)) /* hung up: libxenstore's reader thread has ended */
+        if (rc == -EAGAIN)
             break;
         if (rc) {
             back_lost(b, rc, "the connection to the store is lost");
