@@ -276,13 +276,14 @@ void store_server_end(struct store_server *s, const struct store_transport *t)
     store_rota_end(&s->rota, t);
 }
 
-void store_server_set_rings(struct store_server *s, const struct store_ring_source *source)
+void store_server_find_rings(struct store_server *s)
 {
     const struct store_domain *d;
-    s->rings.source = *source;
     map_foreach (&s->engine.domains.by_domid, i, d) {
         struct err e = {0};
-        if (d->introduced && store_rings_open(&s->rings, d->domid, d->gfn, d->port, true, &e) < 0)
+        if (!d->introduced || store_rings_has(&s->rings, d->domid))
+            continue;
+        if (store_rings_open(&s->rings, d->domid, d->gfn, d->port, true, &e) < 0)
             log_error("store: domain %u has no ring any more: %s", d->domid, e.text);
     }
     store_rings_settle(&s->rings);
@@ -322,7 +323,7 @@ static int sockets_make(struct store_server *s, struct err *e)
     const struct store_domain *d;
     map_foreach (&s->engine.domains.by_domid, i, d) {
         if (d->introduced && d->domid != 0)
-            (void)hook_introduce(s, d->domid, d->gfn, 0); /* its ring: store_server_set_rings() */
+            (void)hook_introduce(s, d->domid, d->gfn, 0); /* its ring: store_server_find_rings() */
     }
     snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
     return listener_new(s, path, 0, e);
@@ -374,7 +375,7 @@ int store_server_new(const char *run_dir, const struct store_options *o, struct 
     memcpy(s->run_dir, run_dir, length + 1);
     list_init(&s->listeners);
     spin_init(&s->spin, SERVER_LOOK_NS);
-    store_rings_init(&s->rings, s, &s->loop);
+    store_rings_init(&s->rings, o ? o->rings : NULL, s, &s->loop);
     int r = loop_init(&s->loop);
     if (r < 0) {
         free(s);

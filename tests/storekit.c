@@ -194,14 +194,13 @@ static void *server_thread(void *argument)
     return NULL;
 }
 
-void kit_server_start(struct kit_server *k, const struct store_quota *quota)
+void kit_server_start(struct kit_server *k, const struct store_options *options)
 {
     struct err e = {0};
-    struct store_options o = {.quota = quota ? *quota : store_quota_default};
     *k = (struct kit_server){.dir = "/tmp/domzero-store-XXXXXX", .stop_fd = eventfd(0, EFD_CLOEXEC)};
     assert_non_null(mkdtemp(k->dir));
     snprintf(k->socket, sizeof(k->socket), "%s/xenstored/socket", k->dir);
-    assert_int_equal(store_server_new(k->dir, &o, &k->server, &e), 0);
+    assert_int_equal(store_server_new(k->dir, options, &k->server, &e), 0);
     assert_int_equal(pthread_mutex_init(&k->lock, NULL), 0);
     assert_int_equal(pthread_create(&k->thread, NULL, server_thread, k), 0);
 }

@@ -56,7 +56,8 @@ struct kit_server {
     int stop_fd;
 };
 
-void kit_server_start(struct kit_server *k, const struct store_quota *quota);
+/* `options` NULL: the defaults. */
+void kit_server_start(struct kit_server *k, const struct store_options *options);
 void kit_server_stop(struct kit_server *k); /* and checks that it left nothing open */
 /* A raw connection to domain 0's socket (domid 0) or a guest's; negative where refused. */
 int kit_connect(const struct kit_server *k, unsigned domid);
