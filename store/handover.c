@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "base/unixsock.h"
+#include "base/log.h"
 #include "store/server_parts.h"
 #include "store/state.h"
 
@@ -47,13 +47,13 @@ static void conn_save(void *context, struct store_conn *c)
     stream_put_connection(s->o, &r, !ring && domid != 0);
     stream_put_session(s->o, &(struct stream_session){
                                  .connection = r.id, .last_transaction = session->last_transaction, .domid = domid});
-    state_put_watches(s->o, session, r.id);
+    state_put_watches(s->o, session, r.id, !ring && domid != 0);
 }
 
 static void conn_save_transactions(void *context, struct store_conn *c)
 {
     struct saving *s = context;
-    state_put_transactions(s->o, &c->session, ++s->id);
+    state_put_transactions(s->o, &c->session, ++s->id, !conn_is_ring(c) && c->session.domain->domid != 0);
 }
 
 int handover_save(struct store_server *s, struct stream_out *o)
@@ -94,6 +94,7 @@ struct loading {
     struct store_server *server; /* NULL: only a check */
     struct store_engine *engine;
     struct map sessions;           /* store_session by connection */
+    struct map shadows;            /* those of them that no connection has */
     struct stream_connection conn; /* the one whose SESSION is to come; id 0: none */
 };
 
@@ -132,26 +133,41 @@ static int load_connection(struct loading *l, const struct stream_record *r, str
 static struct store_session *shadow_make(struct loading *l, unsigned domid)
 {
     struct store_session *s = malloc(sizeof(*s));
-    if (s && store_session_init(s, l->engine, domid) < 0) {
+    if (!s || store_session_init(s, l->engine, domid) < 0) {
         free(s);
-        s = NULL;
+        return NULL;
     }
-    return s;
+    if (map_put(&l->shadows, l->conn.id, s) == 0)
+        return s;
+    store_session_deinit(s);
+    free(s);
+    return NULL;
 }
 
-static struct store_session *conn_make(struct loading *l, unsigned domid, struct err *e)
+static struct store_transport *transport_make(struct loading *l, unsigned domid, struct err *e)
 {
+    if (l->conn.kind == STREAM_RING)
+        return server_ring_resume(l->server, domid, l->conn.port, e);
     if (!is_socket(l->conn.fd)) {
         damaged(e, "a connection that is none");
         return NULL;
     }
     fcntl(l->conn.fd, F_SETFD, FD_CLOEXEC);
-    struct store_transport *t = store_transport_socket(l->conn.fd);
-    struct store_conn *c = t ? server_conn_take(l->server, t, domid) : NULL;
-    if (!c || store_conn_resume(c, &l->conn) < 0) {
-        err_write(e, "store: no memory for a connection");
-        return NULL;
+    return store_transport_socket(l->conn.fd);
+}
+
+/* A ring that cannot go on is as one whose guest has to ask again: a session to which the records belong that follow,
+ * and which ends with them. */
+static struct store_session *conn_make(struct loading *l, unsigned domid, struct err *e)
+{
+    struct store_transport *t = transport_make(l, domid, e);
+    if (!t && l->conn.kind == STREAM_RING) {
+        log_warning("store: domain %u has to connect its ring again: %s", domid, e->text);
+        return shadow_make(l, domid);
     }
+    struct store_conn *c = t ? server_conn_take(l->server, t, domid) : NULL;
+    if (!c || store_conn_resume(c, &l->conn) < 0)
+        return NULL;
     return &c->session;
 }
 
@@ -189,7 +205,14 @@ static struct store_session *on_session(void *context, uint32_t connection)
 static int load(struct loading *l, const struct store_saved *saved, struct err *e)
 {
     const struct state_edge edge = {.record = on_record, .session = on_session, .context = l};
+    struct store_session *shadow;
     int r = state_load(l->engine, saved->bytes, saved->length, &edge, e);
+    map_foreach (&l->shadows, i, shadow) {
+        store_session_deinit(shadow);
+        free(shadow);
+    }
+    map_deinit(&l->shadows);
+    map_deinit(&l->sessions);
     return r == 0 && l->conn.id ? damaged(e, "a connection without a session") : r;
 }
 
@@ -197,7 +220,6 @@ int handover_load(struct store_server *s, const struct store_saved *saved, struc
 {
     struct loading l = {.server = s, .engine = server_engine(s)};
     int r = load(&l, saved, e);
-    map_deinit(&l.sessions);
     if (r == 0)
         server_conns_go(s);
     return r;
@@ -206,17 +228,11 @@ int handover_load(struct store_server *s, const struct store_saved *saved, struc
 int handover_check(const struct store_saved *saved, struct err *e)
 {
     struct store_engine engine;
-    struct store_session *session;
     struct loading l = {.engine = &engine};
     int r = store_engine_init(&engine, NULL, 1);
     if (r < 0)
         return err_set(e, r, "store: no memory for the tree");
     r = load(&l, saved, e);
-    map_foreach (&l.sessions, i, session) {
-        store_session_deinit(session);
-        free(session);
-    }
-    map_deinit(&l.sessions);
     store_engine_deinit(&engine);
     return r;
 }

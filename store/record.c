@@ -184,7 +184,8 @@ static int snapshot_domains(struct snapshot *s, const struct store_domains *doma
 {
     const struct store_domain *d;
     for (unsigned i = 0; i < store_quota_row_count; i++)
-        put_quota(&s->w, 0, &store_quota_rows[i], store_quota_value(&domains->quota, &store_quota_rows[i]));
+        put_quota(&s->w, STORE_CHANGE_ALL, &store_quota_rows[i],
+                  store_quota_value(&domains->quota, &store_quota_rows[i]));
     map_foreach (&domains->by_domid, i, d) {
         if (d->introduced && d->domid)
             put_introduced(&s->w, d->domid, d->gfn, d->port);
@@ -378,15 +379,15 @@ static int apply_quota(struct reader *r, struct store_engine *g)
 {
     char name[32] = "";
     size_t length;
-    unsigned domid = take_domid(r);
+    unsigned domid = (unsigned)take_number(r, 2);
     const char *at = take_text(r, &length);
     unsigned value = (unsigned)take_number(r, 4);
     if (r->bad || length >= sizeof(name))
         return -EPROTO;
     memcpy(name, at, length);
     const struct store_quota_row *row = store_quota_find(name);
-    struct store_domain *d = domid ? store_domain_find(&g->domains, domid) : NULL;
-    if (row && domid == 0)
+    struct store_domain *d = store_domain_find(&g->domains, domid);
+    if (row && domid == STORE_CHANGE_ALL)
         store_domains_quota_set(&g->domains, row, value);
     else if (row && d)
         store_domain_quota_set(d, row, value);

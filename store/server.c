@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -20,10 +21,14 @@
 #include "store/server_parts.h"
 
 #define SERVER_GUEST_CONNECTIONS 16 /* a guest needs one, its command line tools some more */
-#define SERVER_PATH_BYTES        (PATH_MAX + 32)
-#define SERVER_RETRY_MS          100   /* after running out of descriptors: unmeasured */
-#define SERVER_ROUND_REQUESTS    256   /* then descriptors are looked at again: unmeasured */
-#define SERVER_LOOK_NS           20000 /* before a sleep */
+/* What came while a look of a microsecond took so long came because we were not let run: its sender shares our
+ * processor, and looking keeps it away. */
+#define SERVER_INTERRUPTED_NS 4000
+#define SERVER_PATH_BYTES     (PATH_MAX + 32)
+#define SERVER_RETRY_MS       100   /* after running out of descriptors: unmeasured */
+#define SERVER_ROUND_REQUESTS 256   /* then descriptors are looked at again: unmeasured */
+#define SERVER_RING_WAIT_MS   100   /* for a port that this process had before: unmeasured */
+#define SERVER_LOOK_NS        50000 /* before a sleep: one client's next request needs a wake-up of its own */
 
 /* A listening socket: whoever connects to it is `domid`. */
 struct listener {
@@ -442,22 +447,32 @@ int store_server_step(struct store_server *s, unsigned budget)
     return r < 0 ? r : (int)(s->engine.requests - before);
 }
 
+/* Looks until there is something, or the window has passed. What is there at once says nothing for looking. */
+static int look_for_work(struct store_server *s, uint64_t window_ns)
+{
+    int r = loop_step(&s->loop, 0);
+    if (r != 0)
+        return r;
+    uint64_t start_ns = clock_now_ns(), now_ns = start_ns, last_ns = start_ns;
+    while (r == 0 && now_ns - start_ns < window_ns) {
+        last_ns = now_ns;
+        r = loop_step(&s->loop, 0);
+        now_ns = clock_now_ns();
+    }
+    spin_learn(&s->spin, r != 0 && now_ns - start_ns < window_ns && now_ns - last_ns < SERVER_INTERRUPTED_NS);
+    return r;
+}
+
 /* Dispatches what is ready, or becomes so: looks for it for a while, where that pays, and then sleeps. */
 static int wait_for_work(struct store_server *s)
 {
     if (store_rota_is_ready(&s->rota))
         return loop_step(&s->loop, 0);
-    uint64_t window_ns = spin_window_ns(&s->spin), start_ns = clock_now_ns(), now_ns = start_ns;
-    int r = 0;
-    while (r == 0 && now_ns - start_ns < window_ns) {
-        r = loop_step(&s->loop, 0);
-        now_ns = clock_now_ns();
-    }
-    if (window_ns)
-        spin_learn(&s->spin, r != 0 && now_ns - start_ns < window_ns);
+    uint64_t window_ns = spin_window_ns(&s->spin);
+    int r = window_ns ? look_for_work(s, window_ns) : 0;
     if (r != 0)
         return r;
-    start_ns = now_ns;
+    uint64_t start_ns = clock_now_ns();
     r = loop_step(&s->loop, -1);
     spin_slept(&s->spin, clock_now_ns() - start_ns);
     return r;
@@ -543,6 +558,18 @@ struct store_conn *server_conn_take(struct store_server *s, struct store_transpo
 {
     struct store_conn *c;
     return store_rota_take(&s->rota, t, domid, &c) == 0 ? c : NULL;
+}
+
+struct store_transport *server_ring_resume(struct store_server *s, unsigned domid, uint32_t port, struct err *e)
+{
+    const struct store_domain *d = store_domain_find(&s->engine.domains, domid);
+    uint64_t deadline_ns = clock_now_ns() + SERVER_RING_WAIT_MS * CLOCK_NS_PER_MS;
+    struct store_transport *t = NULL;
+    int r;
+    while ((r = store_rings_resume(&s->rings, domid, d ? d->gfn : 0, port, &t, e)) != 0 &&
+           (r == -EAGAIN || r == -EBUSY) && clock_now_ns() < deadline_ns)
+        poll(NULL, 0, 1); /* the world has yet to see that we gave it up */
+    return r == 0 ? t : NULL;
 }
 
 void server_conns_go(struct store_server *s)

@@ -16,6 +16,8 @@ void server_conns_each(struct store_server *s, server_conn_fn *fn, void *context
 int server_listener_take(struct store_server *s, int fd, unsigned domid, const char *path, struct err *e);
 /* As store_server_adopt(), and which connection it is; NULL: no memory or no event. */
 struct store_conn *server_conn_take(struct store_server *s, struct store_transport *t, unsigned domid);
+/* The transport of a ring whose connection a predecessor had; NULL, with a sentence: it cannot go on. */
+struct store_transport *server_ring_resume(struct store_server *s, unsigned domid, uint32_t port, struct err *e);
 /* All connections are as they were: what they have to do is looked for. */
 void server_conns_go(struct store_server *s);
 

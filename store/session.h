@@ -21,8 +21,10 @@ enum store_change_kind {
     STORE_CHANGE_INTRODUCE, /* domid, gfn, port */
     STORE_CHANGE_GONE,      /* domid: store_engine_domain_gone(), all of it */
     STORE_CHANGE_TARGET,    /* domid, target */
-    STORE_CHANGE_QUOTA,     /* domid (0: of all that have none of their own), row, value */
+    STORE_CHANGE_QUOTA,     /* domid (STORE_CHANGE_ALL: of all that have none of their own), row, value */
 };
+
+#define STORE_CHANGE_ALL 0xffffu
 
 /* A change that is to outlive the process, in one piece. */
 struct store_change {

@@ -76,11 +76,10 @@ void state_put_nodes(struct stream_out *o, const struct store_engine *g)
         node_put(o, slot);
 }
 
-void state_put_watches(struct stream_out *o, const struct store_session *s, uint32_t connection)
+void state_put_watches(struct stream_out *o, const struct store_session *s, uint32_t connection, bool guest)
 {
     const struct store_watch *watch;
     const struct store_event *event;
-    bool guest = s->domain->domid != 0;
     list_foreach (watch, &s->watches, of_session)
         stream_put_watch(o, &(struct stream_watch){connection, store_watch_given(watch), watch->token, NULL}, guest);
     list_foreach (event, &s->events, queued) {
@@ -91,7 +90,7 @@ void state_put_watches(struct stream_out *o, const struct store_session *s, uint
 
 /* What the transaction did with one path. */
 static void touch_put(struct stream_out *o, const struct store_transaction *x, const struct store_touch *touch,
-                      uint32_t connection, bool collided)
+                      uint32_t connection, bool guest, bool collided)
 {
     struct stream_node n;
     bool changed = !list_empty(&touch->changed);
@@ -103,31 +102,31 @@ static void touch_put(struct stream_out *o, const struct store_transaction *x, c
         n.access |= STREAM_READ;
     else if (touch->now)
         n.access |= STREAM_WRITTEN | (touch->base && touch->unlisted ? ACCESS_REMADE : 0);
-    stream_put_node(o, &n, x->domid != 0);
+    stream_put_node(o, &n, guest);
 }
 
 /* The changes in their order, so that each finds its parent; then what was only looked at. */
-static void transaction_put(struct stream_out *o, const struct store_transaction *x, uint32_t connection)
+static void transaction_put(struct stream_out *o, const struct store_transaction *x, uint32_t connection, bool guest)
 {
     struct store_touch *touch;
     struct strmap_entry *e, *next;
-    stream_put_transaction(o, connection, x->id, x->domid != 0);
+    stream_put_transaction(o, connection, x->id, guest);
     bool collided = x->doomed || x->broken || !store_transaction_current(x);
     list_foreach (touch, &x->changed, changed)
-        touch_put(o, x, touch, connection, collided);
+        touch_put(o, x, touch, connection, guest, collided);
     strmap_foreach_safe(&x->touches, i, e, next)
     {
         touch = container_of(e, struct store_touch, entry);
         if (list_empty(&touch->changed))
-            touch_put(o, x, touch, connection, collided);
+            touch_put(o, x, touch, connection, guest, collided);
     }
 }
 
-void state_put_transactions(struct stream_out *o, const struct store_session *s, uint32_t connection)
+void state_put_transactions(struct stream_out *o, const struct store_session *s, uint32_t connection, bool guest)
 {
     const struct store_transaction *x;
     list_foreach (x, &s->transactions, link)
-        transaction_put(o, x, connection);
+        transaction_put(o, x, connection, guest);
 }
 
 /* ---- in ---- */

@@ -21,9 +21,10 @@
 void state_put_domains(struct stream_out *o, const struct store_engine *g);
 /* All committed nodes. */
 void state_put_nodes(struct stream_out *o, const struct store_engine *g);
-/* A connection's watches and the events that wait; later, after the nodes, its transactions. */
-void state_put_watches(struct stream_out *o, const struct store_session *s, uint32_t connection);
-void state_put_transactions(struct stream_out *o, const struct store_session *s, uint32_t connection);
+/* A connection's watches and the events that wait; later, after the nodes, its transactions. `guest`: it is one that
+ * only we know (store/stream.h). */
+void state_put_watches(struct stream_out *o, const struct store_session *s, uint32_t connection, bool guest);
+void state_put_transactions(struct stream_out *o, const struct store_session *s, uint32_t connection, bool guest);
 
 /* Whose records the engine's loader passes on. */
 struct state_edge {

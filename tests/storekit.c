@@ -121,10 +121,15 @@ void kit_introduce(struct kit_world *w, const char *domid)
 
 int kit_world_new(void **state, const struct store_quota *quota)
 {
-    struct kit_world *w = calloc(1, sizeof(*w));
     struct store_options o = {.quota = quota ? *quota : store_quota_default};
+    return kit_world_new_with(state, &o);
+}
+
+int kit_world_new_with(void **state, const struct store_options *o)
+{
+    struct kit_world *w = calloc(1, sizeof(*w));
     assert_non_null(w);
-    assert_int_equal(store_engine_init(&w->g, &o, 42), 0);
+    assert_int_equal(store_engine_init(&w->g, o, 42), 0);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(store_session_init(&w->s[i], &w->g, i), 0);
     w->dom0 = &w->s[0];

@@ -40,6 +40,7 @@ struct kit_world {
 };
 
 int kit_world_new(void **state, const struct store_quota *quota);
+int kit_world_new_with(void **state, const struct store_options *o);
 int kit_world_free(void **state);
 void kit_introduce(struct kit_world *w, const char *domid);
 void kit_set_perms(struct store_session *s, const char *path, const char *commas);

@@ -173,6 +173,12 @@ static void introduce(struct store *s, const char *domid)
     state_note(s);
 }
 
+static void control(struct store *s, const char *words, size_t length)
+{
+    kit_expect_ok(kit_ask(&s->dom0, XS_CONTROL, 0, words, length + 1));
+    state_note(s);
+}
+
 /* One of each kind of change. */
 static void changes_make(struct store *s)
 {
@@ -192,6 +198,11 @@ static void changes_make(struct store *s)
     state_note(s);
     kit_set_perms(&s->dom0, "@releaseDomain", "n0,r2");
     state_note(s);
+    control(s, "quota\0set\0nodes\000777", 19);
+    control(s,
+            "quota\0set\0watches\0"
+            "33\0002",
+            22);
     uint32_t tx = kit_tx(&s->dom0);
     kit_expect_ok(kit_write(&s->dom0, tx, "/x/1", "first"));
     kit_expect_ok(kit_write(&s->dom0, tx, "/x/2", "second"));
@@ -409,6 +420,45 @@ static void test_records_of_noise_are_refused(void **state)
     free(whole.at);
 }
 
+/* One request of a random transaction over few names, so that nodes are made, removed and made again in it. */
+static void random_request(struct store *s, uint32_t tx, uint64_t *seed)
+{
+    static const char *const perms[] = {"n0", "n0,r3", "b0,w1,n2"};
+    char node[32];
+    int length = 0;
+    for (uint32_t depth = kit_random(seed, 3) + 1; depth > 0; depth--)
+        length += snprintf(node + length, sizeof(node) - (size_t)length, "/%c", (int)('a' + kit_random(seed, 3)));
+    switch (kit_random(seed, 5)) {
+    case 0: kit_ask1(&s->dom0, XS_RM, tx, node); break;
+    case 1: kit_ask1(&s->dom0, XS_MKDIR, tx, node); break;
+    case 2:
+        if (kit_ask1(&s->dom0, XS_READ, tx, node).type == XS_READ && !tx)
+            kit_set_perms(&s->dom0, node, perms[kit_random(seed, ARRAY_SIZE(perms))]);
+        break;
+    default: kit_write(&s->dom0, tx, node, node + kit_random(seed, 2));
+    }
+}
+
+static void test_random_transactions_leave_the_same_tree_in_the_same_order(void **state)
+{
+    uint64_t seed = 17;
+    (void)state;
+    for (unsigned life = 0; life < 40; life++) {
+        struct store s;
+        start(&s);
+        for (unsigned i = 0; i < 40; i++) {
+            uint32_t tx = kit_random(&seed, 2) ? kit_tx(&s.dom0) : 0;
+            for (unsigned n = kit_random(&seed, 8) + 1; n > 0; n--)
+                random_request(&s, tx, &seed);
+            if (tx)
+                kit_expect_ok(kit_ask1(&s.dom0, XS_TRANSACTION_END, tx, "T"));
+        }
+        state_note(&s);
+        stop(&s);
+        assert_int_equal(restart_finds(), (int)state_count - 1);
+    }
+}
+
 static size_t size_of(const char *name)
 {
     struct stat st;
@@ -528,6 +578,7 @@ int main(void)
         JOURNAL_TEST(test_a_whole_record_behind_the_tail_counts),
         JOURNAL_TEST(test_a_file_of_noise_is_kept_aside_and_the_store_begins_anew),
         JOURNAL_TEST(test_records_of_noise_are_refused),
+        JOURNAL_TEST(test_random_transactions_leave_the_same_tree_in_the_same_order),
         JOURNAL_TEST(test_the_file_does_not_grow_with_what_was_and_is_no_more),
         JOURNAL_TEST(test_a_large_tree_and_a_large_commit_outlive_the_process),
         JOURNAL_TEST(test_a_full_disk_refuses_changes_and_nothing_else),

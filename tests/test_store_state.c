@@ -37,10 +37,10 @@ static struct stream_out state_of(const struct store_engine *g, struct store_ses
     stream_begin(&o);
     state_put_domains(&o, g);
     for (unsigned i = 0; s && i < 3; i++)
-        state_put_watches(&o, &s[i], i + 1);
+        state_put_watches(&o, &s[i], i + 1, i != 0);
     state_put_nodes(&o, g);
     for (unsigned i = 0; s && i < 3; i++)
-        state_put_transactions(&o, &s[i], i + 1);
+        state_put_transactions(&o, &s[i], i + 1, i != 0);
     stream_end(&o);
     assert_false(o.failed);
     return o;
