@@ -338,6 +338,7 @@ int store_conn_resume(struct store_conn *c, const struct stream_connection *r)
         return -ENOMEM;
     memcpy(c->out, r->out, r->out_bytes);
     c->out_end = c->out_room = r->out_bytes;
+    store_domain_charge(c->session.domain, c->out_room);
     c->first_left = resumed_message(r, 0);
     c->unsent = (unsigned)resumed_count(r);
     c->session.domain->unsent += c->unsent;
