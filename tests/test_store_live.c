@@ -37,33 +37,11 @@ static int raw(const struct world *w, unsigned domid)
     return fd;
 }
 
-/* CONTROL live-update with up to two arguments. */
-static struct kit_reply control(int fd, const char *first, const char *second)
-{
-    char payload[512];
-    int n = snprintf(payload, sizeof(payload), "live-update%c%s%c%s", '\0', first, '\0', second ? second : "");
-    assert_in_range(n, 1, sizeof(payload) - 1);
-    return kit_exchange(fd, XS_CONTROL, 0, payload, (size_t)n + (second ? 1 : 0));
-}
-
-/* -s until it is not BUSY. */
-static struct kit_reply started(int fd)
-{
-    struct kit_reply r;
-    while (strcmp((r = control(fd, "-s", NULL)).bytes, "BUSY") == 0)
-        poll(NULL, 0, 1);
-    return r;
-}
-
 static void update(const struct world *w, const char *program)
 {
     char exe[64], target[256] = "";
-    int fd = raw(w, 0);
     pid_t pid = world_role(w, "store");
-    kit_expect_string(control(fd, "-f", program), "OK");
-    kit_expect_string(started(fd), "OK");
-    kit_expect_string(kit_exchange(fd, XS_GET_DOMAIN_PATH, 0, "0", 2), "/local/domain/0"); /* by the new one */
-    close(fd);
+    kit_live_update(world_path(w, "run/xenstored/socket"), program);
     snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)pid);
     assert_true(readlink(exe, target, sizeof(target) - 1) > 0);
     assert_string_equal(target, program);
@@ -81,8 +59,9 @@ static const char *same(void)
 /* The same program under another name; static storage. */
 static const char *copy_of(const struct world *w, const char *name)
 {
+    static char to[PATH_MAX];
     char out[256];
-    const char *to = world_path(w, name);
+    snprintf(to, sizeof(to), "%s", world_path(w, name));
     assert_int_equal(world_shell(w, out, sizeof(out), "cp %s %s", world_program("domzerod"), to), 0);
     return to;
 }
@@ -350,8 +329,8 @@ static void test_a_binary_that_cannot_go_on_changes_nothing(void **state)
     write_value(fd, 0, "/kept", "yes");
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         script(w, "bad", bad[i].text);
-        kit_expect_string(control(fd, "-f", world_path(w, "bad")), "OK");
-        struct kit_reply r = started(fd);
+        kit_expect_string(kit_live_ask(fd, "-f", world_path(w, "bad")), "OK");
+        struct kit_reply r = kit_live_start(fd);
         assert_int_equal(r.type, XS_CONTROL);
         if (!strstr(r.bytes, bad[i].reason))
             fail_msg("'%s' lacks '%s'", r.bytes, bad[i].reason);
@@ -368,13 +347,13 @@ static void test_a_binary_that_never_answers_is_forgotten_and_the_store_serves(v
     struct world *w = *state;
     int fd = raw(w, 0), other = raw(w, 0);
     script(w, "slow", "#!/bin/sh\nexec sleep 1000\n");
-    kit_expect_string(control(fd, "-f", world_path(w, "slow")), "OK");
+    kit_expect_string(kit_live_ask(fd, "-f", world_path(w, "slow")), "OK");
     for (unsigned i = 0; i < 5; i++) {
-        kit_expect_string(control(fd, "-s", NULL), "BUSY");
+        kit_expect_string(kit_live_ask(fd, "-s", NULL), "BUSY");
         write_value(other, 0, "/meanwhile", "served");
     }
-    kit_expect_string(control(fd, "-a", NULL), "OK");
-    kit_expect_string(control(fd, "-s", NULL), "not in a live update that this connection began");
+    kit_expect_string(kit_live_ask(fd, "-a", NULL), "OK");
+    kit_expect_string(kit_live_ask(fd, "-s", NULL), "not in a live update that this connection began");
     update(w, same());
     kit_expect_text(kit_exchange(other, XS_READ, 0, "/meanwhile", 11), "served");
     close(fd);
@@ -385,16 +364,16 @@ static void test_what_is_no_request_for_an_update_is_refused(void **state)
 {
     struct world *w = *state;
     int fd = raw(w, 0), other = raw(w, 0);
-    kit_expect_error(control(fd, "-x", NULL), "EINVAL");
-    kit_expect_error(control(fd, "-f", NULL), "EINVAL");
-    kit_expect_error(control(fd, "-s", "-t"), "EINVAL");
-    kit_expect_string(control(fd, "-s", NULL), "not in a live update that this connection began");
-    assert_non_null(strstr(control(fd, "-f", "domzerod").bytes, "no absolute path"));
-    assert_non_null(strstr(control(fd, "-f", "/does/not/exist").bytes, "cannot be executed"));
-    kit_expect_string(control(fd, "-f", same()), "OK");
-    kit_expect_string(control(other, "-s", NULL), "not in a live update that this connection began");
-    kit_expect_string(control(fd, "-s", "-F"), "BUSY");
-    kit_expect_string(started(fd), "OK");
+    kit_expect_error(kit_live_ask(fd, "-x", NULL), "EINVAL");
+    kit_expect_error(kit_live_ask(fd, "-f", NULL), "EINVAL");
+    kit_expect_error(kit_live_ask(fd, "-s", "-t"), "EINVAL");
+    kit_expect_string(kit_live_ask(fd, "-s", NULL), "not in a live update that this connection began");
+    assert_non_null(strstr(kit_live_ask(fd, "-f", "domzerod").bytes, "no absolute path"));
+    assert_non_null(strstr(kit_live_ask(fd, "-f", "/does/not/exist").bytes, "cannot be executed"));
+    kit_expect_string(kit_live_ask(fd, "-f", same()), "OK");
+    kit_expect_string(kit_live_ask(other, "-s", NULL), "not in a live update that this connection began");
+    kit_expect_string(kit_live_ask(fd, "-s", "-F"), "BUSY");
+    kit_expect_string(kit_live_start(fd), "OK");
     close(fd);
     close(other);
 }
@@ -406,7 +385,7 @@ static void test_a_guest_may_not_ask(void **state)
     int dom0 = raw(w, 0);
     introduce(w, dom0, 77);
     int guest = raw(w, 77);
-    kit_expect_error(control(guest, "-f", "/bin/true"), "EACCES");
+    kit_expect_error(kit_live_ask(guest, "-f", "/bin/true"), "EACCES");
     close(guest);
     close(dom0);
 }
@@ -416,9 +395,9 @@ static void test_arguments_are_handed_to_the_new_program(void **state)
     struct world *w = *state;
     char out[4096];
     int fd = raw(w, 0);
-    kit_expect_string(control(fd, "-f", same()), "OK");
-    kit_expect_string(control(fd, "-c", "--log-level debug"), "OK");
-    kit_expect_string(started(fd), "OK");
+    kit_expect_string(kit_live_ask(fd, "-f", same()), "OK");
+    kit_expect_string(kit_live_ask(fd, "-c", "--log-level debug"), "OK");
+    kit_expect_string(kit_live_start(fd), "OK");
     kit_expect_string(kit_exchange(fd, XS_GET_DOMAIN_PATH, 0, "0", 2), "/local/domain/0");
     world_shell(w, out, sizeof(out), "tr '\\0' ' ' < /proc/%d/cmdline", (int)world_role(w, "store"));
     assert_non_null(strstr(out, "--log-level debug"));
