@@ -50,6 +50,7 @@ struct role {
     int (*run)(const struct role_options *o);
     enum role_policy policy;
     bool stands_by; /* see above */
+    bool goes_on;   /* as another binary, in its own process (live.h) */
 };
 
 int role_hypervisor_run(const struct role_options *o);

@@ -422,6 +422,28 @@ static void test_a_role_that_went_on_is_restarted_like_any_other(void **state)
     close(fd);
 }
 
+static void test_the_tool_upgrades_the_store_and_a_restart_is_the_new_binary_s(void **state)
+{
+    struct world *w = *state;
+    char out[1024], exe[64], target[256] = "";
+    const char *another = copy_of(w, "another");
+    struct kit_reply r;
+    int fd = raw(w, 0);
+    write_value(fd, 0, "/kept", "yes");
+    if (world_domzero(w, out, sizeof(out), "upgrade --role store --binary %s", another) != 0)
+        fail_msg("%s", out);
+    kit_expect_text(kit_exchange(fd, XS_READ, 0, "/kept", 6), "yes");
+    kill(world_role(w, "store"), SIGKILL);
+    assert_false(kit_receive(fd, &r));
+    world_await(world_serves, w, "the store serves again");
+    snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)world_role(w, "store"));
+    assert_true(readlink(exe, target, sizeof(target) - 1) > 0);
+    assert_string_equal(target, another);
+    assert_int_equal(world_domzero(w, out, sizeof(out), "upgrade --role store --binary /bin/false"), 1);
+    assert_non_null(strstr(out, "the store goes on"));
+    close(fd);
+}
+
 #define WORLD_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -438,6 +460,7 @@ int main(void)
         WORLD_TEST(test_what_is_no_request_for_an_update_is_refused),
         WORLD_TEST(test_a_guest_may_not_ask),
         WORLD_TEST(test_arguments_are_handed_to_the_new_program),
+        WORLD_TEST(test_the_tool_upgrades_the_store_and_a_restart_is_the_new_binary_s),
         WORLD_TEST(test_a_role_that_went_on_is_restarted_like_any_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
