@@ -291,7 +291,7 @@ static int journal_start(struct store_server *s, const struct store_options *o, 
 {
     if (!o || !o->journal)
         return 0;
-    int r = store_journal_open(o->journal, o->journal_sync, &s->engine, &s->journal, e);
+    int r = store_journal_open(o->journal, &s->engine, &s->journal, e);
     if (r < 0)
         return r;
     s->engine.hooks.record = hook_record;

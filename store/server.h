@@ -29,7 +29,6 @@ struct store_options {
     struct store_quota quota; /* of each unprivileged domain; a field of 0 is its default */
     enum store_answers answers;
     const char *journal; /* the file that outlives the process (store/journal.h); NULL: nothing does */
-    bool journal_sync;   /* it is to outlive the machine as well */
 };
 
 /* "c" or "ocaml": 0, or -EINVAL. */
