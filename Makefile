@@ -38,7 +38,7 @@ MUTANT_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/mutants/*.c))
 FIO_SOURCE := $(BUILD)/fio-src/tree
 PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BUILD)/nbdkit-domzero-plugin.so) \
     $(if $(wildcard $(FIO_SOURCE)/config-host.h),$(BUILD)/fio-domzero.so))
-PEER_TESTS := nbdkit fio torture
+PEER_TESTS := nbdkit fio torture store_peers
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
 .PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many bench-poll bench-store attack-dma report tidy format help install clean programs tests plugin-files
@@ -142,9 +142,9 @@ check:
 	@BUILD=$(BUILD) scripts/run-tests.sh
 check-peers:
 	@$(MAKE) --no-print-directory plugins
-	@scripts/deps.sh check plugins
+	@scripts/deps.sh check plugins peers
 	@$(MAKE) --no-print-directory tests
-	@BUILD=$(BUILD) TEST='@($(subst $() ,|,$(strip $(PEER_TESTS))))' scripts/run-tests.sh
+	@BUILD=$(BUILD) STORE_RANDOM_S=30 TEST='@($(subst $() ,|,$(strip $(PEER_TESTS))))' scripts/run-tests.sh
 check-torture:
 	@$(MAKE) --no-print-directory plugins
 	@scripts/deps.sh check plugins
@@ -241,7 +241,7 @@ help:
 	@echo 'make demo            a guest process does verified I/O on real images through the dom0 daemon'
 	@echo 'make check           the tests'
 	@echo 'make plugins         the nbdkit plugin and the fio engine; installs the packages that they need'
-	@echo 'make check-peers     the tests with nbdkit, qemu and fio, for which it builds the plugins'
+	@echo 'make check-peers     the tests with nbdkit, qemu and fio, for which it builds the plugins, and with Xen'"'"'s xenstore programs'
 	@echo 'make check-torture   10 GiB of fio, and ext4, on a disk whose backend is killed every two seconds; five minutes'
 	@echo 'make check-asan      the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make check-tsan      the tests under ThreadSanitizer'

@@ -75,21 +75,23 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
     if (snprintf(journal, sizeof(journal), "%s/%s", o->run_dir, STORE_JOURNAL_FILE) >= (int)sizeof(journal))
         return err_set(e, -ENAMETOOLONG, "the run directory's name is too long");
     options.journal = journal;
-    int status = store_server_new(o->run_dir, &options, &r->server, e);
-    if (status < 0)
-        return status;
     const struct platform_where where = {.run_dir = o->run_dir};
     const struct platform_listener listener = {
         .ctx = r, .instance_gone = on_instance_gone, .domain_gone = on_domain_gone};
-    status = platform_open(o->platform_row, &where, &listener, &r->platform, e);
+    int status = platform_open(o->platform_row, &where, &listener, &r->platform, e);
+    if (status < 0)
+        return status;
+    store_pages_init(&r->pages, r->platform);
+    const struct store_ring_source rings = store_pages_source(&r->pages);
+    options.rings = &rings;
+    status = store_server_new(o->run_dir, &options, &r->server, e);
     if (status < 0)
         return status;
     status = platform_watch_domains(r->platform);
     if (!status && (status = role_store_sweep(r, e)))
         return status;
-    store_pages_init(&r->pages, r->platform);
-    const struct store_ring_source source = store_pages_source(&r->pages);
-    store_server_set_rings(r->server, &source);
+    if (!status)
+        store_server_find_rings(r->server);
     struct loop *loop = store_server_loop(r->server);
     if (!status)
         status = loop_add(loop, &r->platform_source, platform_fd(r->platform), EPOLLIN, on_platform);

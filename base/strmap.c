@@ -6,7 +6,7 @@
 
 void strmap_init(struct strmap *m, uint64_t seed)
 {
-    *m = (struct strmap){.capacity = STRMAP_INLINE_BUCKETS, .seed = seed};
+    *m = (struct strmap){.capacity = STRMAP_INLINE_BUCKETS, .seed = (uint32_t)(seed ^ seed >> 32)};
     m->buckets = m->first;
 }
 
@@ -17,24 +17,23 @@ void strmap_deinit(struct strmap *m)
     *m = (struct strmap){0};
 }
 
-uint64_t strmap_hash(uint64_t hash, const char *bytes, size_t length)
+uint32_t strmap_hash(uint32_t hash, const char *bytes, size_t length)
 {
     for (size_t i = 0; i < length; i++)
         hash = strmap_hash_byte(hash, bytes[i]);
     return hash;
 }
 
-static size_t bucket_of(size_t capacity, uint64_t hash)
+static size_t bucket_of(size_t capacity, uint32_t hash)
 {
-    hash ^= hash >> 32; /* FNV's low bits see only the low bits of the text */
-    hash *= 0x9e3779b97f4a7c15ull;
-    return (size_t)(hash >> 32) & (capacity - 1);
+    return (size_t)((hash * 0x9e3779b97f4a7c15ull) >> 32) &
+           (capacity - 1); /* FNV's low bits see those of the text only */
 }
 
-struct strmap_entry *strmap_find_hashed(const struct strmap *m, uint64_t hash, const char *key, size_t length)
+struct strmap_entry *strmap_find_hashed(const struct strmap *m, uint32_t hash, const char *key, size_t length)
 {
     struct strmap_entry *e = m->buckets[bucket_of(m->capacity, hash)];
-    while (e && (e->hash != hash || e->length != length || memcmp(e->key, key, length) != 0))
+    while (e && (e->hash != hash || e->length != length || memcmp(strmap_key(e), key, length) != 0))
         e = e->next;
     return e;
 }
@@ -63,12 +62,14 @@ static void strmap_grow(struct strmap *m)
     m->capacity = capacity;
 }
 
-void strmap_insert_hashed(struct strmap *m, struct strmap_entry *entry, uint64_t hash, const char *key, size_t length)
+void strmap_insert_hashed(struct strmap *m, struct strmap_entry *entry, uint32_t hash, const char *key, size_t length)
 {
     if (m->count >= m->capacity)
         strmap_grow(m);
-    entry->key = key;
-    entry->length = length;
+    size_t offset = (size_t)(key - (const char *)entry);
+    assert(length <= UINT16_MAX && offset <= UINT16_MAX);
+    entry->key_offset = (uint16_t)offset;
+    entry->length = (uint16_t)length;
     entry->hash = hash;
     struct strmap_entry **home = &m->buckets[bucket_of(m->capacity, entry->hash)];
     entry->next = *home;

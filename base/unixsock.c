@@ -151,7 +151,7 @@ ssize_t unixsock_recv(int fd, void *data, size_t size, int *fds, unsigned *fd_co
 
 /* ---- a server of hostile peers ---- */
 
-static bool fds_may_come(int fd)
+bool unixsock_fds_may_come(int fd)
 {
     int pass = 1;
     socklen_t length = sizeof(pass);
@@ -193,7 +193,7 @@ void unixsock_close_served(int *fd)
     char ignored[4096];
     int type = 0, on = 1;
     socklen_t length = sizeof(type);
-    bool came = *fd >= 0 && fds_may_come(*fd);
+    bool came = *fd >= 0 && unixsock_fds_may_come(*fd);
     if (came) {
         shutdown(*fd, SHUT_RD); /* nothing more comes in: this ends */
         getsockopt(*fd, SOL_SOCKET, SO_TYPE, &type, &length);
@@ -208,7 +208,7 @@ void unixsock_close_served(int *fd)
 void unixsock_close_listener(int *fd)
 {
     int unaccepted;
-    if (*fd >= 0 && fds_may_come(*fd)) {
+    if (*fd >= 0 && unixsock_fds_may_come(*fd)) {
         shutdown(*fd, SHUT_RD); /* nobody connects any more */
         while ((unaccepted = accept4(*fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
             unixsock_close_served(&unaccepted);

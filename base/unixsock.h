@@ -25,11 +25,13 @@ int unixsock_accept(int listen_fd, uid_t *peer_uid, pid_t *peer_pid);
  *
  * Where the kernel can (Linux 6.16) unixsock_listen() has it refuse them: a send of descriptors to what is accepted
  * fails with EPERM. Before, they arrive and are dropped, by whoever reads or closes the socket, which a peer can make
- * last for hours (base/burial.h). So everything that such a server reads or closes goes through these three. */
+ * last for hours (base/burial.h). So everything that such a server reads or closes goes through these. */
 
 /* As recv(2) of a message or of a stream's bytes: their number, or -errno; -EMSGSIZE where a message was longer, -EPERM
  * where descriptors came along: they are gone, and the connection should be. */
 ssize_t unixsock_recv_plain(int fd, void *data, size_t size, int flags);
+/* What is accepted from unixsock_listen() may get descriptors; false: recv(2) does for it, and costs less. */
+bool unixsock_fds_may_come(int fd);
 /* Closes a connection, with what is unread in it; or a listening socket, with what nobody has accepted. */
 void unixsock_close_served(int *fd);
 void unixsock_close_listener(int *fd);

@@ -23,6 +23,7 @@ class Case:
     children: int = 0  # of one node
     watches: int = 0  # which match nothing, of 256 connections
     one_core: bool = False
+    rings: bool = False  # clients are domains with a ring page each
     figure: str = "per_s"  # the row's rate: operations, or a fan-out's events
     goal: bool = True
 
@@ -41,6 +42,9 @@ def cases():
     all_ += [Case(f"{kind}-1-core", f"{what}, 1 connection, one processor", kind, one_core=True) for kind, what in LOADS]
     all_ += [Case("list-16", "DIRECTORY of 100 children, 16 connections", "list", 16)]
     all_ += [Case(f"fan-{n}", f"events of a write that {plural(n, 'connection')} watch{'es' * (n == 1)}", "fan", n, figure="events_per_s") for n in CLIENTS]
+    all_ += [Case(f"rings-{kind}-{n}", f"{what}, {plural(n, 'ring')}", kind, n, rings=True) for kind, what in LOADS for n in CLIENTS]
+    all_ += [Case(f"rings-fan-{n}", f"events of a write that {plural(n, 'ring')} watch{'es' * (n == 1)}", "fan", n, figure="events_per_s", rings=True)
+             for n in CLIENTS]
     all_ += [Case("ls-10000", "xenstore-ls of 10,000 nodes, nodes a second", "ls", nodes=10_000)]
     for kind in ("read", "write"):
         all_ += [Case(f"nodes-{kind}-{n}", f"{kind}s in a tree of {n} nodes, 16 connections", kind, 16, nodes=n) for n in (100, 1000, 10_000, 100_000)]

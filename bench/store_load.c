@@ -9,17 +9,18 @@
  * other; `hold` has COUNT watches that match nothing the loads do, until its standard input ends. `idle` has
  * connections and does nothing.
  *
+ * With -R connections are domains of their own, each with a ring page; but for a fan-out's writer, which is domain 0.
+ *
  * Latency is from the first byte that is sent for an operation to the last that is received. One connection waits in
  * recv(2) as libxenstore does; more of them in epoll. What is under way at the end is not counted. Processor time is
  * that of whole processes, between the same two moments as the wall clock's. Printed: one JSON object on one line. */
 #include <sys/epoll.h>
 
 #include "bench/load.h"
-#include "bench/store_client.h"
+#include "bench/store_ring.h"
 
 #define CONNECTIONS_MAX 1024
 #define WINDOW          16 /* requests of a preparation that are under way */
-#define VALUE           "0123456789abcdef"
 
 struct conn {
     struct store_conn_client *client;
@@ -31,7 +32,8 @@ struct conn {
 struct bench {
     struct load load;
     const struct kind *kind;
-    const char *kind_name;
+    const char *kind_name, *ring_dir;
+    struct store_host host;
     unsigned connections; /* that do operations; a fan-out's watchers are that many more */
     unsigned opened;
     uint64_t count; /* of what there is: nodes, children, watches */
@@ -58,28 +60,57 @@ static uint64_t random_of(struct bench *b)
     return b->count ? (l->random >> 32) * b->count >> 32 : 0;
 }
 
-#define NODE_FMT     "/bench/n/%llu/%llu"
-#define NODE_ARGS(n) (unsigned long long)(n) / 100, (unsigned long long)(n) % 100
+/* The path of node `n`; its NUL is not there yet. */
+static void node_begin(struct store_request *out, uint32_t type, uint64_t n)
+{
+    store_begin(out, type, 0);
+    store_text(out, "/bench/n/");
+    store_number(out, n / 100);
+    if (type == XS_DIRECTORY)
+        return;
+    store_text(out, "/");
+    store_number(out, n % 100);
+}
+
+static void value_put(struct store_request *out)
+{
+    store_nul(out);
+    store_text(out, "0123456789abcdef");
+}
 
 static bool read_request(struct bench *b, struct conn *c, struct store_request *out)
 {
-    uint64_t n = random_of(b);
-    store_compose(out, XS_READ, 0, NODE_FMT "|", NODE_ARGS(n));
-    return c->step == 0;
+    if (c->step)
+        return false;
+    node_begin(out, XS_READ, random_of(b));
+    store_nul(out);
+    return true;
 }
 
 static bool write_request(struct bench *b, struct conn *c, struct store_request *out)
 {
-    uint64_t n = random_of(b);
-    store_compose(out, XS_WRITE, 0, NODE_FMT "|" VALUE, NODE_ARGS(n));
-    return c->step == 0;
+    if (c->step)
+        return false;
+    node_begin(out, XS_WRITE, random_of(b));
+    value_put(out);
+    return true;
 }
 
 static bool list_request(struct bench *b, struct conn *c, struct store_request *out)
 {
-    uint64_t n = random_of(b);
-    store_compose(out, XS_DIRECTORY, 0, "/bench/n/%llu|", (unsigned long long)n / 100);
-    return c->step == 0;
+    if (c->step)
+        return false;
+    node_begin(out, XS_DIRECTORY, random_of(b));
+    store_nul(out);
+    return true;
+}
+
+static void own_begin(struct store_request *out, uint32_t type, uint32_t tx, uint64_t domain, bool second)
+{
+    store_begin(out, type, tx);
+    store_text(out, "/bench/own/");
+    store_number(out, domain);
+    second ? store_text(out, "/b") : store_text(out, "/a");
 }
 
 /* Of a domain that changes its own nodes: one is read, two are written. */
@@ -87,11 +118,24 @@ static bool transaction_request(struct bench *b, struct conn *c, struct store_re
 {
     (void)b;
     switch (c->step) {
-    case 0: store_compose(out, XS_TRANSACTION_START, 0, "|"); return true;
-    case 1: store_compose(out, XS_READ, c->tx, "/bench/own/%u/a|", c->index); return true;
-    case 2: store_compose(out, XS_WRITE, c->tx, "/bench/own/%u/a|" VALUE, c->index); return true;
-    case 3: store_compose(out, XS_WRITE, c->tx, "/bench/own/%u/b|" VALUE, c->index); return true;
-    case 4: store_compose(out, XS_TRANSACTION_END, c->tx, "T|"); return true;
+    case 0:
+        store_begin(out, XS_TRANSACTION_START, 0);
+        store_nul(out);
+        return true;
+    case 1:
+        own_begin(out, XS_READ, c->tx, c->index, false);
+        store_nul(out);
+        return true;
+    case 2:
+    case 3:
+        own_begin(out, XS_WRITE, c->tx, c->index, c->step == 3);
+        value_put(out);
+        return true;
+    case 4:
+        store_begin(out, XS_TRANSACTION_END, c->tx);
+        store_text(out, "T");
+        store_nul(out);
+        return true;
     default: return false;
     }
 }
@@ -100,19 +144,22 @@ static bool transaction_request(struct bench *b, struct conn *c, struct store_re
 static bool child_request(struct bench *b, struct conn *c, struct store_request *out)
 {
     (void)b;
-    if (c->step == 0)
-        store_compose(out, XS_WRITE, 0, "/bench/dir/new%u|" VALUE, c->index);
-    else
-        store_compose(out, XS_RM, 0, "/bench/dir/new%u|", c->index);
+    store_begin(out, c->step ? XS_RM : XS_WRITE, 0);
+    store_text(out, "/bench/dir/new");
+    store_number(out, c->index);
+    c->step ? store_nul(out) : value_put(out);
     return c->step < 2;
 }
 
 static bool fan_request(struct bench *b, struct conn *c, struct store_request *out)
 {
-    store_compose(out, XS_WRITE, 0, "/bench/fan/x|" VALUE);
-    if (c->step == 0)
-        b->waiting = b->opened - 1;
-    return c->step == 0;
+    if (c->step)
+        return false;
+    b->waiting = b->opened - 1;
+    store_begin(out, XS_WRITE, 0);
+    store_text(out, "/bench/fan/x");
+    value_put(out);
+    return true;
 }
 
 static const struct kind loads[] = {
@@ -131,29 +178,59 @@ struct preparation {
 
 static void fill_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WRITE, 0, NODE_FMT "|" VALUE, NODE_ARGS(i));
+    node_begin(out, XS_WRITE, i);
+    value_put(out);
 }
 
 static void children_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WRITE, 0, "/bench/dir/c%llu|" VALUE, (unsigned long long)i);
+    store_begin(out, XS_WRITE, 0);
+    store_text(out, "/bench/dir/c");
+    store_number(out, i);
+    value_put(out);
 }
 
 static void own_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WRITE, 0, "/bench/own/%llu/%c|" VALUE, (unsigned long long)i / 2, i % 2 ? 'b' : 'a');
+    own_begin(out, XS_WRITE, 0, i / 2, i % 2);
+    value_put(out);
+}
+
+static void watch_put(struct store_request *out, uint64_t token)
+{
+    store_nul(out);
+    store_number(out, token);
+    store_nul(out);
 }
 
 static void elsewhere_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WATCH, 0, "/bench/elsewhere/%llu|%llu|", (unsigned long long)i, (unsigned long long)i);
+    store_begin(out, XS_WATCH, 0);
+    store_text(out, "/bench/elsewhere/");
+    store_number(out, i);
+    watch_put(out, i);
 }
 
 static void fan_compose(struct store_request *out, uint64_t i)
 {
-    store_compose(out, XS_WATCH, 0, "/bench/fan|%llu|", (unsigned long long)i);
+    store_begin(out, XS_WATCH, 0);
+    store_text(out, "/bench/fan");
+    watch_put(out, i);
 }
 
+/* All that is made below may be read and written by everyone. */
+static void root_compose(struct store_request *out, uint64_t i)
+{
+    store_begin(out, i == 1 ? XS_SET_PERMS : XS_WRITE, 0);
+    store_text(out, "/bench");
+    if (i == 2)
+        store_text(out, "/fan/x");
+    store_nul(out);
+    if (i == 1)
+        store_text(out, "b0\0");
+}
+
+static const struct preparation root = {"root", root_compose, 1};
 static const struct preparation preparations[] = {
     {"fill", fill_compose, 1},
     {"children", children_compose, 1},
@@ -169,6 +246,11 @@ static bool answer_is_good(const struct store_answer *a)
     return false;
 }
 
+static bool send_request(struct store_conn_client *c, struct store_request *r)
+{
+    return c->ring ? ring_send(c, r) : store_send(c, r);
+}
+
 /* Requests first … end - 1, about WINDOW of them without an answer. */
 static bool do_all(struct store_conn_client *c, const struct preparation *p, uint64_t first, uint64_t end)
 {
@@ -177,10 +259,10 @@ static bool do_all(struct store_conn_client *c, const struct preparation *p, uin
         for (; sent < end && sent - first < came / p->messages + WINDOW; sent++) {
             struct store_request r;
             p->compose(&r, sent);
-            if (!store_send(c, r.bytes, r.length))
+            if (!send_request(c, &r))
                 return false;
         }
-        if (!store_receive(c))
+        if (c->ring ? !ring_wait(c) || !ring_receive(c) : !store_receive(c))
             return false;
         for (struct store_answer a; store_take(c, &a); came++)
             if (!answer_is_good(&a))
@@ -192,8 +274,9 @@ static bool do_all(struct store_conn_client *c, const struct preparation *p, uin
 static int prepare(struct bench *b, const struct preparation *p)
 {
     struct store_conn_client *c = store_connect(b->load.target);
+    bool good = c && do_all(c, &root, 0, 3);
     uint64_t start_ns = clock_now_ns();
-    bool good = c && do_all(c, p, 0, b->count);
+    good = good && do_all(c, p, 0, b->count);
     printf("{\"per_s\": %.0f, \"errors\": %d}\n", (double)b->count * 1e9 / (double)(clock_now_ns() - start_ns), !good);
     store_disconnect(c);
     return !good;
@@ -212,7 +295,7 @@ static void operation_go_on(struct bench *b, struct conn *c)
     }
     if (c->step == 0)
         c->begin_ns = clock_now_ns();
-    if (!store_send(c->client, r.bytes, r.length))
+    if (!send_request(c->client, &r))
         b->broken = true;
 }
 
@@ -239,7 +322,7 @@ static void on_event(struct bench *b)
 
 static void on_readable(struct bench *b, struct conn *c)
 {
-    if (!store_receive(c->client)) {
+    if (!(c->client->ring ? ring_receive(c->client) : store_receive(c->client))) {
         fprintf(stderr, "store_load: the store closed connection %u\n", c->index);
         b->broken = true;
         return;
@@ -256,7 +339,7 @@ static void run_until(struct bench *b, int epoll_fd, uint64_t end_ns)
 {
     struct epoll_event ready[256];
     while (!b->broken && clock_now_ns() < end_ns) {
-        if (b->opened == 1) {
+        if (b->opened == 1 && !b->ring_dir) {
             on_readable(b, &b->conn[0]);
             continue;
         }
@@ -268,15 +351,18 @@ static void run_until(struct bench *b, int epoll_fd, uint64_t end_ns)
 
 static bool connections_open(struct bench *b, int epoll_fd)
 {
-    unsigned wanted = b->connections + (b->kind && b->kind->fan);
+    bool fan = b->kind && b->kind->fan;
+    unsigned wanted = b->connections + fan;
+    if (b->ring_dir && !host_open(&b->host, b->load.target, b->ring_dir))
+        return false;
     for (unsigned i = 0; i < wanted; i++, b->opened++) {
         struct conn *c = &b->conn[i];
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
         c->index = i;
-        c->client = store_connect(b->load.target);
+        c->client = b->ring_dir && !(fan && i == 0) ? guest_open(&b->host, i) : store_connect(b->load.target);
         if (!c->client || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->client->fd, &event))
             return false;
-        if (b->kind && b->kind->fan && i && !do_all(c->client, &fan_watch, i, i + 1))
+        if (fan && i && !do_all(c->client, &fan_watch, i, i + 1))
             return false;
     }
     return true;
@@ -285,7 +371,12 @@ static bool connections_open(struct bench *b, int epoll_fd)
 static void connections_close(struct bench *b)
 {
     for (unsigned i = 0; i < b->opened; i++)
-        store_disconnect(b->conn[i].client);
+        if (b->conn[i].client && b->conn[i].client->ring)
+            guest_close(&b->host, b->conn[i].client);
+        else
+            store_disconnect(b->conn[i].client);
+    if (b->ring_dir)
+        host_close(&b->host);
 }
 
 static bool measure(struct bench *b, int epoll_fd)
@@ -345,7 +436,7 @@ static int connected(struct bench *b, bool (*what)(struct bench *b))
 static int usage(void)
 {
     fprintf(stderr, "usage: store_load -t SOCKET -k KIND [-n CONNECTIONS] [-N COUNT] [-s SECONDS] [-w WARM-UP] "
-                    "[-r SEED] [-c PID]\nKIND: fill children own hold idle");
+                    "[-r SEED] [-c PID] [-R DIRECTORY]\nKIND: fill children own hold idle");
     for (size_t i = 0; i < ARRAY_SIZE(loads); i++)
         fprintf(stderr, " %s", loads[i].name);
     fprintf(stderr, "\n");
@@ -358,11 +449,12 @@ static bool parse(struct bench *b, int argc, char **argv)
     uint64_t v = 1;
     *l = (struct load){.seconds = 1, .random = 88172645463325252ull};
     b->connections = 1;
-    for (int c; (c = getopt(argc, argv, "t:k:n:N:s:w:r:c:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "t:k:n:N:s:w:r:c:R:")) != -1;) {
         bool ok = true;
         switch (c) {
         case 't': l->target = optarg; break;
         case 'k': b->kind_name = optarg; break;
+        case 'R': b->ring_dir = optarg; break;
         case 'n': ok = !parse_u64(optarg, 1, CONNECTIONS_MAX - 1, &v), b->connections = (unsigned)v; break;
         case 'N': ok = !parse_u64(optarg, 0, UINT32_MAX, &b->count); break;
         case 's': l->seconds = strtod(optarg, NULL), ok = l->seconds > 0; break;

@@ -2,8 +2,8 @@
 """bench/store_peers.py: the three stores, started by scripts/peer-store.sh in a directory of their own, and how a case is measured
 on one of them.
 
-Clients are connections to domain 0's socket, the same for all: the references have no other socket. Client and server have a
-processor each (the first, the last), or share the last.
+Clients are connections to domain 0's socket, or domains with a ring page each (bench/store_ring.h), the same for all. Client and server
+have a processor each (the first, the last), or share the last.
 """
 import json, os, shutil, subprocess, tempfile, time
 
@@ -92,7 +92,8 @@ class Store:
     def measure(self, case, seconds, seed):
         if case.kind == "ls":
             return self.list_all(case)
-        return self.run(case.kind, case.clients, case.nodes, "-s", seconds, "-w", seconds / 5, "-r", seed, "-c", self.pid,
+        rings = ["-R", self.directory] if case.rings else []
+        return self.run(case.kind, case.clients, case.nodes, "-s", seconds, "-w", seconds / 5, "-r", seed, "-c", self.pid, *rings,
                         cpu=CPUS[-1] if case.one_core else CPUS[0])
 
     def list_all(self, case):

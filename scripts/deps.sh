@@ -11,6 +11,7 @@ drivers=(python3)
 report=(python3 gnuplot-nox)
 bench=(python3 gnuplot-nox fio nbdkit qemu-utils qemu-system-common) # qemu-system-common: qemu-storage-daemon
 plugins=(nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils fio dpkg-dev fuse3 fuse2fs)
+peers=(python3-pyxs)
 want=("${build[@]}")
 for set in "$@"; do
     case $set in
@@ -21,6 +22,7 @@ for set in "$@"; do
     drivers) want+=("${drivers[@]}") ;;
     report) want+=("${report[@]}") ;;
     plugins) want+=("${plugins[@]}") ;;
+    peers) want+=("${peers[@]}") ;;
     valgrind) want+=("${valgrind[@]}") ;;
     *) echo "deps.sh: no package set $set" >&2; exit 2 ;;
     esac

@@ -26,6 +26,7 @@ struct store_conn *store_conn_new(struct store_transport *t, struct store_engine
 static void out_drop(struct store_conn *c)
 {
     c->session.domain->unsent -= c->unsent;
+    store_domain_credit(c->session.domain, c->out_room);
     free(c->out);
     c->out = NULL;
     c->unsent = 0;
@@ -129,6 +130,8 @@ static void out_keep(struct store_conn *c, const char *bytes, size_t length, uns
         if (c->out)
             memcpy(out, c->out + c->out_at, kept);
         free(c->out);
+        store_domain_credit(c->session.domain, c->out_room);
+        store_domain_charge(c->session.domain, kept + length);
         c->out = out;
         c->out_at = 0;
         c->out_end = kept;
@@ -233,7 +236,7 @@ static void in_receive(struct store_conn *c)
     if (n <= 0)
         return;
     c->in_end += (size_t)n;
-    if ((size_t)n < room)
+    if ((size_t)n < room && !c->transport->ops->acknowledge)
         c->readable = c->hung_up; /* drained; of the next bytes we will be told, of the end we were */
 }
 

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/parse.h"
 
 /* A command with its arguments: 0, the reply being there, or an errno value. */
 typedef int control_fn(struct store_request *r, const char *const *args, unsigned count);
@@ -52,20 +51,6 @@ static int control_print(struct store_request *r, const char *const *args, unsig
     return store_reply_ok(r);
 }
 
-/* What a node's version takes, the allocator's own share left out. */
-static size_t tree_bytes(const struct store_tree *t)
-{
-    struct strmap_entry *e, *next;
-    size_t bytes = t->slots.capacity * sizeof(void *);
-    strmap_foreach_safe(&t->slots, i, e, next)
-    {
-        const struct store_node *n = container_of(e, struct store_tree_slot, entry)->node;
-        bytes += sizeof(struct store_tree_slot) + e->length + 1;
-        bytes += sizeof(*n) + n->perm_count * sizeof(struct store_perm) + n->value_bytes;
-    }
-    return bytes;
-}
-
 /* The store's memory in parts; domains as far as they fit a message, the busiest or not. */
 static int control_memreport(struct store_request *r, const char *const *args, unsigned count)
 {
@@ -73,17 +58,21 @@ static int control_memreport(struct store_request *r, const char *const *args, u
     const struct store_engine *g = r->engine;
     const struct store_domain *d;
     struct mallinfo2 heap = mallinfo2();
+    uint64_t bytes = 0;
     if (count)
         return EINVAL;
-    size_t nodes = g->tree.slots.count, bytes = tree_bytes(&g->tree);
-    say(r, "nodes: %zu, %zu bytes, %zu a node\n", nodes, bytes, bytes / MAX(nodes, (size_t)1));
+    for (unsigned domid = 0; domid <= STORE_DOMID_MAX; domid++)
+        bytes += g->tree.domains[domid].bytes;
+    say(r, "nodes: %zu, %" PRIu64 " bytes, %" PRIu64 " a node\n", g->tree.slots.count, bytes,
+        bytes / MAX(g->tree.slots.count, (size_t)1));
     say(r, "watches: %u\ntransactions: %u\n", g->watches.count, g->transactions);
     say(r, "heap: %zu bytes in use, %zu from the system\n", heap.uordblks + heap.hblkhd, heap.arena + heap.hblkhd);
     map_foreach (&g->domains.by_domid, i, d) {
         if (r->out->header.len > XENSTORE_PAYLOAD_MAX - 256)
             break;
-        say(r, "domain %u: nodes %" PRIu32 ", watches %u, transactions %u, connections %u\n", d->domid,
-            g->tree.owned[d->domid], d->watches, d->transactions, d->connections);
+        say(r, "domain %u: nodes %" PRIu32 ", watches %u, transactions %u, connections %u, %" PRIu64 " bytes\n",
+            d->domid, g->tree.owned[d->domid], d->watches, d->transactions, d->connections,
+            store_engine_domain_bytes(g, d->domid));
     }
     return store_reply_text(r, "");
 }
@@ -122,7 +111,9 @@ static int quota_show_domain(struct store_request *r, unsigned domid)
     say(r, "%-16s: %8" PRIu32 "\n", "nodes", r->engine->tree.owned[domid]);
     say(r, "%-16s: %8u\n", "watches", d->watches);
     say(r, "%-16s: %8u\n", "transactions", d->transactions);
+    say(r, "%-16s: %8u\n", "outstanding", d->unsent);
     say(r, "%-16s: %8u\n", "connections", d->connections);
+    say(r, "%-16s: %8" PRIu64 "\n", "memory", store_engine_domain_bytes(r->engine, domid));
     for (unsigned i = 0; i < store_quota_row_count; i++)
         if (d->quota_own & (1u << i))
             say(r, "own limit of %s: %u\n", store_quota_rows[i].name, quota_shown(&d->quota, &store_quota_rows[i]));
@@ -135,7 +126,7 @@ static int quota_set(struct store_request *r, const char *const *args, unsigned 
     char name[32];
     uint64_t value;
     if ((count != 2 && count != 3) || (size_t)snprintf(name, sizeof(name), "%s%s", args[0], suffix) >= sizeof(name) ||
-        parse_u64(args[1], 0, INT_MAX, &value) < 0)
+        store_wire_number(args[1], INT_MAX, &value) != 0)
         return EINVAL;
     const struct store_quota_row *row = store_quota_find(name);
     if (!row || quota_is_soft(row) != (suffix[0] != '\0'))

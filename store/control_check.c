@@ -49,17 +49,27 @@ static bool tree_check(const struct store_engine *g, uint32_t *owned, struct err
     return false;
 }
 
+/* The list of what the domain owns has what it owns. */
+static bool owned_check(const struct store_tree *t, unsigned domid, uint32_t owned, struct err *why)
+{
+    const struct store_tree_slot *slot = NULL;
+    uint32_t listed = 0;
+    while ((slot = store_tree_owned_next(t, domid, slot)) != NULL && store_node_owner(slot->node) == domid)
+        listed++;
+    if (!slot && listed == owned && t->owned[domid] == owned)
+        return true;
+    err_write(why, "domain %u owns %u nodes, %u are counted, %u listed", domid, owned, t->owned[domid], listed);
+    return false;
+}
+
 /* What is counted for domains is what there is. */
 static bool counts_check(const struct store_engine *g, const uint32_t *owned, struct err *why)
 {
     const struct store_domain *d;
     unsigned watches = 0, transactions = 0;
-    for (unsigned domid = 0; domid <= STORE_DOMID_MAX; domid++) {
-        if (owned[domid] == g->tree.owned[domid])
-            continue;
-        err_write(why, "domain %u owns %u nodes, and %u are counted", domid, owned[domid], g->tree.owned[domid]);
-        return false;
-    }
+    for (unsigned domid = 0; domid <= STORE_DOMID_MAX; domid++)
+        if (!owned_check(&g->tree, domid, owned[domid], why))
+            return false;
     map_foreach (&g->domains.by_domid, i, d) {
         watches += d->watches;
         transactions += d->transactions;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "store/answers.h"
 
 static const struct store_op op_table[XS_TYPE_COUNT] = {
     [XS_CONTROL] = {"CONTROL", store_op_control, STORE_OP_DOM0},
@@ -56,8 +57,7 @@ int store_reply_ok(struct store_request *r)
 
 int store_request_path(struct store_request *r, const char *given)
 {
-    unsigned limit = store_actor_privileged(&r->who) ? 0 : r->session->domain->quota.path_max_bytes;
-    return store_path_resolve(&r->path, given, r->who.domid, limit);
+    return store_path_resolve(&r->path, given, r->who.domid, r->session->domain->quota.path_max_bytes);
 }
 
 /* Runs a changing operation in a transaction of its own. */
@@ -85,7 +85,7 @@ static int run(struct store_request *r)
     if (header->tx_id != 0 && !(op->rules & STORE_OP_NO_TX)) {
         r->transaction = store_session_transaction(r->session, header->tx_id);
         if (!r->transaction)
-            return ENOENT;
+            return store_answer(r->engine, STORE_ANSWER_NO_TRANSACTION);
         r->transaction->room_bytes = store_session_room_bytes(r->session);
     }
     return (op->rules & STORE_OP_CHANGES) && !r->transaction ? run_alone(r, op) : op->handler(r);

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/parse.h"
+#include "store/answers.h"
 #include "store/ops.h"
 #include "store/view.h"
 
@@ -47,20 +47,33 @@ static int lookup(const struct store_request *r, unsigned access, struct store_n
     return store_node_access(ancestor, &r->who) & access ? ENOENT : EACCES;
 }
 
+/* The same for who makes nothing where there is nothing. */
+static int lookup_there(const struct store_request *r, unsigned access, struct store_node **out)
+{
+    int error = lookup(r, access, out);
+    return error == EACCES && !*out ? store_answer(r->engine, STORE_ANSWER_HIDDEN) : error;
+}
+
 /* The one string of the payload is a path. */
 static int path_only(struct store_request *r)
 {
     const char *path;
-    int error = store_wire_strings(r->in->payload, r->in->header.len, &path, 1);
-    return error ? error : store_request_path(r, path);
+    if (store_wire_strings(r->in->payload, r->in->header.len, &path, 1) != 0)
+        return store_answer(r->engine, STORE_ANSWER_NO_NUL);
+    return store_request_path(r, path);
+}
+
+/* … and of no special node. */
+static int path_ordinary(struct store_request *r)
+{
+    int error = path_only(r);
+    return !error && r->path.special ? EINVAL : error;
 }
 
 static int lookup_only(struct store_request *r, unsigned access, struct store_node **out)
 {
-    int error = path_only(r);
-    if (!error && r->path.special)
-        error = EINVAL;
-    return error ? error : lookup(r, access, out);
+    int error = path_ordinary(r);
+    return error ? error : lookup_there(r, access, out);
 }
 
 int store_op_read(struct store_request *r)
@@ -99,10 +112,10 @@ int store_op_directory_part(struct store_request *r)
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
         error = store_request_path(r, strings[0]);
-    if (!error && (r->path.special || parse_u64(strings[1], 0, UINT32_MAX, &offset) < 0))
+    if (!error && (r->path.special || store_wire_number(strings[1], UINT32_MAX, &offset) != 0))
         error = EINVAL;
     if (!error)
-        error = lookup(r, STORE_READ, &n);
+        error = lookup_there(r, STORE_READ, &n);
     if (error)
         return error;
     snprintf(generation, sizeof(generation), "%" PRIu64, n->generation);
@@ -114,8 +127,10 @@ int store_op_get_perms(struct store_request *r)
 {
     struct store_node *n;
     int error = path_only(r);
+    if (!error && r->path.special)
+        error = store_answer(r->engine, STORE_ANSWER_SPECIAL_PERMS);
     if (!error)
-        error = lookup(r, STORE_READ, &n);
+        error = lookup_there(r, STORE_READ, &n);
     for (unsigned i = 0; !error && i < n->perm_count; i++) {
         char text[8];
         error = store_reply_bytes(r, text, store_perm_format(&n->perms[i], text));
@@ -130,7 +145,7 @@ static uint32_t view_names_bytes(const struct store_request *r, size_t length)
 
 static bool too_big(const struct store_request *r, const struct store_node_parts *parts, size_t children_bytes)
 {
-    return store_node_size(parts, children_bytes) > r->session->domain->quota.node_size_bytes;
+    return store_node_size(parts, children_bytes) >= r->session->domain->quota.node_size_bytes;
 }
 
 /* The path of the node to make below the existing one at `above`: its length. */
@@ -177,9 +192,10 @@ static int births_check(const struct store_request *r, size_t above, const struc
         above = birth;
         more += birth_bytes(r, birth, &parts);
     }
-    if (too_big(r, &parts, 0) ||
-        r->engine->tree.owned[r->who.domid] + r->transaction->own_delta + count > r->session->domain->quota.nodes)
+    if (too_big(r, &parts, 0))
         return ENOSPC;
+    if (r->engine->tree.owned[r->who.domid] + r->transaction->own_delta + count > r->session->domain->quota.nodes)
+        return store_answer(r->engine, STORE_ANSWER_NODE_QUOTA);
     if (store_transaction_room(r->transaction) < count - 1) /* the first and the last are touched */
         return ENOSPC;
     return memory_check(r, r->who.domid, more);
@@ -258,23 +274,58 @@ int store_op_write(struct store_request *r)
 int store_op_mkdir(struct store_request *r)
 {
     struct store_node *n;
-    int error = lookup_only(r, STORE_WRITE, &n);
+    int error = path_ordinary(r);
+    if (error)
+        return error;
+    error = lookup(r, STORE_WRITE, &n);
     if (error == ENOENT)
         error = create(r, "", 0);
     return error ? error : store_reply_ok(r);
 }
 
+/* Everything below the root, which stays. */
+static int remove_all(struct store_request *r)
+{
+    char path[XENSTORE_ABS_PATH_MAX + 1] = "/";
+    int error = store_answer(r->engine, STORE_ANSWER_REMOVE_ROOT);
+    while (!error) {
+        struct store_view_walk w;
+        store_view_walk_start(&w, &r->engine->tree, r->transaction, strmap_hash(r->engine->tree.slots.seed, path, 1),
+                              path, 1);
+        if (!store_view_walk_next(&w))
+            break;
+        memcpy(path + 1, w.name, w.length);
+        if (!store_view_peek(&r->engine->tree, r->transaction, path, w.length + 1))
+            break; /* of a transaction that cannot commit any more */
+        error = store_transaction_remove(r->transaction, path, w.length + 1, STORE_FIRE_TREE);
+    }
+    return error;
+}
+
 int store_op_rm(struct store_request *r)
 {
     struct store_node *n;
-    int error = lookup_only(r, STORE_WRITE, &n);
+    int error = path_ordinary(r);
+    if (error)
+        return error;
+    error = lookup_there(r, STORE_WRITE, &n);
     if (!error && r->path.length == 1)
-        return EINVAL;
-    if (!error)
+        error = remove_all(r);
+    else if (!error)
         error = store_transaction_remove(r->transaction, r->path.text, r->path.length, STORE_FIRE_TREE);
     else if (error == ENOENT && view_peek(r, store_path_parent(r->path.text, r->path.length)))
         error = 0; /* gone already is as good, where there could have been one */
     return error ? error : store_reply_ok(r);
+}
+
+/* Who may change the permissions of a special node, and of which. */
+static int special_check(const struct store_request *r)
+{
+    if (!r->path.special)
+        return 0;
+    if (!view_peek(r, r->path.length))
+        return store_answer(r->engine, STORE_ANSWER_SPECIAL_UNKNOWN);
+    return store_actor_privileged(&r->who) ? 0 : store_answer(r->engine, STORE_ANSWER_SPECIAL_PERMS);
 }
 
 int store_op_set_perms(struct store_request *r)
@@ -289,10 +340,12 @@ int store_op_set_perms(struct store_request *r)
         error = store_perms_parse(r->in->payload + offset, r->in->header.len - offset, perms, &count);
     if (!error)
         error = store_request_path(r, path);
+    if (!error)
+        error = special_check(r);
     if (!error && !store_actor_privileged(&r->who) && count > r->session->domain->quota.permissions)
         error = ENOSPC;
     if (!error)
-        error = lookup(r, STORE_WRITE | STORE_OWNER, &n);
+        error = lookup_there(r, STORE_WRITE | STORE_OWNER, &n);
     if (error)
         return error;
     if (!store_actor_privileged(&r->who) && perms[0].domid != store_node_owner(n))

@@ -4,17 +4,23 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/parse.h"
+#include "store/answers.h"
 #include "store/ops.h"
+
+/* What begins with '@' can be watched whatever it is: nobody will ever tell of most of it. */
+static int watch_path(struct store_request *r, const char *given)
+{
+    return given[0] == '@' ? store_path_special(&r->path, given) : store_request_path(r, given);
+}
 
 int store_op_watch(struct store_request *r)
 {
     const char *strings[2];
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
-        error = store_request_path(r, strings[0]);
+        error = watch_path(r, strings[0]);
     if (!error && !store_actor_privileged(&r->who) && r->session->domain->watches >= r->session->domain->quota.watches)
-        error = E2BIG;
+        error = store_answer(r->engine, STORE_ANSWER_WATCH_QUOTA);
     if (!error && store_watch_bytes(&r->path, strings[1]) > store_session_room_bytes(r->session))
         error = ENOMEM;
     if (!error)
@@ -27,7 +33,7 @@ int store_op_unwatch(struct store_request *r)
     const char *strings[2];
     int error = store_wire_strings(r->in->payload, r->in->header.len, strings, 2);
     if (!error)
-        error = store_request_path(r, strings[0]) ? ENOENT : 0; /* nobody can watch what is no path */
+        error = watch_path(r, strings[0]) ? ENOENT : 0; /* nobody can watch what is no path */
     if (!error)
         error = store_watch_remove(&r->engine->watches, r->session, &r->path, strings[1]);
     return error ? error : store_reply_ok(r);
@@ -46,7 +52,7 @@ int store_op_transaction_start(struct store_request *r)
     if (r->transaction)
         return EBUSY;
     if (!dom0 && s->domain->transactions >= s->domain->quota.transactions)
-        return ENOSPC;
+        return store_answer(r->engine, STORE_ANSWER_NODE_QUOTA);
     struct store_transaction *x = sizeof(*x) <= store_session_room_bytes(s) ? malloc(sizeof(*x)) : NULL;
     if (!x)
         return ENOMEM;
@@ -83,7 +89,7 @@ static int domid_only(const struct store_request *r, unsigned *domid)
     const char *text;
     uint64_t number;
     if (store_wire_strings(r->in->payload, r->in->header.len, &text, 1) != 0 ||
-        parse_u64(text, 0, UINT32_MAX, &number) < 0)
+        store_wire_number(text, UINT32_MAX, &number) != 0)
         return EINVAL;
     *domid = (unsigned)number;
     return 0;
@@ -128,8 +134,8 @@ static int introduction_parse(const struct store_request *r, struct introduction
     const char *strings[3];
     bool good = store_wire_strings(r->in->payload, r->in->header.len, strings, 3) == 0 &&
                 store_domid_parse(strings[0], &out->domid) == 0 && out->domid != 0 &&
-                parse_u64(strings[1], 0, UINT64_MAX, &out->gfn) == 0 &&
-                parse_u64(strings[2], 0, UINT32_MAX, &out->port) == 0;
+                store_wire_number(strings[1], UINT64_MAX, &out->gfn) == 0 &&
+                store_wire_number(strings[2], UINT32_MAX, &out->port) == 0;
     return good ? 0 : EINVAL;
 }
 

@@ -51,6 +51,18 @@ int store_path_resolve(struct store_path *out, const char *given, unsigned domid
     return path_well_formed(out->text, out->length) ? 0 : EINVAL;
 }
 
+int store_path_special(struct store_path *out, const char *given)
+{
+    size_t length = strnlen(given, XENSTORE_REL_PATH_MAX + 1);
+    if (length > XENSTORE_REL_PATH_MAX)
+        return EINVAL;
+    out->length = length;
+    out->relative = 0;
+    out->special = true;
+    memcpy(out->text, given, length + 1);
+    return 0;
+}
+
 size_t store_path_name_offset(const char *text, size_t length)
 {
     while (length > 0 && text[length - 1] != '/')

@@ -26,6 +26,8 @@ struct store_path {
 
 /* 0, or EINVAL for the peer. `max_bytes` is the caller's quota, 0 for none. */
 int store_path_resolve(struct store_path *out, const char *given, unsigned domid, unsigned max_bytes);
+/* Of a watch: any name that begins with '@', of at most XENSTORE_REL_PATH_MAX bytes. 0, or EINVAL for the peer. */
+int store_path_special(struct store_path *out, const char *given);
 /* The length of the parent's path within the same text; of "/", and of a special node, 0: there is none. */
 size_t store_path_parent(const char *text, size_t length);
 /* Writes the last name's offset; the name ends at `length`. */

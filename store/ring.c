@@ -194,6 +194,17 @@ struct store_transport *store_ring_connect(struct store_ring *r)
     return &r->transport;
 }
 
+struct store_transport *store_ring_resume(struct store_ring *r)
+{
+    assert(!r->connected);
+    r->connected = true;
+    r->bad_index = false;
+    r->req_cons = word_load(&r->link.page->req_cons);
+    r->rsp_prod = word_load(&r->link.page->rsp_prod);
+    ring_notify(r);
+    return &r->transport;
+}
+
 void store_ring_lose(struct store_ring *r)
 {
     assert(!r->connected);

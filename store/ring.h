@@ -57,6 +57,9 @@ void store_ring_init(struct store_ring *r, const struct store_ring_link *link);
 void store_ring_deinit(struct store_ring *r);
 /* Empties both queues, says so to the guest, and is alive: the transport of a new connection, whose close() ends it. */
 struct store_transport *store_ring_connect(struct store_ring *r);
+/* The same in the middle of a connection that another process had: the page says where its queues are. Both say it as
+ * the guest left it, so one that changed it has its own connection ended. */
+struct store_transport *store_ring_resume(struct store_ring *r);
 /* The server that the guest spoke with is no more: says so, and stays dead until the guest asks. */
 void store_ring_lose(struct store_ring *r);
 /* Whether the guest asks for a new connection. */

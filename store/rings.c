@@ -11,9 +11,12 @@ struct ring_seat {
     unsigned domid;
 };
 
-void store_rings_init(struct store_rings *rs, struct store_server *s, struct loop *loop)
+void store_rings_init(struct store_rings *rs, const struct store_ring_source *source, struct store_server *s,
+                      struct loop *loop)
 {
     *rs = (struct store_rings){.server = s, .loop = loop};
+    if (source)
+        rs->source = *source;
     list_init(&rs->died);
 }
 
@@ -127,6 +130,18 @@ int store_rings_open(struct store_rings *rs, unsigned domid, uint64_t gfn, uint3
         return 0;
     store_rings_close(rs, domid);
     return err_set(e, r, "no connection for its ring: %s", strerror(-r));
+}
+
+int store_rings_resume(struct store_rings *rs, unsigned domid, uint64_t gfn, uint32_t port,
+                       struct store_transport **out, struct err *e)
+{
+    struct ring_seat *seat;
+    if (!rs->source.open)
+        return err_set(e, -ENOTSUP, "domain %u has a ring, and this store has no rings", domid);
+    int r = seat_new(rs, domid, gfn, port, &seat, e);
+    if (r == 0)
+        *out = store_ring_resume(&seat->ring);
+    return r;
 }
 
 void store_rings_close(struct store_rings *rs, unsigned domid)

@@ -27,13 +27,18 @@ struct store_rings {
     struct log_limiter limiter;
 };
 
-/* Both are borrowed. */
-void store_rings_init(struct store_rings *rs, struct store_server *s, struct loop *loop);
+/* `source` NULL: there are none. Server and loop are borrowed. */
+void store_rings_init(struct store_rings *rs, const struct store_ring_source *source, struct store_server *s,
+                      struct loop *loop);
 void store_rings_deinit(struct store_rings *rs);
 /* What an INTRODUCE says of a domain's ring: the one that it had goes, and, where there is a port, another one comes.
  * `lost`: its guest spoke with a server that is no more, and has to ask. 0, or -errno with a sentence; the domain has
  * no ring then. */
 int store_rings_open(struct store_rings *rs, unsigned domid, uint64_t gfn, uint32_t port, bool lost, struct err *e);
+/* The ring of a domain whose connection another process had, up to now: alive, in the middle of what both queues hold.
+ * *out: the transport, for the caller to make that connection of. 0, or -errno with a sentence. */
+int store_rings_resume(struct store_rings *rs, unsigned domid, uint64_t gfn, uint32_t port,
+                       struct store_transport **out, struct err *e);
 /* Harmless where it has none. */
 void store_rings_close(struct store_rings *rs, unsigned domid);
 bool store_rings_has(const struct store_rings *rs, unsigned domid);

@@ -18,10 +18,13 @@
 #include "store/rota.h"
 
 #define SERVER_GUEST_CONNECTIONS 16 /* a guest needs one, its command line tools some more */
-#define SERVER_PATH_BYTES        (PATH_MAX + 32)
-#define SERVER_RETRY_MS          100   /* after running out of descriptors: unmeasured */
-#define SERVER_ROUND_REQUESTS    256   /* then descriptors are looked at again: unmeasured */
-#define SERVER_LOOK_NS           20000 /* before a sleep */
+/* What came while a look of a microsecond took so long came because we were not let run: its sender shares our
+ * processor, and looking keeps it away. */
+#define SERVER_INTERRUPTED_NS 4000
+#define SERVER_PATH_BYTES     (PATH_MAX + 32)
+#define SERVER_RETRY_MS       100   /* after running out of descriptors: unmeasured */
+#define SERVER_ROUND_REQUESTS 256   /* then descriptors are looked at again: unmeasured */
+#define SERVER_LOOK_NS        50000 /* before a sleep: one client's next request needs a wake-up of its own */
 
 /* A listening socket: whoever connects to it is `domid`. */
 struct listener {
@@ -260,13 +263,14 @@ void store_server_end(struct store_server *s, const struct store_transport *t)
     store_rota_end(&s->rota, t);
 }
 
-void store_server_set_rings(struct store_server *s, const struct store_ring_source *source)
+void store_server_find_rings(struct store_server *s)
 {
     const struct store_domain *d;
-    s->rings.source = *source;
     map_foreach (&s->engine.domains.by_domid, i, d) {
         struct err e = {0};
-        if (d->introduced && store_rings_open(&s->rings, d->domid, d->gfn, d->port, true, &e) < 0)
+        if (!d->introduced || store_rings_has(&s->rings, d->domid))
+            continue;
+        if (store_rings_open(&s->rings, d->domid, d->gfn, d->port, true, &e) < 0)
             log_error("store: domain %u has no ring any more: %s", d->domid, e.text);
     }
     store_rings_settle(&s->rings);
@@ -298,7 +302,7 @@ static int journal_start(struct store_server *s, const struct store_options *o, 
     const struct store_domain *d;
     map_foreach (&s->engine.domains.by_domid, i, d) {
         if (d->introduced && d->domid != 0)
-            (void)hook_introduce(s, d->domid, d->gfn, 0); /* its ring: store_server_set_rings() */
+            (void)hook_introduce(s, d->domid, d->gfn, 0); /* its ring: store_server_find_rings() */
     }
     return 0;
 }
@@ -342,7 +346,7 @@ int store_server_new(const char *run_dir, const struct store_options *o, struct 
     memcpy(s->run_dir, run_dir, length + 1);
     list_init(&s->listeners);
     spin_init(&s->spin, SERVER_LOOK_NS);
-    store_rings_init(&s->rings, s, &s->loop);
+    store_rings_init(&s->rings, o ? o->rings : NULL, s, &s->loop);
     int r = loop_init(&s->loop);
     if (r < 0) {
         free(s);
@@ -409,22 +413,32 @@ int store_server_step(struct store_server *s, unsigned budget)
     return r < 0 ? r : (int)(s->engine.requests - before);
 }
 
+/* Looks until there is something, or the window has passed. What is there at once says nothing for looking. */
+static int look_for_work(struct store_server *s, uint64_t window_ns)
+{
+    int r = loop_step(&s->loop, 0);
+    if (r != 0)
+        return r;
+    uint64_t start_ns = clock_now_ns(), now_ns = start_ns, last_ns = start_ns;
+    while (r == 0 && now_ns - start_ns < window_ns) {
+        last_ns = now_ns;
+        r = loop_step(&s->loop, 0);
+        now_ns = clock_now_ns();
+    }
+    spin_learn(&s->spin, r != 0 && now_ns - start_ns < window_ns && now_ns - last_ns < SERVER_INTERRUPTED_NS);
+    return r;
+}
+
 /* Dispatches what is ready, or becomes so: looks for it for a while, where that pays, and then sleeps. */
 static int wait_for_work(struct store_server *s)
 {
     if (store_rota_is_ready(&s->rota))
         return loop_step(&s->loop, 0);
-    uint64_t window_ns = spin_window_ns(&s->spin), start_ns = clock_now_ns(), now_ns = start_ns;
-    int r = 0;
-    while (r == 0 && now_ns - start_ns < window_ns) {
-        r = loop_step(&s->loop, 0);
-        now_ns = clock_now_ns();
-    }
-    if (window_ns)
-        spin_learn(&s->spin, r != 0 && now_ns - start_ns < window_ns);
+    uint64_t window_ns = spin_window_ns(&s->spin);
+    int r = window_ns ? look_for_work(s, window_ns) : 0;
     if (r != 0)
         return r;
-    start_ns = now_ns;
+    uint64_t start_ns = clock_now_ns();
     r = loop_step(&s->loop, -1);
     spin_slept(&s->spin, clock_now_ns() - start_ns);
     return r;

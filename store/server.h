@@ -6,10 +6,10 @@
  * Behind the sockets is the pure engine (store/tree.h, store/watch.h, store/transaction.h), which knows no file
  * descriptor.
  *
- * Who a caller is follows from the socket that accepted it: `<run>/xenstored/socket` (mode 0600) is domain 0, and
- * `<run>/dom/<domid>/xenstored.sock` (mode 0600, made at INTRODUCE, gone at RELEASE) is that domain. Where the
- * peer's uid (SO_PEERCRED) is neither the server's own nor root, the connection is refused. Nothing in a message can
- * change it.
+ * Who a caller is follows from what its bytes came by: `<run>/xenstored/socket` (mode 0600) is domain 0, and
+ * `<run>/dom/<domid>/xenstored.sock` (mode 0600, made at INTRODUCE, gone at RELEASE) is that domain, as is its ring
+ * (store/rings.h). Where the peer's uid (SO_PEERCRED) is neither the server's own nor root, the connection is refused.
+ * Nothing in a message can change it.
  */
 #ifndef STORE_SERVER_H
 #define STORE_SERVER_H
@@ -24,11 +24,18 @@ struct store_ring_link;
 /* Where Xen's two reference servers answer differently (docs/store.md), which of them is followed. */
 enum store_answers { STORE_ANSWERS_C, STORE_ANSWERS_OCAML };
 
+/* How a world finds the ring of a domain, by what INTRODUCE says of it (store/ring.h). */
+struct store_ring_source {
+    void *ctx;
+    /* 0; -errno with a sentence, whose number the toolstack is answered with. */
+    int (*open)(void *ctx, unsigned domid, uint64_t gfn, uint32_t port, struct store_ring_link *out, struct err *e);
+};
 /* What a server is started with; zeroed, it has the defaults. */
 struct store_options {
     struct store_quota quota; /* of each unprivileged domain; a field of 0 is its default */
     enum store_answers answers;
     const char *journal; /* the file that outlives the process (store/journal.h); NULL: nothing does */
+    const struct store_ring_source *rings; /* NULL: domains have their sockets alone, as where INTRODUCE names port 0 */
 };
 
 /* "c" or "ocaml": 0, or -EINVAL. */
@@ -44,15 +51,9 @@ int store_server_adopt(struct store_server *s, struct store_transport *t, unsign
 /* Ends the connection that has this transport. */
 void store_server_end(struct store_server *s, const struct store_transport *t);
 
-/* How a world finds the ring of a domain, by what INTRODUCE says of it (store/ring.h). */
-struct store_ring_source {
-    void *ctx;
-    /* 0; -errno with a sentence, whose number the toolstack is answered with. */
-    int (*open)(void *ctx, unsigned domid, uint64_t gfn, uint32_t port, struct store_ring_link *out, struct err *e);
-};
-/* From now on domains have rings; before, and where INTRODUCE names port 0, they have their sockets alone. Those that
- * are introduced already spoke with another server: their guests have to ask for a new connection. */
-void store_server_set_rings(struct store_server *s, const struct store_ring_source *source);
+/* After a restart: the rings of domains that were introduced to a predecessor. Their guests are told that their
+ * connection is no more, and have to ask for another. */
+void store_server_find_rings(struct store_server *s);
 /* The ring's guest is gone; its domain is still introduced. Harmless where it has no ring. */
 void store_server_ring_gone(struct store_server *s, unsigned domid);
 /* Serves what is ready, at most `budget` messages; waits for nothing. The number served, or -errno. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "store/answers.h"
 
 int store_engine_init(struct store_engine *g, const struct store_options *o, uint64_t seed)
 {
@@ -15,7 +16,9 @@ int store_engine_init(struct store_engine *g, const struct store_options *o, uin
     if (r < 0)
         return r;
     store_watches_init(&g->watches, seed);
-    const struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
+    if (g->answers == STORE_ANSWERS_OCAML && !o->quota.path_max_bytes)
+        quota.path_max_bytes = STORE_ANSWERS_OCAML_PATH_MAX;
     r = store_domains_init(&g->domains, &quota);
     if (r < 0)
         store_tree_deinit(&g->tree);
@@ -45,6 +48,7 @@ static void commit_announce(struct store_engine *g, const struct store_transacti
         store_transaction_parents(x, touch, parents);
         struct store_news news = {.path = touch->path,
                                   .length = touch->entry.length,
+                                  .hash = touch->entry.hash,
                                   .exact = touch->fire == STORE_FIRE_EXACT,
                                   .seen = {touch->base, touch->now, parents[0], parents[1]}};
         store_watch_fire(&g->watches, &news);
@@ -71,9 +75,12 @@ int store_engine_commit(struct store_engine *g, struct store_transaction *x)
 
 void store_engine_announce(struct store_engine *g, const char *special)
 {
-    size_t length = strlen(special);
-    struct store_news news = {
-        .path = special, .length = length, .exact = true, .seen = {store_tree_get(&g->tree, special, length)}};
+    struct store_tree_slot *slot = store_tree_find(&g->tree, special, strlen(special));
+    struct store_news news = {.path = slot->path,
+                              .length = slot->entry.length,
+                              .hash = slot->entry.hash,
+                              .exact = true,
+                              .seen = {slot->node}};
     store_watch_fire(&g->watches, &news);
 }
 

@@ -59,7 +59,7 @@ void store_transaction_deinit(struct store_transaction *x)
     let_go(x, x->held_bytes);
 }
 
-struct store_touch *store_transaction_touch(const struct store_transaction *x, uint64_t hash, const char *path,
+struct store_touch *store_transaction_touch(const struct store_transaction *x, uint32_t hash, const char *path,
                                             size_t length)
 {
     struct strmap_entry *e = strmap_find_hashed(&x->touches, hash, path, length);
@@ -90,7 +90,7 @@ static void touch_fill(struct store_touch *touch, struct store_tree_slot *slot, 
     touch->path[length] = '\0';
 }
 
-static int touch_make_hashed(struct store_transaction *x, uint64_t hash, const char *path, size_t length,
+static int touch_make_hashed(struct store_transaction *x, uint32_t hash, const char *path, size_t length,
                              struct store_touch **out)
 {
     if (x->broken)
@@ -237,12 +237,12 @@ static int removal_descend(struct store_transaction *x, struct store_touch *pare
     struct store_view_walk w;
     memcpy(path, parent->path, length);
     path[length++] = '/';
-    store_view_walk_start(&w, x->tree, x, parent->path, parent->entry.length);
+    store_view_walk_start(&w, x->tree, x, parent->entry.hash, parent->path, parent->entry.length);
     while (store_view_walk_next(&w)) {
         struct store_touch *touch;
         int error;
         if (w.at) {
-            error = touch_make_hashed(x, w.at->hash, w.at->key, w.at->length, &touch);
+            error = touch_make_hashed(x, w.at->hash, strmap_key(w.at), w.at->length, &touch);
         } else {
             memcpy(path + length, w.name, w.length);
             error = touch_make(x, path, length + w.length, &touch);

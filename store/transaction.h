@@ -73,7 +73,7 @@ void store_transaction_deinit(struct store_transaction *x);
 /* The version seen now; the path counts as read, so a later change by others collides. *out NULL: there is none. */
 int store_transaction_get(struct store_transaction *x, const char *path, size_t length, struct store_node **out);
 /* What is known of a path; NULL: it was not touched. */
-struct store_touch *store_transaction_touch(const struct store_transaction *x, uint64_t hash, const char *path,
+struct store_touch *store_transaction_touch(const struct store_transaction *x, uint32_t hash, const char *path,
                                             size_t length);
 /* How many paths it may yet touch. */
 uint32_t store_transaction_room(const struct store_transaction *x);

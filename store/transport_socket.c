@@ -7,17 +7,29 @@
 #include "base/unixsock.h"
 #include "store/transport.h"
 
+struct store_socket {
+    struct store_transport transport;
+    bool fds_may_come;
+};
+
 static ssize_t socket_receive(struct store_transport *t, void *out, size_t room)
 {
-    return unixsock_recv_plain(t->fd, out, room, MSG_DONTWAIT);
+    if (container_of(t, struct store_socket, transport)->fds_may_come)
+        return unixsock_recv_plain(t->fd, out, room, MSG_DONTWAIT);
+    ssize_t n;
+    do
+        n = recv(t->fd, out, room, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
 }
 
 static ssize_t socket_send(struct store_transport *t, const struct iovec *iov, unsigned count)
 {
     const struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
+    const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     ssize_t n;
-    do
-        n = sendmsg(t->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    do /* of one piece the kernel has less to copy */
+        n = count == 1 ? send(t->fd, iov->iov_base, iov->iov_len, flags) : sendmsg(t->fd, &message, flags);
     while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
@@ -26,7 +38,7 @@ static void socket_close(struct store_transport *t, int error)
 {
     (void)error; /* the end of the stream says it all */
     unixsock_close_served(&t->fd);
-    free(t);
+    free(container_of(t, struct store_socket, transport));
 }
 
 static const struct store_transport_ops socket_ops = {
@@ -38,11 +50,11 @@ static const struct store_transport_ops socket_ops = {
 
 struct store_transport *store_transport_socket(int fd)
 {
-    struct store_transport *t = malloc(sizeof(*t));
-    if (!t) {
+    struct store_socket *s = malloc(sizeof(*s));
+    if (!s) {
         unixsock_close_served(&fd);
         return NULL;
     }
-    *t = (struct store_transport){.ops = &socket_ops, .fd = fd};
-    return t;
+    *s = (struct store_socket){{.ops = &socket_ops, .fd = fd}, unixsock_fds_may_come(fd)};
+    return &s->transport;
 }

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-struct store_tree_slot *store_tree_find_hashed(const struct store_tree *t, uint64_t hash, const char *path,
+struct store_tree_slot *store_tree_find_hashed(const struct store_tree *t, uint32_t hash, const char *path,
                                                size_t length)
 {
     struct strmap_entry *e = strmap_find_hashed(&t->slots, hash, path, length);
@@ -24,13 +24,13 @@ struct store_node *store_tree_get(const struct store_tree *t, const char *path, 
 
 struct store_tree_slot *store_tree_child_first(const struct store_tree_slot *slot)
 {
-    return list_empty(&slot->children) ? NULL : list_entry(slot->children.next, struct store_tree_slot, sibling);
+    return slot->oldest;
 }
 
 struct store_tree_slot *store_tree_child_next(const struct store_tree_slot *child)
 {
-    const struct list *head = &child->parent->children;
-    return child->sibling.next == head ? NULL : list_entry(child->sibling.next, struct store_tree_slot, sibling);
+    struct store_tree_slot *next = list_entry(child->sibling.next, struct store_tree_slot, sibling);
+    return next == child->parent->oldest ? NULL : next;
 }
 
 struct store_tree_slot *store_tree_next(const struct store_tree *t, const struct store_tree_slot *slot)
@@ -89,13 +89,12 @@ struct store_names *store_tree_names_new(const struct store_tree_slot *slot)
     return names;
 }
 
-struct store_tree_slot *store_tree_slot_new(uint64_t hash, const char *path, size_t length)
+struct store_tree_slot *store_tree_slot_new(uint32_t hash, const char *path, size_t length)
 {
     struct store_tree_slot *slot = malloc(store_tree_slot_bytes(length));
     if (!slot)
         return NULL;
-    *slot = (struct store_tree_slot){.entry = {.hash = hash, .length = length}};
-    list_init(&slot->children);
+    *slot = (struct store_tree_slot){.entry = {.hash = hash, .length = (uint16_t)length}};
     list_init(&slot->sibling);
     list_init(&slot->owned);
     memcpy(slot->path, path, length);
@@ -188,12 +187,17 @@ static uint32_t slot_name_bytes(const struct store_tree_slot *slot)
 void store_tree_list(struct store_tree_slot *slot, struct store_tree_slot *parent)
 {
     slot->parent = parent;
-    list_append(&parent->children, &slot->sibling);
+    if (parent->oldest)
+        list_append(&parent->oldest->sibling, &slot->sibling);
+    else
+        parent->oldest = slot;
     parent->children_bytes += slot_name_bytes(slot);
 }
 
 void store_tree_unlist(struct store_tree_slot *slot)
 {
+    if (slot->parent->oldest == slot)
+        slot->parent->oldest = store_tree_child_next(slot);
     list_remove(&slot->sibling);
     assert(slot->parent->children_bytes >= slot_name_bytes(slot));
     slot->parent->children_bytes -= slot_name_bytes(slot);
@@ -202,7 +206,7 @@ void store_tree_unlist(struct store_tree_slot *slot)
 
 void store_tree_remove(struct store_tree *t, struct store_tree_slot *slot)
 {
-    assert(!slot->parent && list_empty(&slot->children) && slot->children_bytes == 0);
+    assert(!slot->parent && !slot->oldest && slot->children_bytes == 0);
     t->domains[store_node_owner(slot->node)].bytes -= slot_charge(slot);
     slot_leave(t, slot);
     strmap_remove(&t->slots, &slot->entry);
@@ -214,7 +218,7 @@ int store_tree_plant(struct store_tree *t, const char *path, size_t length, stru
 {
     size_t parent_length = store_path_parent(path, length);
     struct store_tree_slot *parent = parent_length ? store_tree_find(t, path, parent_length) : NULL;
-    uint64_t hash = strmap_hash(t->slots.seed, path, length);
+    uint32_t hash = strmap_hash(t->slots.seed, path, length);
     if (store_tree_find_hashed(t, hash, path, length))
         return -EEXIST;
     if (parent_length && !parent)

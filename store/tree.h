@@ -24,7 +24,8 @@ struct store_tree_slot {
     struct strmap_entry entry; /* key: path */
     struct store_node *node;
     struct store_tree_slot *parent; /* NULL: "/" and the special nodes */
-    struct list children, sibling;  /* of slots, oldest first; those without a parent are siblings of each other */
+    struct store_tree_slot *oldest; /* child; NULL: it has none */
+    struct list sibling;            /* a ring of slots without a head; those without a parent are in the tree's `top` */
     struct list owned;              /* its owner's */
     struct store_tree_named *named; /* NULL: the permissions name nobody but the owner and domain 0 */
     uint32_t children_bytes;        /* the children's names, each with its NUL */
@@ -71,7 +72,7 @@ int store_tree_init(struct store_tree *t, uint64_t seed);
 void store_tree_deinit(struct store_tree *t);
 /* NULL where there is none; borrowed until the next change. */
 struct store_tree_slot *store_tree_find(const struct store_tree *t, const char *path, size_t length);
-struct store_tree_slot *store_tree_find_hashed(const struct store_tree *t, uint64_t hash, const char *path,
+struct store_tree_slot *store_tree_find_hashed(const struct store_tree *t, uint32_t hash, const char *path,
                                                size_t length);
 struct store_node *store_tree_get(const struct store_tree *t, const char *path, size_t length);
 
@@ -107,7 +108,7 @@ int store_tree_plant(struct store_tree *t, const char *path, size_t length, stru
 /* The list of a node's children as it is now, as text; NULL: empty, or no memory. The caller's to free. */
 struct store_names *store_tree_names_new(const struct store_tree_slot *slot);
 /* A slot that is in no tree yet, with its path's hash; NULL: no memory. free() it where it is never placed. */
-struct store_tree_slot *store_tree_slot_new(uint64_t hash, const char *path, size_t length);
+struct store_tree_slot *store_tree_slot_new(uint32_t hash, const char *path, size_t length);
 /* What a slot needs to carry this version; *out is NULL where it is nothing. 0 or -ENOMEM. */
 int store_tree_named_new(const struct store_node *node, struct store_tree_named **out);
 

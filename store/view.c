@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static struct store_node *peek_hashed(const struct store_tree *t, const struct store_transaction *x, uint64_t hash,
+static struct store_node *peek_hashed(const struct store_tree *t, const struct store_transaction *x, uint32_t hash,
                                       const char *path, size_t length)
 {
     const struct store_touch *touch = x ? store_transaction_touch(x, hash, path, length) : NULL;
@@ -24,7 +24,7 @@ size_t store_view_ancestor(const struct store_tree *t, const struct store_transa
                            size_t length)
 {
     size_t found = 1, hashed = 1, parent = store_path_parent(path, length);
-    uint64_t hash = strmap_hash(t->slots.seed, path, 1);
+    uint32_t hash = strmap_hash(t->slots.seed, path, 1);
     for (size_t end = 2; end <= parent; end++) {
         if (end < parent && path[end] != '/')
             continue;
@@ -37,9 +37,8 @@ size_t store_view_ancestor(const struct store_tree *t, const struct store_transa
 }
 
 void store_view_walk_start(struct store_view_walk *w, const struct store_tree *t, const struct store_transaction *x,
-                           const char *path, size_t length)
+                           uint32_t hash, const char *path, size_t length)
 {
-    uint64_t hash = strmap_hash(t->slots.seed, path, length);
     const struct store_tree_slot *slot = store_tree_find_hashed(t, hash, path, length);
     *w = (struct store_view_walk){.x = x};
     w->touch = x ? store_transaction_touch(x, hash, path, length) : NULL;
@@ -55,13 +54,13 @@ void store_view_walk_start(struct store_view_walk *w, const struct store_tree *t
 
 static void walk_at(struct store_view_walk *w, const struct strmap_entry *e)
 {
-    size_t name = store_path_name_offset(e->key, e->length);
+    size_t name = store_path_name_offset(strmap_key(e), e->length);
     w->at = e;
-    w->name = e->key + name;
+    w->name = strmap_key(e) + name;
     w->length = e->length - name;
 }
 
-static bool child_unlisted(const struct store_view_walk *w, uint64_t hash, const char *path, size_t length)
+static bool child_unlisted(const struct store_view_walk *w, uint32_t hash, const char *path, size_t length)
 {
     const struct store_touch *child = store_transaction_touch(w->x, hash, path, length);
     return child && child->unlisted;
@@ -72,7 +71,7 @@ static bool kept_unlisted(const struct store_view_walk *w)
     char path[2 * XENSTORE_ABS_PATH_MAX + 2];
     const struct strmap_entry *above = &w->touch->entry;
     size_t length = above->length;
-    memcpy(path, above->key, length);
+    memcpy(path, strmap_key(above), length);
     if (length > 1)
         path[length++] = '/';
     memcpy(path + length, w->name, w->length);
@@ -86,7 +85,7 @@ bool store_view_walk_next(struct store_view_walk *w)
     while (w->live) {
         const struct strmap_entry *e = &w->live->entry;
         w->live = store_tree_child_next(w->live);
-        if (gaps && child_unlisted(w, e->hash, e->key, e->length))
+        if (gaps && child_unlisted(w, e->hash, strmap_key(e), e->length))
             continue;
         walk_at(w, e);
         return true;
@@ -109,7 +108,7 @@ bool store_view_walk_next(struct store_view_walk *w)
 uint32_t store_view_names_bytes(const struct store_tree *t, const struct store_transaction *x, const char *path,
                                 size_t length)
 {
-    uint64_t hash = strmap_hash(t->slots.seed, path, length);
+    uint32_t hash = strmap_hash(t->slots.seed, path, length);
     const struct store_touch *touch = x ? store_transaction_touch(x, hash, path, length) : NULL;
     if (touch)
         return touch->children_bytes;
@@ -144,7 +143,7 @@ uint32_t store_view_names_copy(struct store_tree *t, const struct store_transact
 {
     struct store_view_walk w;
     uint32_t copied = 0;
-    store_view_walk_start(&w, t, x, path, length);
+    store_view_walk_start(&w, t, x, strmap_hash(t->slots.seed, path, length), path, length);
     uint64_t skip = walk_resume(&w, t, offset);
     *end = false;
     while (store_view_walk_next(&w)) {

@@ -29,8 +29,9 @@ struct store_node *store_view_peek(const struct store_tree *t, const struct stor
 size_t store_view_ancestor(const struct store_tree *t, const struct store_transaction *x, const char *path,
                            size_t length);
 
+/* `hash` is the path's, by the tree's seed. */
 void store_view_walk_start(struct store_view_walk *w, const struct store_tree *t, const struct store_transaction *x,
-                           const char *path, size_t length);
+                           uint32_t hash, const char *path, size_t length);
 bool store_view_walk_next(struct store_view_walk *w); /* false: the list is over */
 
 /* The bytes of a node's list: each name with its NUL. */

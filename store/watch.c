@@ -78,7 +78,7 @@ static void event_free(struct store_event *event)
     free(event);
 }
 
-static void event_queue(struct store_watches *w, struct store_watch *watch, uint64_t hash, const char *path,
+static void event_queue(struct store_watches *w, struct store_watch *watch, uint32_t hash, const char *path,
                         size_t length)
 {
     struct store_session *s = watch->session;
@@ -105,14 +105,20 @@ static void event_queue(struct store_watches *w, struct store_watch *watch, uint
     store_session_mark(s);
 }
 
+/* A guest has few watches of its own, however many others watch the point; domain 0 may have any number. */
 static struct store_watch *watch_find(const struct store_watch_point *p, const struct store_session *s,
                                       const char *token)
 {
     struct store_watch *watch;
-    list_foreach (watch, &p->watches, of_point) {
+    if (s->domain->domid != 0) {
+        list_foreach (watch, &s->watches, of_session)
+            if (watch->point == p && strcmp(watch->token, token) == 0)
+                return watch;
+        return NULL;
+    }
+    list_foreach (watch, &p->watches, of_point)
         if (watch->session == s && strcmp(watch->token, token) == 0)
             return watch;
-    }
     return NULL;
 }
 
@@ -187,36 +193,38 @@ static bool news_allowed(const struct store_news *news, const struct store_actor
     return false;
 }
 
-/* Tells all watches of one point; the path's hash is made once for those who get the path as it is. */
 static void point_fire(struct store_watches *w, const struct store_watch_point *p, const struct store_news *news)
 {
     struct store_watch *watch;
-    uint64_t whole = strmap_hash(w->points.seed, news->path, news->length);
     list_foreach (watch, &p->watches, of_point) {
         struct store_actor who = store_session_actor(watch->session);
         const char *path = news->path + watch->relative;
         size_t length = news->length - watch->relative;
         if (news_allowed(news, &who))
-            event_queue(w, watch, watch->relative ? strmap_hash(w->points.seed, path, length) : whole, path, length);
+            event_queue(w, watch, watch->relative ? strmap_hash(w->points.seed, path, length) : news->hash, path,
+                        length);
     }
+}
+
+static void prefix_fire(struct store_watches *w, uint32_t hash, size_t length, const struct store_news *news)
+{
+    struct store_watch_point *p = point_of(strmap_find_hashed(&w->points, hash, news->path, length));
+    if (p)
+        point_fire(w, p, news);
 }
 
 /* One pass over the path, whose hash so far is that of each prefix. */
 void store_watch_fire(struct store_watches *w, const struct store_news *news)
 {
-    const char *path = news->path;
-    uint64_t hash = w->points.seed;
+    uint32_t hash = w->points.seed;
     if (w->count == 0)
         return;
-    for (size_t end = 1; end <= news->length; end++) {
-        hash = strmap_hash_byte(hash, path[end - 1]);
-        bool whole = end == news->length, root = end == 1 && path[0] == '/';
-        if (!whole && (news->exact || !(root || path[end] == '/')))
-            continue;
-        struct store_watch_point *p = point_of(strmap_find_hashed(&w->points, hash, path, end));
-        if (p)
-            point_fire(w, p, news);
+    for (size_t end = 1; end < news->length && !news->exact; end++) {
+        hash = strmap_hash_byte(hash, news->path[end - 1]);
+        if (news->path[end] == '/' || (end == 1 && news->path[0] == '/'))
+            prefix_fire(w, hash, end, news);
     }
+    prefix_fire(w, news->hash, news->length, news);
 }
 
 size_t store_watch_next(struct store_watches *w, struct store_session *s, char *payload)

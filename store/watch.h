@@ -45,7 +45,8 @@ struct store_watches {
 struct store_news {
     const char *path;
     size_t length;
-    bool exact; /* only those who watch this very path */
+    uint32_t hash; /* the path's, by the seed that the watches were given */
+    bool exact;    /* only those who watch this very path */
     const struct store_node *seen[4];
 };
 

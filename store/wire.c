@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "base/parse.h"
+
 int store_wire_check(const struct xsd_sockmsg *header)
 {
     return header->len > XENSTORE_PAYLOAD_MAX ? STORE_E_OVERSIZE : 0;
@@ -15,7 +17,7 @@ const char *store_wire_error_name(int errno_value)
     for (size_t i = 0; i < ARRAY_SIZE(xsd_errors); i++)
         if (xsd_errors[i].errnum == errno_value)
             return xsd_errors[i].errstring;
-    return "EINVAL";
+    return errno_value == EDQUOT ? "EQUOTA" : "EINVAL"; /* the former is the OCaml server's alone (store/answers.h) */
 }
 
 int store_wire_first(const char *payload, size_t length, const char **string, size_t *rest_offset)
@@ -35,4 +37,11 @@ int store_wire_strings(const char *payload, size_t length, const char **strings,
         if (store_wire_first(payload + at, length - at, &strings[i], &used) != 0)
             return EINVAL;
     return at == length ? 0 : EINVAL;
+}
+
+int store_wire_number(const char *text, uint64_t max, uint64_t *out)
+{
+    if (text[strspn(text, "0123456789")] != '\0' || parse_u64(text, 0, max, out) < 0)
+        return EINVAL;
+    return 0;
 }

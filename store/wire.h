@@ -31,4 +31,7 @@ int store_wire_strings(const char *payload, size_t length, const char **strings,
 /* Splits off the first NUL-terminated string; *rest_offset is where the rest begins. 0 or EINVAL. */
 int store_wire_first(const char *payload, size_t length, const char **string, size_t *rest_offset);
 
+/* Decimal digits and nothing else, of 0 … `max`: 0 or EINVAL. */
+int store_wire_number(const char *text, uint64_t max, uint64_t *out);
+
 #endif

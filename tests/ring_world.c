@@ -49,11 +49,8 @@ static int offer_open(void *ctx, unsigned domid, uint64_t gfn, uint32_t port, st
 void ring_world_start(struct ring_world *w)
 {
     memset(w, 0, sizeof(*w));
-    kit_server_start(&w->kit, NULL);
     const struct store_ring_source source = {.ctx = w, .open = offer_open};
-    pthread_mutex_lock(&w->kit.lock);
-    store_server_set_rings(w->kit.server, &source);
-    pthread_mutex_unlock(&w->kit.lock);
+    kit_server_start(&w->kit, &(struct store_options){.rings = &source});
     w->dom0 = kit_connect(&w->kit, 0);
 }
 

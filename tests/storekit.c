@@ -121,10 +121,15 @@ void kit_introduce(struct kit_world *w, const char *domid)
 
 int kit_world_new(void **state, const struct store_quota *quota)
 {
-    struct kit_world *w = calloc(1, sizeof(*w));
     struct store_options o = {.quota = quota ? *quota : store_quota_default};
+    return kit_world_new_with(state, &o);
+}
+
+int kit_world_new_with(void **state, const struct store_options *o)
+{
+    struct kit_world *w = calloc(1, sizeof(*w));
     assert_non_null(w);
-    assert_int_equal(store_engine_init(&w->g, &o, 42), 0);
+    assert_int_equal(store_engine_init(&w->g, o, 42), 0);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(store_session_init(&w->s[i], &w->g, i), 0);
     w->dom0 = &w->s[0];
@@ -194,14 +199,13 @@ static void *server_thread(void *argument)
     return NULL;
 }
 
-void kit_server_start(struct kit_server *k, const struct store_quota *quota)
+void kit_server_start(struct kit_server *k, const struct store_options *options)
 {
     struct err e = {0};
-    struct store_options o = {.quota = quota ? *quota : store_quota_default};
     *k = (struct kit_server){.dir = "/tmp/domzero-store-XXXXXX", .stop_fd = eventfd(0, EFD_CLOEXEC)};
     assert_non_null(mkdtemp(k->dir));
     snprintf(k->socket, sizeof(k->socket), "%s/xenstored/socket", k->dir);
-    assert_int_equal(store_server_new(k->dir, &o, &k->server, &e), 0);
+    assert_int_equal(store_server_new(k->dir, options, &k->server, &e), 0);
     assert_int_equal(pthread_mutex_init(&k->lock, NULL), 0);
     assert_int_equal(pthread_create(&k->thread, NULL, server_thread, k), 0);
 }

@@ -40,6 +40,7 @@ struct kit_world {
 };
 
 int kit_world_new(void **state, const struct store_quota *quota);
+int kit_world_new_with(void **state, const struct store_options *o);
 int kit_world_free(void **state);
 void kit_introduce(struct kit_world *w, const char *domid);
 void kit_set_perms(struct store_session *s, const char *path, const char *commas);
@@ -56,7 +57,8 @@ struct kit_server {
     int stop_fd;
 };
 
-void kit_server_start(struct kit_server *k, const struct store_quota *quota);
+/* `options` NULL: the defaults. */
+void kit_server_start(struct kit_server *k, const struct store_options *options);
 void kit_server_stop(struct kit_server *k); /* and checks that it left nothing open */
 /* A raw connection to domain 0's socket (domid 0) or a guest's; negative where refused. */
 int kit_connect(const struct kit_server *k, unsigned domid);

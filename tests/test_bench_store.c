@@ -19,7 +19,8 @@ static void bench_store(const char *settings)
 static void test_each_kind_of_case_is_measured_and_reported_whole(void **state)
 {
     (void)state;
-    bench_store("PEERS=ours CASES='read-1,write-1-core,transaction-16,list-16,fan-16,children-10,watches-1000,idle'");
+    bench_store("PEERS=ours "
+                "CASES='read-1,write-1-core,transaction-16,list-16,fan-16,children-10,watches-1000,rings-fan-16,idle'");
 }
 
 static void test_a_tree_is_listed_and_weighed(void **state)
@@ -35,7 +36,7 @@ static void test_the_references_take_turns_with_ours(void **state)
     (void)state;
     if (under_tool(NULL))
         skip(); /* it would be the only one under it */
-    bench_store("CASES=read-16,fan-1");
+    bench_store("CASES=read-16,rings-read-16");
 }
 
 int main(void)

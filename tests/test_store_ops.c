@@ -44,7 +44,8 @@ static void test_malformed_paths_are_refused_by_every_operation(void **state)
         kit_expect_error(kit_write(w->one, 0, bad[i], "v"), "EINVAL");
         kit_expect_error(kit_ask2(w->one, XS_SET_PERMS, 0, bad[i], "n1"), "EINVAL");
         kit_expect_error(kit_ask2(w->one, XS_DIRECTORY_PART, 0, bad[i], "0"), "EINVAL");
-        kit_expect_error(kit_ask2(w->one, XS_WATCH, 0, bad[i], "t"), "EINVAL");
+        if (bad[i][0] != '@')
+            kit_expect_error(kit_ask2(w->one, XS_WATCH, 0, bad[i], "t"), "EINVAL");
         kit_expect_error(kit_ask2(w->one, XS_UNWATCH, 0, bad[i], "t"), "ENOENT");
     }
     kit_expect_error(kit_ask1(w->dom0, XS_READ, 0, "@introduceDomain"), "EINVAL");
@@ -56,28 +57,34 @@ static void test_malformed_paths_are_refused_by_every_operation(void **state)
 static void test_payloads_without_their_nul_are_refused(void **state)
 {
     struct kit_world *w = *state;
-    static const uint32_t ops[] = {XS_READ,
-                                   XS_DIRECTORY,
-                                   XS_GET_PERMS,
-                                   XS_MKDIR,
-                                   XS_RM,
-                                   XS_WRITE,
-                                   XS_SET_PERMS,
-                                   XS_DIRECTORY_PART,
-                                   XS_WATCH,
-                                   XS_UNWATCH,
-                                   XS_TRANSACTION_END,
-                                   XS_GET_DOMAIN_PATH,
-                                   XS_INTRODUCE,
-                                   XS_RELEASE,
-                                   XS_SET_TARGET,
-                                   XS_RESUME,
-                                   XS_IS_DOMAIN_INTRODUCED};
+    static const struct {
+        uint32_t type;
+        const char *error;
+    } ops[] = {
+        {XS_READ, "ENOENT"},
+        {XS_DIRECTORY, "ENOENT"},
+        {XS_GET_PERMS, "ENOENT"},
+        {XS_MKDIR, "ENOENT"},
+        {XS_RM, "ENOENT"},
+        {XS_WRITE, "EINVAL"},
+        {XS_SET_PERMS, "EINVAL"},
+        {XS_DIRECTORY_PART, "EINVAL"},
+        {XS_WATCH, "EINVAL"},
+        {XS_UNWATCH, "EINVAL"},
+        {XS_TRANSACTION_END, "EINVAL"},
+        {XS_GET_DOMAIN_PATH, "EINVAL"},
+        {XS_INTRODUCE, "EINVAL"},
+        {XS_RELEASE, "EINVAL"},
+        {XS_SET_TARGET, "EINVAL"},
+        {XS_RESUME, "EINVAL"},
+        {XS_IS_DOMAIN_INTRODUCED, "EINVAL"},
+        {XS_CONTROL, "EINVAL"},
+    };
     for (size_t k = 0; k < ARRAY_SIZE(ops); k++) {
-        kit_expect_error(kit_ask(w->dom0, ops[k], 0, "", 0), "EINVAL");
-        kit_expect_error(kit_ask(w->dom0, ops[k], 0, "/tool", 5), "EINVAL");
-        if (ops[k] != XS_WRITE) /* whose value needs none */
-            kit_expect_error(kit_ask(w->dom0, ops[k], 0, "/tool\0n0", 8), "EINVAL");
+        kit_expect_error(kit_ask(w->dom0, ops[k].type, 0, "", 0), ops[k].error);
+        kit_expect_error(kit_ask(w->dom0, ops[k].type, 0, "/tool", 5), ops[k].error);
+        if (ops[k].type != XS_WRITE) /* whose value needs none */
+            kit_expect_error(kit_ask(w->dom0, ops[k].type, 0, "/tool\0n0", 8), ops[k].error);
     }
 }
 
@@ -102,14 +109,22 @@ static void test_lesson_323_path_limits_hold_before_and_after_expansion(void **s
     kit_expect_error(kit_ask1(w->one, XS_READ, 0, text), "ENOENT"); /* the quota does not count the home */
     memset(text, 'x', sizeof(text) - 1);
     text[0] = '/';
+    text[2049] = '\0';
+    kit_expect_error(kit_ask1(w->dom0, XS_READ, 0, text), "EINVAL"); /* which binds domain 0, too */
+    kit_expect_error(kit_ask1(w->one, XS_READ, 0, text), "EINVAL");
+    text[2048] = '\0';
+    kit_expect_error(kit_ask1(w->dom0, XS_READ, 0, text), "ENOENT");
+    kit_expect_error(kit_ask1(w->one, XS_READ, 0, text), "EACCES");
+    kit_expect_ok(kit_ask(w->dom0, XS_CONTROL, 0,
+                          "quota\0set\0path-max\0"
+                          "0",
+                          21)); /* the wire's own limit stays */
+    memset(text, 'x', sizeof(text) - 1);
+    text[0] = '/';
     text[XENSTORE_ABS_PATH_MAX + 1] = '\0';
     kit_expect_error(kit_ask1(w->dom0, XS_READ, 0, text), "EINVAL");
     text[XENSTORE_ABS_PATH_MAX] = '\0';
     kit_expect_error(kit_ask1(w->dom0, XS_READ, 0, text), "ENOENT");
-    text[2049] = '\0';
-    kit_expect_error(kit_ask1(w->one, XS_READ, 0, text), "EINVAL");
-    text[2048] = '\0';
-    kit_expect_error(kit_ask1(w->one, XS_READ, 0, text), "EACCES");
 }
 
 static void test_lesson_481_a_refusal_always_has_a_name(void **state)
@@ -194,6 +209,7 @@ static void test_a_directory_too_big_for_a_message_is_read_in_parts(void **state
     struct kit_reply r = kit_ask2(w->dom0, XS_DIRECTORY_PART, 0, "/many", "99999");
     assert_int_equal(r.length, strlen(r.bytes) + 2);
     kit_expect_error(kit_ask2(w->dom0, XS_DIRECTORY_PART, 0, "/many", "-1"), "EINVAL");
+    kit_expect_error(kit_ask2(w->dom0, XS_DIRECTORY_PART, 0, "/many", "0x1"), "EINVAL");
 }
 
 static void test_unknown_operations_answer_enosys(void **state)
@@ -302,6 +318,12 @@ static void test_privileged_operations_are_domain_0s(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
         kit_expect_error(kit_ask1(w->one, ops[i], 0, "1"), "EACCES");
     kit_expect_string(kit_ask1(w->dom0, XS_IS_DOMAIN_INTRODUCED, 0, "1"), "T");
+    static const char *const no_numbers[] = {"", "x", "-1", "0x1", " 1", "1 ", "4294967296"};
+    for (size_t i = 0; i < ARRAY_SIZE(no_numbers); i++) {
+        kit_expect_error(kit_ask1(w->dom0, XS_IS_DOMAIN_INTRODUCED, 0, no_numbers[i]), "EINVAL");
+        kit_expect_error(kit_ask1(w->dom0, XS_GET_DOMAIN_PATH, 0, no_numbers[i]), "EINVAL");
+        kit_expect_error(kit_ask1(w->dom0, XS_RESUME, 0, no_numbers[i]), "EINVAL");
+    }
 }
 
 static void test_a_domain_acts_for_its_target_as_well(void **state)
@@ -406,7 +428,30 @@ static void test_special_watches_are_domain_0s_unless_it_shares(void **state)
     kit_introduce(w, "7");
     kit_expect_ok(kit_ask1(w->dom0, XS_RELEASE, 0, "7"));
     kit_expect_event(w->one, "@releaseDomain", "r");
-    kit_expect_error(kit_ask2(w->one, XS_SET_PERMS, 0, "@releaseDomain", "n0"), "EACCES");
+    kit_expect_error(kit_ask2(w->one, XS_SET_PERMS, 0, "@releaseDomain", "n1"), "EINVAL");
+    kit_expect_error(kit_ask2(w->dom0, XS_SET_PERMS, 0, "@unheardOf", "n0"), "EINVAL");
+    kit_expect_error(kit_ask1(w->dom0, XS_GET_PERMS, 0, "@releaseDomain"), "EINVAL");
+}
+
+static void test_a_watch_of_an_unheard_of_special_name_hears_nothing(void **state)
+{
+    struct kit_world *w = *state;
+    static const char *const names[] = {"@", "@x", "@x/y/", "@introduceDomain/7", "@ \x01"};
+    char longest[XENSTORE_REL_PATH_MAX + 2] = "@";
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        kit_expect_ok(kit_ask2(w->one, XS_WATCH, 0, names[i], "t"));
+        kit_expect_event(w->one, names[i], "t");
+    }
+    memset(longest + 1, 'x', sizeof(longest) - 2);
+    kit_expect_error(kit_ask2(w->one, XS_WATCH, 0, longest, "t"), "EINVAL");
+    longest[sizeof(longest) - 2] = '\0';
+    kit_expect_ok(kit_ask2(w->one, XS_WATCH, 0, longest, "t"));
+    kit_expect_ok(kit_ask2(w->one, XS_UNWATCH, 0, longest, "t"));
+    kit_introduce(w, "7");
+    kit_expect_ok(kit_ask1(w->dom0, XS_RELEASE, 0, "7"));
+    kit_expect_event(w->one, NULL, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        kit_expect_ok(kit_ask2(w->one, XS_UNWATCH, 0, names[i], "t"));
 }
 
 static void test_lesson_349_unread_events_merge(void **state)
@@ -449,7 +494,7 @@ static void test_lesson_324_an_event_too_long_for_a_message_is_dropped(void **st
     kit_expect_ok(kit_ask(w->dom0, XS_WATCH, 0, payload, sizeof(payload)));
     kit_expect_event(w->dom0, "/a", payload + 3);
     memcpy(path, "/a/", 3);
-    memset(path + 3, 'p', sizeof(path) - 4);
+    memset(path + 3, 'p', store_quota_default.path_max_bytes - 3);
     kit_expect_ok(kit_write(w->dom0, 0, path, ""));
     kit_expect_event(w->dom0, NULL, NULL);
     assert_false(w->dom0->overflowed);
@@ -486,6 +531,7 @@ int main(void)
         T(test_relative_watches_get_relative_events),
         T(test_lesson_115_events_tell_nothing_of_what_may_not_be_read),
         T(test_special_watches_are_domain_0s_unless_it_shares),
+        T(test_a_watch_of_an_unheard_of_special_name_hears_nothing),
         T(test_lesson_349_unread_events_merge),
         T(test_lesson_326_waiting_events_are_bounded),
         T(test_lesson_324_an_event_too_long_for_a_message_is_dropped),

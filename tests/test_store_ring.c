@@ -281,6 +281,48 @@ static void test_a_guest_that_asks_to_reconnect_ends_the_connection_from_both_si
     assert_memory_equal(buffer, "new", 3);
 }
 
+static void test_another_process_goes_on_in_the_middle_of_both_queues(void **state)
+{
+    struct scene *s = *state;
+    char buffer[2000];
+    connect_it(s);
+    guest_write(s, "request", 7);
+    assert_int_equal(receive(s, buffer, 3), 3);
+    assert_int_equal(send1(s, "answer", 6), 6);
+    assert_int_equal(guest_read(s, buffer, 2), 2);
+    struct store_ring first = s->ring; /* which is never heard of again */
+    store_ring_init(&s->ring, &first.link);
+    s->ring.died = on_died;
+    s->t = store_ring_resume(&s->ring);
+    assert_int_equal(receive(s, buffer, sizeof(buffer)), 4);
+    assert_memory_equal(buffer, "uest", 4);
+    assert_int_equal(send1(s, "s", 1), 1);
+    assert_int_equal(guest_read(s, buffer, sizeof(buffer)), 5);
+    assert_memory_equal(buffer, "swers", 5);
+    s->page->rsp_prod += 3000; /* a guest that changes what is not its own before the next one comes */
+    store_ring_init(&s->ring, &first.link);
+    s->ring.died = on_died;
+    s->t = store_ring_resume(&s->ring);
+    assert_int_equal(send1(s, "x", 1), -EPROTO);
+}
+
+static void test_a_guest_is_told_that_its_server_is_lost_unless_it_asks_already(void **state)
+{
+    struct scene *s = *state;
+    store_ring_lose(&s->ring);
+    assert_int_equal(s->page->error, XENSTORE_ERROR_COMM);
+    assert_int_equal(s->page->server_features, STORE_RING_FEATURES);
+    assert_int_equal(s->notified, 1);
+    assert_false(store_ring_asked(&s->ring));
+    connect_it(s);
+    s->t->ops->close(s->t, 0);
+    s->page->error = XENSTORE_ERROR_NONE;
+    s->page->connection = XENSTORE_RECONNECT;
+    store_ring_lose(&s->ring);
+    assert_int_equal(s->page->error, XENSTORE_ERROR_NONE);
+    assert_true(store_ring_asked(&s->ring));
+}
+
 /* Every word, and bytes of the queues, changed at any moment: answers are numbers in range, errors that are named. */
 static void test_anything_anywhere_in_the_page_ends_in_an_answer_or_a_named_error(void **state)
 {
@@ -321,6 +363,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_our_indexes_are_not_the_guest_s_to_move, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_end_of_a_connection_says_why, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_guest_that_asks_to_reconnect_ends_the_connection_from_both_sides, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_another_process_goes_on_in_the_middle_of_both_queues, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_guest_is_told_that_its_server_is_lost_unless_it_asks_already, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_anything_anywhere_in_the_page_ends_in_an_answer_or_a_named_error, setup,
                                         teardown),

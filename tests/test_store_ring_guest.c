@@ -153,7 +153,7 @@ static bool holds_again(void *ctx)
 {
     const struct holdings *before = ctx;
     struct holdings now = holdings_now();
-    return now.fds == before->fds && now.maps == before->maps;
+    return now.fds <= before->fds && now.maps <= before->maps; /* somebody's connection may have been there before */
 }
 
 static void expect_given_back(struct holdings before)
@@ -389,10 +389,12 @@ static void test_what_introduce_refuses_it_says(void **state)
     domain_end(domid);
 }
 
+/* The role has by then what it makes when it is first needed. */
 static int group_setup(void **state)
 {
     (void)state;
     world_start(&world, NULL);
+    domain_end(domain_make("first"));
     return 0;
 }
 

@@ -125,6 +125,28 @@ static void model_remove(struct model *m, const char *path)
     m->count = kept;
 }
 
+/* What a domain owned goes with all below it, and its name in other permissions. */
+static void model_death(struct model *m, unsigned domid)
+{
+    for (unsigned i = 0; i < m->count;) {
+        if (m->nodes[i].perms[0].domid == domid) {
+            const struct model_node gone = m->nodes[i]; /* the removal moves the others together */
+            model_remove(m, gone.path);
+            i = 0;
+        } else {
+            i++;
+        }
+    }
+    for (unsigned i = 0; i < m->count; i++) {
+        struct model_node *n = &m->nodes[i];
+        unsigned kept = 1;
+        for (unsigned j = 1; j < n->perm_count; j++)
+            if (n->perms[j].domid != domid)
+                n->perms[kept++] = n->perms[j];
+        n->perm_count = kept;
+    }
+}
+
 static void model_change(struct model *m, const struct step *s, struct model_node *n, struct kit_reply *r)
 {
     answer(r, s->type, "OK", 3);
@@ -150,9 +172,14 @@ static void model_change(struct model *m, const struct step *s, struct model_nod
     }
 }
 
+static bool type_changes(uint32_t type)
+{
+    return type != XS_READ && type != XS_DIRECTORY && type != XS_GET_PERMS;
+}
+
 static void model_step(struct model *m, const struct step *s, struct kit_reply *r)
 {
-    bool change = s->type != XS_READ && s->type != XS_DIRECTORY && s->type != XS_GET_PERMS;
+    bool change = type_changes(s->type);
     unsigned need = s->type == XS_SET_PERMS ? STORE_WRITE | STORE_OWNER : change ? STORE_WRITE : STORE_READ;
     struct model_node *n = model_find(m, s->path), *asked = n ? n : model_ancestor(m, s->path);
     unsigned have = model_access(asked, s->domid) & need;
@@ -284,6 +311,19 @@ static void walk_equals_model(struct store_tree *t, struct model *m)
     assert_int_equal(visited, t->slots.count);
 }
 
+/* What a transaction that changes nothing has read it reads again, whatever others do meanwhile. */
+static void reads_are_repeatable(const struct open_tx *x, const struct step *step)
+{
+    for (unsigned i = 0; i < x->count; i++)
+        if (type_changes(x->log[i].type))
+            return;
+    for (unsigned i = 0; i < x->count; i++) {
+        const struct step *before = &x->log[i];
+        if (before->type == step->type && before->reply.type != XS_ERROR && strcmp(before->path, step->path) == 0)
+            replies_equal(&before->reply, &step->reply);
+    }
+}
+
 static void engine_equals_model(struct store_engine *g, struct model *m)
 {
     uint32_t owned[SESSIONS] = {0};
@@ -300,6 +340,18 @@ static void engine_equals_model(struct store_engine *g, struct model *m)
         assert_int_equal(g->tree.owned[domid], owned[domid] + (domid == 0 ? 2 : 0));
     walk_equals_model(&g->tree, m);
     indexes_equal_a_search(&g->tree);
+}
+
+/* A guest dies, and another of its number is there at once. */
+static void guest_dies(struct model *m, struct store_engine *g, struct store_session *s, struct open_tx *x)
+{
+    if (x->id)
+        tx_finish(m, s, x, false);
+    store_engine_domain_gone(g, s->domain->domid);
+    model_death(m, s->domain->domid);
+    commits++;
+    engine_equals_model(g, m);
+    assert_int_equal(store_engine_domain_bytes(g, s->domain->domid), 0);
 }
 
 static void model_start(struct model *m, struct store_session *dom0)
@@ -335,12 +387,15 @@ static void random_run(uint64_t seed, unsigned steps)
             tx_finish(&m, &s[who], x, kit_random(&seed, 6) != 0);
             continue;
         }
+        if (who != 0 && kit_random(&seed, 200) == 0)
+            guest_dies(&m, &g, &s[who], x);
         if (!x->id && kit_random(&seed, 8) == 0)
             *x = (struct open_tx){.id = kit_tx(&s[who]), .commits_before = commits};
         step_make(&step, &seed, who);
         bool inside = x->id && kit_random(&seed, 4) != 0;
         engine_step(&s[who], &step, inside ? x->id : 0);
         if (inside) {
+            reads_are_repeatable(x, &step);
             x->log[x->count++] = step;
             continue;
         }
@@ -373,7 +428,7 @@ static void test_a_removed_subtree_of_any_depth_leaves_nothing(void **state)
     assert_int_equal(store_engine_init(&g, NULL, 1), 0);
     assert_int_equal(store_session_init(&s, &g, 0), 0);
     size_t before = g.tree.slots.count;
-    while (strlen(path) + 2 < sizeof(path))
+    while (strlen(path) + 2 <= store_quota_default.path_max_bytes)
         strcat(path, "/a");
     kit_expect_ok(kit_write(&s, 0, path, "deep"));
     assert_int_equal(g.tree.slots.count, before + strlen(path) / 2);
