@@ -4,11 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
-<<<<<<< HEAD
 #include "base/clock.h"
-=======
 #include "base/span.h"
->>>>>>> i5-live
 
 struct store_conn *store_conn_new(struct store_transport *t, struct store_engine *g, unsigned domid)
 {
