@@ -140,11 +140,17 @@ static void walk_stop(const struct store_view_walk *w, struct store_tree *t, uin
 }
 
 /* The plain case: nothing to skip, nothing to leave out. As many whole names as fit; stands then at the next one. */
-static uint32_t live_copy(struct store_tree_slot **at, char *out, uint32_t room)
+static uint32_t live_copy(struct store_tree *t, struct store_tree_slot **at, char *out, uint32_t room)
 {
-    struct store_tree_slot *child = *at;
-    size_t name = store_tree_name_offset(child->parent);
+    struct store_tree_slot *child = *at, *parent = child->parent;
+    const struct store_names *names = child == store_tree_child_first(parent) ? store_tree_listing(t, parent) : NULL;
+    size_t name = store_tree_name_offset(parent);
     uint32_t copied = 0;
+    if (names && names->bytes <= room) {
+        *at = NULL;
+        memcpy(out, names->text, names->bytes);
+        return names->bytes;
+    }
     while (child) {
         uint32_t bytes = child->entry.length + 1u - (uint32_t)name;
         if (bytes > room - copied)
@@ -166,7 +172,7 @@ uint32_t store_view_names_copy(struct store_tree *t, const struct store_transact
     uint64_t skip = walk_resume(&w, t, offset);
     *end = false;
     if (w.live && skip == 0 && !(w.touch && w.touch->unlisted_children))
-        copied = live_copy(&w.live, out, room);
+        copied = live_copy(t, &w.live, out, room);
     while (store_view_walk_next(&w)) {
         size_t bytes = w.length + 1;
         if (skip >= bytes) {
