@@ -199,7 +199,7 @@ static int speaks(struct guest *g, struct ring_guest *ring)
     tell(g->says[1], 1);
     CHECK(is_event(ring, "data/answer", "token"));
     CHECK(ask(ring, XS_READ, "data/answer", "from dom0"));
-    for (unsigned i = 0; i < 1000; i++)
+    for (unsigned i = 0; i < 200; i++)
         CHECK(ask(ring, XS_WRITE, "data/count,x", "OK"));
     return 0;
 }
@@ -345,7 +345,7 @@ static int scribbles(struct guest *g, struct ring_guest *ring)
 static int works(struct guest *g, struct ring_guest *ring)
 {
     (void)g;
-    for (unsigned i = 0; i < 3000; i++)
+    for (unsigned i = 0; i < 300; i++)
         CHECK(ask(ring, XS_WRITE, "data/x,y", "OK") && ask(ring, XS_READ, "data/x", "y"));
     return 0;
 }
