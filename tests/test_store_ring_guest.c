@@ -203,7 +203,7 @@ static int speaks(struct guest *g, struct ring_guest *ring)
     tell(g->says[1], 1);
     CHECK(is_event(ring, "data/answer", "token"));
     CHECK(ask(ring, XS_READ, "data/answer", "from dom0"));
-    for (unsigned i = 0; i < 1000; i++)
+    for (unsigned i = 0; i < 200; i++)
         CHECK(ask(ring, XS_WRITE, "data/count,x", "OK"));
     return 0;
 }
@@ -349,7 +349,7 @@ static int scribbles(struct guest *g, struct ring_guest *ring)
 static int works(struct guest *g, struct ring_guest *ring)
 {
     (void)g;
-    for (unsigned i = 0; i < 3000; i++)
+    for (unsigned i = 0; i < 300; i++)
         CHECK(ask(ring, XS_WRITE, "data/x,y", "OK") && ask(ring, XS_READ, "data/x", "y"));
     return 0;
 }
@@ -456,10 +456,12 @@ int main(void)
         cmocka_unit_test(test_a_guest_process_speaks_to_the_store_through_its_page),
         cmocka_unit_test(test_a_killed_guest_gives_its_ring_back_and_the_domain_s_next_process_has_its_own),
         cmocka_unit_test(test_introducing_again_binds_the_guest_s_other_port),
-        cmocka_unit_test(test_a_guest_is_told_that_the_store_was_killed_and_goes_on_with_the_next_one),
-        cmocka_unit_test(test_a_guest_s_ring_goes_on_through_live_updates),
         cmocka_unit_test(test_a_guest_that_scribbles_all_over_its_page_costs_itself_only),
         cmocka_unit_test(test_what_introduce_refuses_it_says),
+        /* Last: another role makes what it needs, and who was connected connects again, in their own time, so nothing
+         * can be counted after these. */
+        cmocka_unit_test(test_a_guest_s_ring_goes_on_through_live_updates),
+        cmocka_unit_test(test_a_guest_is_told_that_the_store_was_killed_and_goes_on_with_the_next_one),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
