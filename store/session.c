@@ -17,7 +17,7 @@ int store_engine_init(struct store_engine *g, const struct store_options *o, uin
         return r;
     store_watches_init(&g->watches, seed);
     struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
-    if (g->answers == STORE_ANSWERS_OCAML && !o->quota.path_max_bytes)
+    if (o && o->answers == STORE_ANSWERS_OCAML && !o->quota.path_max_bytes)
         quota.path_max_bytes = STORE_ANSWERS_OCAML_PATH_MAX;
     r = store_domains_init(&g->domains, &quota);
     if (r < 0)
