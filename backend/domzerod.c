@@ -45,6 +45,8 @@ enum {
     OPT_JOURNAL_FD,
     OPT_CLAIM_FD,
     OPT_STANDBY,
+    OPT_STATE_FD,
+    OPT_STATE_CHECK,
     OPT_DOMAIN_DIR,
     OPT_POLL,
     OPT_SPIN,
@@ -67,6 +69,8 @@ static const struct option long_options[] = {
     {"journal-fd", required_argument, NULL, OPT_JOURNAL_FD},
     {"claim-fd", required_argument, NULL, OPT_CLAIM_FD},
     {"standby", no_argument, NULL, OPT_STANDBY},
+    {"state-fd", required_argument, NULL, OPT_STATE_FD},
+    {"state-check", no_argument, NULL, OPT_STATE_CHECK},
     {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
@@ -153,6 +157,8 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_JOURNAL_FD: number = role->journal_fd = parse_int(optarg, INT_MAX); break;
         case OPT_CLAIM_FD: number = role->claim_fd = parse_int(optarg, INT_MAX); break;
         case OPT_STANDBY: role->standby = true; break;
+        case OPT_STATE_FD: number = role->state_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_STATE_CHECK: role->state_check = true; break;
         case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;
@@ -220,6 +226,8 @@ int main(int argc, char **argv)
                          .spin_us = ENGINE_SPIN_US_DEFAULT,
                          .ready_fd = -1,
                          .stop_fd = -1,
+                         .state_fd = -1,
+                         .argv = argv,
                          .log_fd = -1},
                 .log_level = "info",
                 .background = true},
