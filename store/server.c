@@ -313,8 +313,8 @@ static int journal_start(struct store_server *s, const struct store_options *o, 
 {
     if (!o || !o->journal)
         return 0;
-    int r = o->saved.bytes ? store_journal_continue(o->journal, o->journal_sync, &s->engine, &s->journal, e)
-                           : store_journal_open(o->journal, o->journal_sync, &s->engine, &s->journal, e);
+    int r = o->saved.bytes ? store_journal_continue(o->journal, &s->engine, &s->journal, e)
+                           : store_journal_open(o->journal, &s->engine, &s->journal, e);
     if (r == 0)
         s->engine.hooks.record = hook_record;
     return r;

@@ -42,7 +42,6 @@ struct store_options {
     enum store_answers answers;
     const char *journal;      /* the file that outlives the process (store/journal.h); NULL: nothing does */
     struct store_saved saved; /* goes before what the journal says, and before new sockets */
-    bool journal_sync;        /* it is to outlive the machine as well */
     const struct store_ring_source *rings; /* NULL: domains have their sockets alone, as where INTRODUCE names port 0 */
 };
 
