@@ -17,6 +17,7 @@
 
 #define JOURNAL_MAGIC       0x316c6e6a73747a64ull /* changes with the layout, also of records */
 #define JOURNAL_CHUNK_BYTES (256u << 10)          /* by which a file grows at the least: unmeasured */
+#define JOURNAL_RENEW_BYTES (1u << 20)            /* of changes at the least, before a new file: unmeasured */
 #define JOURNAL_PATH_BYTES  (PATH_MAX + 8)
 
 struct head {
@@ -61,11 +62,11 @@ static void path_beside(const struct store_journal *j, const char *suffix, char 
     snprintf(out, JOURNAL_PATH_BYTES, "%s%s", j->path, suffix);
 }
 
-/* In units of 8 bytes, below its own checksum. */
+/* In units of 8 bytes, below a number that no other one has. */
 static uint64_t tail_word(uint64_t tail)
 {
     uint32_t units = (uint32_t)(tail / 8);
-    return (uint64_t)crc32(0, (const Bytef *)&units, sizeof(units)) << 32 | units;
+    return (uint64_t)(units * 0x9e3779b1u ^ 0x7461696cu) << 32 | units;
 }
 
 static uint32_t head_crc(const struct head *h)
@@ -73,11 +74,10 @@ static uint32_t head_crc(const struct head *h)
     return (uint32_t)crc32(0, (const Bytef *)h, offsetof(struct head, crc));
 }
 
-static uint32_t row_crc(uint32_t length, uint64_t number, const char *bytes)
+/* Of the number and the bytes behind it; it begins with the length. */
+static uint32_t row_crc(uint32_t length, const void *number)
 {
-    uLong crc = crc32(0, (const Bytef *)&length, sizeof(length));
-    crc = crc32(crc, (const Bytef *)&number, sizeof(number));
-    return (uint32_t)crc32(crc, (const Bytef *)bytes, length);
+    return (uint32_t)crc32(length, number, sizeof(uint64_t) + length);
 }
 
 static size_t row_bytes(size_t length)
@@ -126,7 +126,7 @@ static void file_seal(struct file *f, size_t length)
 {
     struct row *row = (void *)(f->memory + f->tail);
     row->number = f->number++;
-    row->crc = row_crc((uint32_t)length, row->number, (const char *)(row + 1));
+    row->crc = row_crc((uint32_t)length, &row->number);
     atomic_store_explicit(&row->length, (uint32_t)length, memory_order_release);
     f->tail += row_bytes(length);
     atomic_store_explicit(&((struct head *)(void *)f->memory)->tail, tail_word(f->tail), memory_order_release);
@@ -191,7 +191,7 @@ static int journal_renew(struct store_journal *j)
     j->file = f;
     j->behind = j->damaged = false;
     j->snapshot = f.tail;
-    j->renew_at = f.tail + MAX(2 * f.tail, (size_t)JOURNAL_CHUNK_BYTES);
+    j->renew_at = f.tail + MAX(2 * f.tail, (size_t)JOURNAL_RENEW_BYTES);
     return 0;
 }
 
@@ -252,7 +252,7 @@ static uint32_t past_row(const struct past *p, size_t at, uint64_t *number)
     memcpy(&row, p->memory + at, sizeof(row));
     uint32_t length = row.length;
     if (length == 0 || !span_fits(at + sizeof(row), length, p->size) ||
-        row_crc(length, row.number, p->memory + at + sizeof(row)) != row.crc)
+        row_crc(length, p->memory + at + offsetof(struct row, number)) != row.crc)
         return 0;
     *number = row.number;
     return length;
