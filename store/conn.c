@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/span.h"
 
 struct store_conn *store_conn_new(struct store_transport *t, struct store_engine *g, unsigned domid)
 {
@@ -308,4 +309,64 @@ unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigne
     outbox_send(c, out);
     end_check(c);
     return served;
+}
+
+/* ---- from one program to the next ---- */
+
+void store_conn_describe(const struct store_conn *c, struct stream_connection *r)
+{
+    r->in = c->in_bytes + c->in_at;
+    r->in_bytes = c->in_end - c->in_at;
+    r->out = c->out + c->out_at;
+    r->out_bytes = c->out_end - c->out_at;
+    r->partial_bytes = c->first_left;
+}
+
+/* How long the message at `at` is, the first perhaps only its rest; 0: it is none. */
+static size_t resumed_message(const struct stream_connection *r, size_t at)
+{
+    struct xsd_sockmsg header;
+    if (at == 0 && r->partial_bytes)
+        return r->partial_bytes;
+    if (!span_fits(at, sizeof(header), r->out_bytes))
+        return 0;
+    memcpy(&header, r->out + at, sizeof(header));
+    return store_wire_check(&header) == 0 && span_fits(at, sizeof(header) + header.len, r->out_bytes)
+               ? sizeof(header) + header.len
+               : 0;
+}
+
+/* The number of messages in r->out, or -1 where it is not messages to its end. */
+static int resumed_count(const struct stream_connection *r)
+{
+    int count = 0;
+    size_t length;
+    for (size_t at = 0; at < r->out_bytes; at += length, count++)
+        if ((length = resumed_message(r, at)) == 0)
+            return -1;
+    return count;
+}
+
+bool store_conn_can_resume(const struct stream_connection *r)
+{
+    return r->in_bytes <= STORE_CONN_IN_BYTES && resumed_count(r) >= 0;
+}
+
+int store_conn_resume(struct store_conn *c, const struct stream_connection *r)
+{
+    assert(store_conn_can_resume(r) && !c->out);
+    memcpy(c->in_bytes, r->in, r->in_bytes);
+    c->in_end = r->in_bytes;
+    if (r->out_bytes == 0)
+        return 0;
+    c->out = malloc(r->out_bytes);
+    if (!c->out)
+        return -ENOMEM;
+    memcpy(c->out, r->out, r->out_bytes);
+    c->out_end = c->out_room = r->out_bytes;
+    store_domain_charge(c->session.domain, c->out_room);
+    c->first_left = resumed_message(r, 0);
+    c->unsent = (unsigned)resumed_count(r);
+    c->session.domain->unsent += c->unsent;
+    return 0;
 }

@@ -20,6 +20,7 @@
 
 #include "base/loop.h"
 #include "store/ops.h"
+#include "store/stream.h"
 #include "store/transport.h"
 
 #define STORE_CONN_IN_BYTES  (2 * sizeof(struct store_message)) /* one message at any place, or many small ones */
@@ -65,6 +66,11 @@ void store_conn_free(struct store_conn *c);
 unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigned budget);
 /* Sends what can be sent, waiting events included. */
 void store_conn_flush(struct store_conn *c, struct store_outbox *out);
+/* What was received and not served, and what was not sent, into the fields of `r`; borrowed. */
+void store_conn_describe(const struct store_conn *c, struct stream_connection *r);
+/* Whether it can be what a connection had; then a new one has it: 0 or -ENOMEM. */
+bool store_conn_can_resume(const struct stream_connection *r);
+int store_conn_resume(struct store_conn *c, const struct stream_connection *r);
 /* Something can be served: a whole request is here, or bytes may be. */
 bool store_conn_has_work(const struct store_conn *c);
 /* Too much of its waits to be read by the peer. */

@@ -48,7 +48,6 @@ struct file {
 struct store_journal {
     struct store_engine *engine;
     struct file file;
-    bool sync;
     bool behind;     /* something happened that no file tells of */
     bool damaged;    /* what lies at `path` is kept as .bad when its successor takes its place */
     size_t snapshot; /* bytes of the last one */
@@ -123,22 +122,14 @@ static char *file_next(struct file *f, size_t length, int *r)
 }
 
 /* The bytes are there: they count from now on. */
-static int file_seal(struct file *f, size_t length, bool sync)
+static void file_seal(struct file *f, size_t length)
 {
     struct row *row = (void *)(f->memory + f->tail);
-    row->number = f->number;
-    row->crc = row_crc((uint32_t)length, f->number, (const char *)(row + 1));
+    row->number = f->number++;
+    row->crc = row_crc((uint32_t)length, row->number, (const char *)(row + 1));
     atomic_store_explicit(&row->length, (uint32_t)length, memory_order_release);
-    size_t page = f->tail & ~(size_t)(PAGE_BYTES - 1), next = f->tail + row_bytes(length);
-    if (sync && msync(f->memory + page, next - page, MS_SYNC) < 0) {
-        int r = -errno;
-        atomic_store_explicit(&row->length, 0, memory_order_relaxed); /* it is refused: nobody is to find it */
-        return r;
-    }
-    f->tail = next;
-    f->number++;
-    atomic_store_explicit(&((struct head *)(void *)f->memory)->tail, tail_word(next), memory_order_release);
-    return 0;
+    f->tail += row_bytes(length);
+    atomic_store_explicit(&((struct head *)(void *)f->memory)->tail, tail_word(f->tail), memory_order_release);
 }
 
 static int snapshot_emit(void *context, const char *bytes, size_t length)
@@ -149,7 +140,8 @@ static int snapshot_emit(void *context, const char *bytes, size_t length)
     if (!at)
         return r;
     memcpy(at, bytes, length);
-    return file_seal(f, length, false);
+    file_seal(f, length);
+    return 0;
 }
 
 /* A whole file at `path`, number of its first record `first`. */
@@ -168,21 +160,7 @@ static int file_make(const struct store_journal *j, const char *path, uint64_t f
         h->snapshot_bytes = f->tail;
         h->crc = head_crc(h);
     }
-    if (r == 0 && j->sync && msync(f->memory, f->tail, MS_SYNC) < 0)
-        r = -errno;
     return r;
-}
-
-static void directory_sync(const struct store_journal *j)
-{
-    char dir[JOURNAL_PATH_BYTES];
-    snprintf(dir, sizeof(dir), "%s", j->path);
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        slash[1] = '\0';
-    _cleanup_close_ int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0)
-        (void)fsync(fd);
 }
 
 /* The state as it is now, in a new file in the place of this one. At each moment there is a whole file at the path. */
@@ -209,8 +187,6 @@ static int journal_renew(struct store_journal *j)
         j->renew_at = j->file.tail + JOURNAL_CHUNK_BYTES;
         return r;
     }
-    if (j->sync)
-        directory_sync(j);
     file_close(&j->file);
     j->file = f;
     j->behind = j->damaged = false;
@@ -233,7 +209,8 @@ static int journal_write(struct store_journal *j, const struct store_change *cha
     if (!at)
         return r;
     store_record_write(change, at);
-    return file_seal(&j->file, length, j->sync);
+    file_seal(&j->file, length);
+    return 0;
 }
 
 int store_journal_record(struct store_journal *j, const struct store_change *change)
@@ -388,17 +365,17 @@ static int journal_load(struct store_journal *j, struct err *e)
     return r;
 }
 
-int store_journal_open(const char *path, bool sync, struct store_engine *g, struct store_journal **out, struct err *e)
+static int journal_start(const char *path, bool load, struct store_engine *g, struct store_journal **out, struct err *e)
 {
     struct store_journal *j = calloc(1, sizeof(*j));
     if (!j)
         return err_set(e, -ENOMEM, "store: no memory for a journal");
     j->engine = g;
-    j->sync = sync;
+    j->behind = !load; /* what lies at the path is not what the changes from now on begin with */
     j->file = (struct file){.fd = -1, .number = 1};
     int r = (size_t)snprintf(j->path, PATH_MAX, "%s", path) >= PATH_MAX
                 ? err_set(e, -ENAMETOOLONG, "store: the journal's path is too long")
-                : journal_load(j, e);
+                : (load ? journal_load(j, e) : 0);
     if (r < 0) {
         free(j);
         return r;
@@ -411,6 +388,16 @@ int store_journal_open(const char *path, bool sync, struct store_engine *g, stru
     }
     *out = j;
     return 0;
+}
+
+int store_journal_open(const char *path, struct store_engine *g, struct store_journal **out, struct err *e)
+{
+    return journal_start(path, true, g, out, e);
+}
+
+int store_journal_continue(const char *path, struct store_engine *g, struct store_journal **out, struct err *e)
+{
+    return journal_start(path, false, g, out, e);
 }
 
 void store_journal_close(struct store_journal *j)

@@ -3,7 +3,7 @@
  *
  * The file is mapped and shared, its blocks are allocated before they are used, so a change costs no system call: it is
  * copied behind the last one before it takes effect, and the reply follows later. What is in the mapping survives a
- * kill -9 at any instruction; with `sync` it is on the medium, too, and survives the machine where that does.
+ * kill -9 at any instruction. It need not survive the machine, nor the daemon: no domain does.
  *
  *   head   64 bytes: magic, where the snapshot ends, checksum; and the tail, a word of its own
  *   record length, crc32, number, and the bytes of one change (store/record.h), padded to 8; the numbers have no gap
@@ -36,7 +36,9 @@ struct store_journal;
 
 /* Puts what a predecessor left in `path` into the engine, which is fresh, and makes a new file of it. 0, or -errno with
  * a sentence; a damaged file or a full disk is no error. Borrows the engine. */
-int store_journal_open(const char *path, bool sync, struct store_engine *g, struct store_journal **out, struct err *e);
+int store_journal_open(const char *path, struct store_engine *g, struct store_journal **out, struct err *e);
+/* The same for an engine that has the state already, from a predecessor who handed it over in another way. */
+int store_journal_continue(const char *path, struct store_engine *g, struct store_journal **out, struct err *e);
 void store_journal_close(struct store_journal *j); /* the file stays */
 /* The engine's hook: 0, or ENOSPC or EIO, and then the change must not happen. */
 int store_journal_record(struct store_journal *j, const struct store_change *change);

@@ -253,6 +253,21 @@ struct store_transaction *store_session_transaction(const struct store_session *
     return NULL;
 }
 
+struct store_transaction *store_session_transaction_begin(struct store_session *s, uint32_t id)
+{
+    struct store_transaction *x = malloc(sizeof(*x));
+    if (!x)
+        return NULL;
+    unsigned domid = s->domain->domid;
+    store_transaction_init(x, &s->engine->tree, domid, domid == 0 ? 0 : s->domain->quota.transaction_nodes);
+    store_transaction_charge(x, &s->domain->bytes);
+    x->id = id;
+    list_append(&s->transactions, &x->link);
+    s->domain->transactions++;
+    s->engine->transactions++;
+    return x;
+}
+
 void store_session_transaction_end(struct store_session *s, struct store_transaction *x)
 {
     assert(s->domain->transactions > 0 && s->engine->transactions > 0);

@@ -22,17 +22,6 @@ struct store_node *store_tree_get(const struct store_tree *t, const char *path, 
     return slot ? slot->node : NULL;
 }
 
-struct store_tree_slot *store_tree_child_first(const struct store_tree_slot *slot)
-{
-    return slot->oldest;
-}
-
-struct store_tree_slot *store_tree_child_next(const struct store_tree_slot *child)
-{
-    struct store_tree_slot *next = list_entry(child->sibling.next, struct store_tree_slot, sibling);
-    return next == child->parent->oldest ? NULL : next;
-}
-
 struct store_tree_slot *store_tree_next(const struct store_tree *t, const struct store_tree_slot *slot)
 {
     if (!slot)

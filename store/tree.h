@@ -80,8 +80,17 @@ struct store_node *store_tree_get(const struct store_tree *t, const char *path, 
  * tree must not change meanwhile; the same holds for the two below. */
 struct store_tree_slot *store_tree_next(const struct store_tree *t, const struct store_tree_slot *slot);
 /* The children of one node, oldest first, one level: NULL ends. */
-struct store_tree_slot *store_tree_child_first(const struct store_tree_slot *slot);
-struct store_tree_slot *store_tree_child_next(const struct store_tree_slot *child);
+static inline struct store_tree_slot *store_tree_child_first(const struct store_tree_slot *slot)
+{
+    return slot->oldest;
+}
+
+static inline struct store_tree_slot *store_tree_child_next(const struct store_tree_slot *child)
+{
+    struct store_tree_slot *next = list_entry(child->sibling.next, struct store_tree_slot, sibling);
+    return next == child->parent->oldest ? NULL : next;
+}
+
 /* The nodes that a domain owns, and those whose permissions name it (domain 0: none), more than once where they name
  * it so: NULL begins, NULL ends. */
 struct store_tree_slot *store_tree_owned_next(const struct store_tree *t, unsigned domid,
@@ -89,10 +98,16 @@ struct store_tree_slot *store_tree_owned_next(const struct store_tree *t, unsign
 struct store_tree_link *store_tree_named_next(const struct store_tree *t, unsigned domid,
                                               const struct store_tree_link *link);
 
+/* Where the children's names begin in their paths. */
+static inline size_t store_tree_name_offset(const struct store_tree_slot *parent)
+{
+    return parent->entry.length == 1 ? 1 : parent->entry.length + 1u;
+}
+
 /* Its last name within its path. */
 static inline const char *store_tree_slot_name(const struct store_tree_slot *slot)
 {
-    return slot->path + store_path_name_offset(slot->path, slot->entry.length);
+    return slot->path + (slot->parent ? store_tree_name_offset(slot->parent) : 0);
 }
 
 /* What a node takes beside its version. */

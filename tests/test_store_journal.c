@@ -45,7 +45,7 @@ static void start(struct store *s)
 {
     struct err e = {""};
     assert_int_equal(store_engine_init(&s->g, NULL, 7), 0);
-    if (store_journal_open(path, false, &s->g, &s->journal, &e) < 0)
+    if (store_journal_open(path, &s->g, &s->journal, &e) < 0)
         fail_msg("%s", e.text);
     s->g.hooks = (struct store_hooks){.record = hook_record, .context = s};
     assert_int_equal(store_session_init(&s->dom0, &s->g, 0), 0);
