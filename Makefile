@@ -253,7 +253,7 @@ help:
 	@echo 'make check-asan      the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make check-tsan      the tests under ThreadSanitizer'
 	@echo 'make check-valgrind  the tests under valgrind'
-	@echo 'make fuzz            libFuzzer looks for what breaks the store, a minute for each target; SECONDS_EACH=60 TARGETS="wire record"'
+	@echo 'make fuzz            libFuzzer looks for what breaks the store, a minute for each target; SECONDS_EACH=60 TARGETS="wire record state"'
 	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
 	@echo 'make bench           IOPS and latency next to plain io_uring on the same file, in a minute; SECONDS_EACH=2 ROUNDS=5'
 	@echo 'make bench-block     all cases beside io_uring, qemu and NBD servers, and the goals, in a quarter of an hour; CASES=hot-read-qd32 PEERS=…'

@@ -5,7 +5,7 @@
 set -euo pipefail
 fuzzer=$(realpath "$1")
 cd "$(dirname "$0")/.."
-for target in ${TARGETS:-wire record}; do
+for target in ${TARGETS:-wire record state}; do
     learned=build/fuzz/corpus/$target kept=tests/corpus/$target
     mkdir -p "$learned" "$kept"
     echo "fuzz $target: ${SECONDS_EACH:-60} s"

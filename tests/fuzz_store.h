@@ -26,6 +26,8 @@ void fuzz_expect(int truth, const char *sentence);
 void fuzz_store_wire(const uint8_t *bytes, size_t length);
 /* fuzz_store.c: the record of a change, of which a journal's file is made. */
 void fuzz_store_record(const uint8_t *bytes, size_t length);
+/* … the stream of a live update. */
+void fuzz_store_state(const uint8_t *bytes, size_t length);
 /* What stands in the store can be written down, and read again to the same. */
 struct store_engine;
 void fuzz_store_again(const struct store_engine *g);

@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     for (unsigned i = 0; i < fuzz_target_count && !target; i++)
         if (name && !strcmp(name, fuzz_targets[i].name))
             target = &fuzz_targets[i];
-    fuzz_expect(target != NULL, "FUZZ_TARGET names none of wire, record");
+    fuzz_expect(target != NULL, "FUZZ_TARGET names none of wire, record, state");
     log_setup("fuzz", LOG_ERROR);
     target->run(bytes, length);
     return 0;

@@ -94,12 +94,19 @@ static void test_a_record_of_any_bytes_leaves_a_store_that_can_be_written_down_a
     run_target("record");
 }
 
+static void test_a_state_of_any_bytes_is_refused_or_can_be_handed_on(void **state)
+{
+    (void)state;
+    run_target("state");
+}
+
 int main(void)
 {
     log_setup("fuzz", LOG_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whatever_connections_and_a_ring_bring_the_store_agrees_with_itself),
         cmocka_unit_test(test_a_record_of_any_bytes_leaves_a_store_that_can_be_written_down_and_read_again),
+        cmocka_unit_test(test_a_state_of_any_bytes_is_refused_or_can_be_handed_on),
     };
     return cmocka_run_group_tests_name("store_fuzz", tests, NULL, NULL);
 }
