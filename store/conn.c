@@ -86,6 +86,21 @@ void store_conn_notice(struct store_conn *c, uint32_t events)
         c->broken = -EPIPE; /* nobody is left to read what it would have to read first */
 }
 
+/* The length of the first message in c->in_bytes, as far as that can be told, else of a header. */
+static size_t in_wanted(const struct store_conn *c, struct xsd_sockmsg *header)
+{
+    if (c->in_end - c->in_at < sizeof(*header))
+        return sizeof(*header);
+    memcpy(header, c->in_bytes + c->in_at, sizeof(*header));
+    return sizeof(*header) + header->len;
+}
+
+bool store_conn_has_work(const struct store_conn *c)
+{
+    struct xsd_sockmsg header;
+    return c->readable || c->in_end - c->in_at >= in_wanted(c, &header);
+}
+
 /* ---- out ---- */
 
 /* The peer took `n` bytes of c->out. */
@@ -202,29 +217,22 @@ static void events_take(struct store_conn *c, struct store_outbox *out)
     }
 }
 
+/* A peer that sends no more may yet read what it has asked for; one that has its ring reset does not. */
+static void end_check(struct store_conn *c)
+{
+    if (c->ended && !c->broken && (!c->out || c->transport->ops->signals_room) && !store_conn_has_work(c))
+        c->broken = -EPIPE;
+}
+
 void store_conn_flush(struct store_conn *c, struct store_outbox *out)
 {
     out_send(c);
     events_take(c, out);
     outbox_send(c, out);
+    end_check(c);
 }
 
 /* ---- in ---- */
-
-/* The length of the first message in c->in_bytes, as far as that can be told, else of a header. */
-static size_t in_wanted(const struct store_conn *c, struct xsd_sockmsg *header)
-{
-    if (c->in_end - c->in_at < sizeof(*header))
-        return sizeof(*header);
-    memcpy(header, c->in_bytes + c->in_at, sizeof(*header));
-    return sizeof(*header) + header->len;
-}
-
-bool store_conn_has_work(const struct store_conn *c)
-{
-    struct xsd_sockmsg header;
-    return c->readable || c->in_end - c->in_at >= in_wanted(c, &header);
-}
 
 static void in_receive(struct store_conn *c)
 {
@@ -235,12 +243,12 @@ static void in_receive(struct store_conn *c)
     }
     size_t room = sizeof(c->in_bytes) - c->in_end;
     ssize_t n = c->transport->ops->receive(c->transport, c->in_bytes + c->in_end, room);
-    if (n == -EAGAIN)
+    if (n <= 0) {
         c->readable = false;
-    else if (n <= 0)
-        c->broken = n < 0 ? (int)n : -EPIPE;
-    if (n <= 0)
+        c->ended |= n == 0;
+        c->broken = n == -EAGAIN ? 0 : (int)n;
         return;
+    }
     c->in_end += (size_t)n;
     if ((size_t)n < room && !c->transport->ops->signals_room)
         c->readable = c->hung_up; /* drained; of the next bytes we will be told, of the end we were */
@@ -299,6 +307,7 @@ unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigne
             outbox_send(c, out);
     }
     outbox_send(c, out);
+    end_check(c);
     return served;
 }
 

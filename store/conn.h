@@ -10,7 +10,8 @@
  * with the transport, whose size is the kernel's or the ring's), and answers up to the outstanding quota and a turn
  * more: a guest with that many unread ones, over all its connections, is not read from until it has read, nor is one
  * while its brake is on (store/domain.h). Events wait at the session, where they merge, until everything before them
- * has gone. Broken is for ever: no request is served any more, and the rota closes it.
+ * has gone. Who has closed its sending side yet gets the answers to all that it sent. Broken is for ever: no request is
+ * served any more, and the rota closes it.
  *
  * An event goes after the reply to the request that caused it, and before the reply to the next one.
  */
@@ -46,6 +47,7 @@ struct store_conn {
     int broken;        /* -errno, enum store_wire_error, or 0 */
     bool readable;     /* the transport may have bytes: until it said that it has none */
     bool hung_up;      /* nothing will come but what is there, and the end */
+    bool ended;        /* the end has come */
     unsigned unsent;   /* messages in `out`, the first perhaps in part */
     size_t first_left; /* bytes of the first */
     char *out;         /* NULL where all was sent */

@@ -245,6 +245,26 @@ static void test_a_peer_that_ends_behind_its_requests_has_their_replies(void **s
     expect_silence(&w->peer);
 }
 
+static void test_a_peer_that_ends_and_reads_slowly_has_them_too(void **state)
+{
+    struct world *w = *state;
+    connect_as(w, 0);
+    for (unsigned i = 1; i <= 100; i++)
+        peer_says(&w->peer, XS_READ, i, "/tool", 6);
+    w->peer.ends = true;
+    w->peer.room = 0;
+    store_conn_notice(w->conn, EPOLLIN | EPOLLRDHUP);
+    for (unsigned turns = 0; !w->conn->broken; turns++) {
+        assert_true(turns < 1000);
+        w->peer.room = 7;
+        store_conn_turn(w->conn, &w->out, 16);
+    }
+    assert_int_equal(w->conn->broken, -EPIPE);
+    for (unsigned i = 1; i <= 100; i++)
+        expect_heard(&w->peer, XS_READ, i);
+    expect_silence(&w->peer);
+}
+
 static void test_what_stands_before_a_header_that_is_too_long_is_answered(void **state)
 {
     struct world *w = *state;
@@ -319,6 +339,7 @@ int main(void)
         T(test_however_the_bytes_are_cut_the_answers_are_the_same),
         T(test_an_event_goes_behind_its_own_reply_and_before_the_next),
         T(test_a_peer_that_ends_behind_its_requests_has_their_replies),
+        T(test_a_peer_that_ends_and_reads_slowly_has_them_too),
         T(test_what_stands_before_a_header_that_is_too_long_is_answered),
         T(test_what_is_not_read_is_bounded_charged_and_given_back),
         T(test_events_merge_while_the_peer_does_not_read),
