@@ -91,6 +91,7 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
     const struct store_ring_source rings = store_pages_source(&r->pages);
     options.rings = &rings;
     status = store_server_new(o->run_dir, &options, &r->server, e);
+    live_state_unmap(&r->saved);
     if (status < 0)
         return status;
     status = platform_watch_domains(r->platform);

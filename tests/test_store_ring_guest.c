@@ -165,6 +165,12 @@ static void expect_given_back(struct holdings before)
     world_await(holds_again, &before, "the store role to give back a guest's ring");
 }
 
+static bool maps_nothing(void *ctx)
+{
+    (void)ctx;
+    return holdings_now().maps == 0;
+}
+
 /* ---- guests ---- */
 
 /* The payload: `commas` with a NUL for each ',' and one at its end unless it is a WRITE. */
@@ -448,6 +454,7 @@ static void test_a_guest_s_ring_goes_on_through_live_updates(void **state)
     }
     assert_int_equal(guest_end(&g), 0);
     domain_end(domid);
+    world_await(maps_nothing, NULL, "the store role to give back all memory of others, and the state that it came by");
 }
 
 int main(void)
