@@ -41,7 +41,7 @@ PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BU
 PEER_TESTS := nbdkit fio torture store_peers
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
-.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind bench bench-block bench-dma bench-rows bench-many bench-poll bench-store attack-dma report tidy format help install clean programs tests plugin-files
+.PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind fuzz bench bench-block bench-dma bench-rows bench-many bench-poll bench-store attack-dma report tidy format help install clean programs tests plugin-files
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: deps
@@ -124,6 +124,9 @@ $(BUILD)/tests/test_attack: $(ATTACK_OBJS) $(MUTANT_OBJS)
 $(BUILD)/tests/test_attack: GROUP := $(MUTANT_OBJS) $(ATTACK_OBJS) $(GROUP)
 $(BUILD)/tests/test_diskshare: $(BUILD)/plugins/diskshare.o
 $(BUILD)/tests/test_diskshare: LDLIBS += $(BUILD)/plugins/diskshare.o $(GROUP)
+# The fuzzer brings a main() of its own.
+$(BUILD)/fuzz-store: tests/peer_fuzz.c $(call obj,tests/fuzz_store.c tests/fuzz_store_wire.c) $(LIBS)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -DFUZZ_LIBFUZZER -fsanitize=fuzzer $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(GROUP) $(LDLIBS)
 $(BUILD)/tests/test_blkfront_fallback: | $(addprefix $(BUILD)/tests/test_blkfront_,queues reconnect unusual late)
 $(BUILD)/tests/test_cfg: LDLIBS += -lxlutil -lxenlight
 
@@ -164,6 +167,10 @@ check-valgrind:
 	@scripts/deps.sh check valgrind
 	@$(MAKE) --no-print-directory tests
 	@BUILD=$(BUILD) MODE=valgrind scripts/run-tests.sh
+fuzz:
+	@scripts/deps.sh check fuzz
+	@$(MAKE) --no-print-directory BUILD=build/fuzz CC=clang-14 OPT="-O1 -g -fno-omit-frame-pointer" SANFLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" build/fuzz/fuzz-store
+	@scripts/fuzz.sh build/fuzz/fuzz-store
 
 # A look at the most important cases in a minute, and the whole table with all peers.
 BENCH_CASES := hot-read-qd1,hot-read-qd32,hot-write-qd1,hot-write-qd32
@@ -246,13 +253,14 @@ help:
 	@echo 'make check-asan      the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make check-tsan      the tests under ThreadSanitizer'
 	@echo 'make check-valgrind  the tests under valgrind'
+	@echo 'make fuzz            libFuzzer looks for what breaks the store, a minute for each target; SECONDS_EACH=60 TARGETS="wire record state"'
 	@echo 'make tidy            format, clang-tidy, layer table, sizes of functions and files'
 	@echo 'make bench           IOPS and latency next to plain io_uring on the same file, in a minute; SECONDS_EACH=2 ROUNDS=5'
 	@echo 'make bench-block     all cases beside io_uring, qemu and NBD servers, and the goals, in a quarter of an hour; CASES=hot-read-qd32 PEERS=…'
 	@echo 'make report          what the DMA strategies cost and what they stop, as one HTML page, in under 15 minutes; QUICK=1: in under 2'
 	@echo 'make bench-dma       what copy, validate, pin and iommu cost beside a row that checks nothing, in eight minutes; QUICK=1 in half of one; CASES=hot-read-4k-qd32'
 	@echo 'make bench-poll      interrupts and polling by arrivals of many kinds, in four minutes; QUICK=1 LOADS=pattern MODES=adaptive,poll'
-	@echo 'make bench-store     the store beside xenstored and oxenstored: rates, latency, processor time, growth, in eight minutes; QUICK=1 CASES=read-* PEERS=ours,c'
+	@echo 'make bench-store     the store beside xenstored and oxenstored: rates, latency, processor time, growth, in ten minutes; QUICK=1 CASES=read-* PEERS=ours,c'
 	@echo 'make bench-many      256 guests on one backend: time to connect, memory a disk, fairness; GUESTS=256 SECONDS_EACH=10'
 	@echo 'make bench-rows      builds build/rows: the daemon and the bench programs with the DMA rows none and pin-each, for measuring only'
 	@echo 'make attack-dma      a hostile guest against each DMA strategy: what succeeded, and what stopped the rest; QUICK=1 SEED=1 ATTEMPTS=4000'

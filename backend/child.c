@@ -181,6 +181,31 @@ int child_discard(struct child_process *p)
     return status;
 }
 
+/* The last line of what it said. */
+static void said_read(int fd, char *out, size_t size)
+{
+    char text[1024];
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    text[MAX(n, 0)] = 0;
+    for (char *end = text + strlen(text); end > text && end[-1] == '\n';)
+        *--end = 0;
+    const char *line = strrchr(text, '\n');
+    snprintf(out, size, "%.150s", line ? line + 1 : text);
+}
+
+void child_fate(struct child_process *p, char *out, size_t size)
+{
+    char said[160] = "", how[64] = "without a word";
+    said_read(p->said_fd, said, sizeof(said));
+    int status = child_discard(p);
+    if (WIFEXITED(status))
+        snprintf(how, sizeof(how), "with status %d", WEXITSTATUS(status));
+    else if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+        snprintf(how, sizeof(how), "by signal %d", WTERMSIG(status));
+    snprintf(out, size, "%s%s%s", how, said[0] ? ": " : "", said);
+}
+
 int child_start(struct child *c, bool wait_ready)
 {
     struct child_process p;

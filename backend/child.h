@@ -53,6 +53,9 @@ void child_adopt(struct child *c, struct child_process *p);
 /* Kills it, and waits: its wait status. */
 int child_discard(struct child_process *p);
 
+/* Discards it: how it ended, and the last line of what it said, for a sentence: "with status 1: …". */
+void child_fate(struct child_process *p, char *out, size_t size);
+
 /* Spawns and adopts: 0 or -errno; with `wait_ready` it serves, or has ended. */
 int child_start(struct child *c, bool wait_ready);
 /* Asks it to end, and kills it after SUPERVISOR_STOP_MS: whether it ended by itself. */

@@ -34,7 +34,7 @@ static const char usage_text[] =
     "  --spin-us N        that window in microseconds; 50 by default\n"
     "  --reactors N       threads that serve queues, 1 to 16; 0, the default: half of the processors, 1 to 6\n"
     "  --store-answers S  whose answers the store gives where Xen's two servers differ: c (the default) or ocaml\n"
-    "  --store-quota LIST what a domain may make the store hold, NAME=NUMBER, as xenstored's --quota\n"
+    "  --store-quota LIST what a domain may make the store hold, NAME=NUMBER, by xenstored's names\n"
     "  --log-level LEVEL  what is logged; info by default\n";
 
 enum {
@@ -45,6 +45,8 @@ enum {
     OPT_JOURNAL_FD,
     OPT_CLAIM_FD,
     OPT_STANDBY,
+    OPT_STATE_FD,
+    OPT_STATE_CHECK,
     OPT_DOMAIN_DIR,
     OPT_POLL,
     OPT_SPIN,
@@ -67,6 +69,8 @@ static const struct option long_options[] = {
     {"journal-fd", required_argument, NULL, OPT_JOURNAL_FD},
     {"claim-fd", required_argument, NULL, OPT_CLAIM_FD},
     {"standby", no_argument, NULL, OPT_STANDBY},
+    {"state-fd", required_argument, NULL, OPT_STATE_FD},
+    {"state-check", no_argument, NULL, OPT_STATE_CHECK},
     {"domain-dir", required_argument, NULL, OPT_DOMAIN_DIR},
     {"poll", required_argument, NULL, OPT_POLL},
     {"spin-us", required_argument, NULL, OPT_SPIN},
@@ -133,6 +137,7 @@ struct options {
 /* 0, or an exit status plus 1. */
 static int options_parse(int argc, char **argv, struct options *o)
 {
+    struct err e = {0};
     opterr = 0;
     for (;;) {
         struct role_options *role = &o->sup.role;
@@ -152,6 +157,8 @@ static int options_parse(int argc, char **argv, struct options *o)
         case OPT_JOURNAL_FD: number = role->journal_fd = parse_int(optarg, INT_MAX); break;
         case OPT_CLAIM_FD: number = role->claim_fd = parse_int(optarg, INT_MAX); break;
         case OPT_STANDBY: role->standby = true; break;
+        case OPT_STATE_FD: number = role->state_fd = parse_int(optarg, INT_MAX); break;
+        case OPT_STATE_CHECK: role->state_check = true; break;
         case OPT_DOMAIN_DIR: role->domain_dir = optarg; break;
         case OPT_POLL: role->poll = optarg; break;
         case OPT_SPIN: number = parse_int(optarg, 1000000), role->spin_us = (unsigned)number; break;
@@ -162,7 +169,7 @@ static int options_parse(int argc, char **argv, struct options *o)
             break;
         case OPT_STORE_QUOTA:
             role->store_quota = optarg;
-            number = store_quota_parse(optarg, &role->store.quota, NULL);
+            number = store_quota_parse(optarg, &role->store.quota, &e);
             break;
         case OPT_LOG:
             o->sup.log_level = optarg;
@@ -172,7 +179,7 @@ static int options_parse(int argc, char **argv, struct options *o)
         default: return usage_error("there is no option '%s'", argv[at]) + 1;
         }
         if (number < 0)
-            return usage_error("'%s' is no value for this option", optarg) + 1;
+            return usage_error(e.text[0] ? "%s" : "'%s' is no value for this option", e.text[0] ? e.text : optarg) + 1;
     }
     if (optind < argc)
         return usage_error("unexpected argument '%s'", argv[optind]) + 1;
@@ -219,6 +226,8 @@ int main(int argc, char **argv)
                          .spin_us = ENGINE_SPIN_US_DEFAULT,
                          .ready_fd = -1,
                          .stop_fd = -1,
+                         .state_fd = -1,
+                         .argv = argv,
                          .log_fd = -1},
                 .log_level = "info",
                 .background = true},

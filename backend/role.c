@@ -6,7 +6,7 @@
 
 const struct role roles[] = {
     {.name = "hypervisor", .run = role_hypervisor_run, .policy = ROLE_FATAL},
-    {.name = "store", .run = role_store_run, .policy = ROLE_RESTART},
+    {.name = "store", .run = role_store_run, .policy = ROLE_RESTART, .goes_on = true},
     {.name = "blk", .run = role_blk_run, .policy = ROLE_RESTART, .stands_by = true},
 };
 const unsigned role_count = ARRAY_SIZE(roles);

@@ -31,9 +31,12 @@ struct role_options {
     unsigned reactors;                       /* of the blk role; 0: as many as suit the machine */
     int ready_fd, stop_fd;                   /* -1: none */
     int journal_fd;                          /* blk/journal.h; 0: none, what is in flight is not known to a successor */
-    int claim_fd; /* the locked pid file of the daemon, kept until the last I/O has ended; 0: none */
-    bool standby; /* get ready, say so, and serve when a byte comes on stop_fd */
-    int log_fd;   /* where standard error goes once it serves; -1: nowhere else */
+    int claim_fd;      /* the locked pid file of the daemon, kept until the last I/O has ended; 0: none */
+    int state_fd;      /* of the store role: what this process was before (backend/live.h); -1: it begins */
+    bool state_check;  /* only say, on ready_fd, whether it could go on from that */
+    char *const *argv; /* what the process was started with */
+    bool standby;      /* get ready, say so, and serve when a byte comes on stop_fd */
+    int log_fd;        /* where standard error goes once it serves; -1: nowhere else */
 };
 
 /* What the supervisor does when the process ends by itself. */
@@ -47,6 +50,7 @@ struct role {
     int (*run)(const struct role_options *o);
     enum role_policy policy;
     bool stands_by; /* see above */
+    bool goes_on;   /* as another binary, in its own process (live.h) */
 };
 
 int role_hypervisor_run(const struct role_options *o);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* The store role: store/server.h, told by the hypervisor role of domains that died. All runs in the server's loop. */
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/live.h"
 #include "backend/role.h"
 #include "backend/store_pages.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "platform/platform.h"
+#include "store/handover.h"
 #include "store/journal.h"
 #include "store/server.h"
 
@@ -16,6 +19,8 @@ struct role_store {
     struct loop_source platform_source, stop_source;
     struct store_server *server;
     struct platform *platform;
+    struct store_saved saved;
+    struct live *live;
     struct store_pages pages;
     int result;
 };
@@ -75,6 +80,7 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
     if (snprintf(journal, sizeof(journal), "%s/%s", o->run_dir, STORE_JOURNAL_FILE) >= (int)sizeof(journal))
         return err_set(e, -ENAMETOOLONG, "the run directory's name is too long");
     options.journal = journal;
+    options.saved = r->saved;
     const struct platform_where where = {.run_dir = o->run_dir};
     const struct platform_listener listener = {
         .ctx = r, .instance_gone = on_instance_gone, .domain_gone = on_domain_gone};
@@ -97,24 +103,44 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
         status = loop_add(loop, &r->platform_source, platform_fd(r->platform), EPOLLIN, on_platform);
     if (!status)
         status = loop_add(loop, &r->stop_source, o->stop_fd, EPOLLIN, on_stop);
+    if (!status && (status = live_new(loop, r->server, o->argv, &r->live, e)))
+        return status;
     return status < 0 ? err_set(e, status, "cannot set up the event loop: %s", strerror(-status)) : 0;
+}
+
+/* Could this program go on from what another one has? An exit status. */
+static int role_store_check(struct role_store *r, const struct role_options *o, struct err *e)
+{
+    int status = r->saved.bytes ? handover_check(&r->saved, e) : err_set(e, -EINVAL, "there is no state to check");
+    if (status < 0)
+        log_error("%s", e->text);
+    else
+        role_ready(o);
+    live_state_unmap(&r->saved);
+    return status < 0;
 }
 
 int role_store_run(const struct role_options *o)
 {
     struct role_store r = {0};
     struct err e = {0};
-    int status = role_store_open(&r, o, &e);
+    int status = o->state_fd < 0 ? 0 : live_state_map(o->state_fd, &r.saved, &e);
+    if (!status && o->state_check)
+        return role_store_check(&r, o, &e);
+    if (!status)
+        status = role_store_open(&r, o, &e);
     if (status < 0) {
         log_error("%s", e.text);
     } else {
         role_ready(o);
+        fcntl(o->ready_fd, F_SETFD, FD_CLOEXEC); /* who goes on after us has nothing to say on it */
         status = store_server_run(r.server);
         if (!status)
             status = r.result;
         if (status < 0)
             log_error("serving stopped: %s", strerror(-status));
     }
+    live_free(r.live);
     if (r.server)
         store_server_free(r.server);
     if (r.platform)

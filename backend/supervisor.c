@@ -309,9 +309,8 @@ static int prepare(struct supervisor *s, int signal_fd, struct err *e)
 static void upgrade_start(struct supervisor *s)
 {
     struct err e;
-    for (unsigned i = 0; i < s->child_count && !s->o->role.domain_dir; i++)
-        if (s->child[i].role->stands_by && upgrade_new(&s->loop, &s->child[i], &s->upgrade, &e))
-            log_warning("no upgrades: %s", e.text);
+    if (!s->o->role.domain_dir && upgrade_new(&s->loop, s->child, s->child_count, &s->upgrade, &e))
+        log_warning("no upgrades: %s", e.text);
 }
 
 static int serve(struct supervisor *s, int parent_fd)

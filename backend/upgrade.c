@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/upgrade.h"
 
-#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,43 +11,25 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/unixsock.h"
+#include "store/client.h"
 
 struct upgrade {
     struct loop *loop;
-    struct child *child;
+    struct child *children;
+    unsigned count;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
     struct loop_source listener, asker; /* asker.fn NULL: nobody asks */
 };
 
-/* The last line of what it said. */
-static void said_read(int fd, char *out, size_t size)
-{
-    char text[1024];
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    text[MAX(n, 0)] = 0;
-    for (char *end = text + strlen(text); end > text && end[-1] == '\n';)
-        *--end = 0;
-    const char *line = strrchr(text, '\n');
-    snprintf(out, size, "%.150s", line ? line + 1 : text);
-}
-
 /* It ended, or does something else than a role would: why, and it is gone. */
 static int standby_failed(struct child_process *p, const char *program, int code, struct err *e)
 {
-    char said[160] = "";
-    said_read(p->said_fd, said, sizeof(said));
-    int status = child_discard(p);
+    char how[256];
+    child_fate(p, how, sizeof(how));
     if (code == -ETIMEDOUT)
         return err_set(e, code, "%.100s is not ready to serve after %d s; the running role goes on", program,
                        SUPERVISOR_STANDBY_MS / 1000);
-    char how[64] = "without a word";
-    if (WIFEXITED(status))
-        snprintf(how, sizeof(how), "with status %d", WEXITSTATUS(status));
-    else if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-        snprintf(how, sizeof(how), "by signal %d", WTERMSIG(status));
-    return err_set(e, -ENOEXEC, "%.100s does not serve as a role, it ended %s%s%s; the running role goes on", program,
-                   how, said[0] ? ": " : "", said);
+    return err_set(e, -ENOEXEC, "%.100s does not serve as a role, it ended %s; the running role goes on", program, how);
 }
 
 static int upgrade_check(const struct child *c, const char *program, struct err *e)
@@ -89,14 +71,11 @@ static int upgrade_switch(struct child *c, const char *program, struct child_pro
     return 0;
 }
 
-static int upgrade_run(struct child *c, const char *asked, struct upgrade_reply *reply, struct err *e)
+/* A successor beside the old one. */
+static int upgrade_succeed(struct child *c, const char *program, struct upgrade_reply *reply, struct err *e)
 {
-    const char *program = asked[0] ? asked : c->world->o->program;
     struct child_process p;
-    int r = upgrade_check(c, program, e);
-    if (r)
-        return r;
-    r = child_spawn(c, program, true, &p);
+    int r = child_spawn(c, program, true, &p);
     if (r)
         return err_set(e, r, "cannot start %.100s: %s; the running role goes on", program, strerror(-r));
     r = child_await_byte(&p, SUPERVISOR_STANDBY_MS);
@@ -107,6 +86,70 @@ static int upgrade_run(struct child *c, const char *asked, struct upgrade_reply 
         log_info("role %s upgraded to %s: pid %u to %u, taken over in %.1f ms", c->role->name, program,
                  reply->pid_before, reply->pid_after, (double)(reply->served_ns - reply->stop_ns) / 1e6);
     return r;
+}
+
+/* One step of it: 0 where the store said OK, -EBUSY where BUSY, else -errno with what it said. */
+static int live_step(struct store_client *store, const char *option, const char *value, struct err *e)
+{
+    _cleanup_free_ char *said = NULL;
+    int r = store_live_update(store, option, value, &said);
+    if (r < 0)
+        return err_set(e, r, "the store does not answer: %s", strerror(-r));
+    if (strcmp(said, "OK") == 0)
+        return 0;
+    return strcmp(said, "BUSY") == 0 ? -EBUSY : err_set(e, -ENOEXEC, "%s", said);
+}
+
+/* The process itself becomes the program. */
+static int upgrade_go_on(struct child *c, const char *program, struct upgrade_reply *reply, struct err *e)
+{
+    char socket[256];
+    struct store_client *store;
+    _cleanup_free_ char *copy = strdup(program);
+    if (!copy)
+        return err_set(e, -ENOMEM, "out of memory; the running role goes on");
+    snprintf(socket, sizeof(socket), "%s/xenstored/socket", child_dir(c->world));
+    int r = store_client_open(socket, &store, e);
+    if (r < 0)
+        return r;
+    reply->pid_before = reply->pid_after = (uint32_t)c->pid;
+    r = live_step(store, "-f", program, e);
+    for (uint64_t end_ns = clock_now_ns() + SUPERVISOR_STANDBY_MS * CLOCK_NS_PER_MS; r == 0 || r == -EBUSY;) {
+        reply->stop_ns = clock_now_ns();
+        r = live_step(store, "-s", NULL, e);
+        if (r == 0)
+            break;
+        if (r == -EBUSY && clock_now_ns() > end_ns) {
+            (void)live_step(store, "-a", NULL, e);
+            r = err_set(e, -ETIMEDOUT, "%.100s is not ready to serve after %d s; the running role goes on", program,
+                        SUPERVISOR_STANDBY_MS / 1000);
+        }
+        poll(NULL, 0, 1);
+    }
+    if (r == 0 && (r = store_watch(store, "upgrade", "/")) < 0) /* answered by the new one */
+        err_set(e, r, "%.100s ended as it took over; the store is started again", program);
+    reply->served_ns = clock_now_ns();
+    store_client_close(store);
+    if (r == 0) {
+        free(c->program);
+        c->program = take_ptr(copy);
+    }
+    return r;
+}
+
+static int upgrade_run(struct upgrade *u, const struct upgrade_query *q, struct upgrade_reply *reply, struct err *e)
+{
+    for (unsigned i = 0; i < u->count; i++) {
+        struct child *c = &u->children[i];
+        const char *program = q->program[0] ? q->program : c->world->o->program;
+        if (strcmp(c->role->name, q->role) != 0 || (!c->role->stands_by && !c->role->goes_on))
+            continue;
+        int r = upgrade_check(c, program, e);
+        if (r)
+            return r;
+        return c->role->goes_on ? upgrade_go_on(c, program, reply, e) : upgrade_succeed(c, program, reply, e);
+    }
+    return err_set(e, -ENOENT, "there is no role %.15s here that can be upgraded: blk and store can", q->role);
 }
 
 static void asker_drop(struct upgrade *u)
@@ -130,7 +173,8 @@ static void asker_ready(struct loop_source *source, uint32_t epoll_events)
         return;
     if (n == sizeof(q) && q.magic == UPGRADE_MAGIC && q.length_bytes == sizeof(q)) {
         q.program[sizeof(q.program) - 1] = 0;
-        reply.result = upgrade_run(u->child, q.program, &reply, &e);
+        q.role[sizeof(q.role) - 1] = 0;
+        reply.result = upgrade_run(u, &q, &reply, &e);
         snprintf(reply.text, sizeof(reply.text), "%s", e.text);
         if (reply.result)
             log_warning("upgrade: %s", e.text);
@@ -154,14 +198,15 @@ static void listener_ready(struct loop_source *source, uint32_t epoll_events)
     loop_modify(u->loop, &u->listener, 0); /* one at a time */
 }
 
-int upgrade_new(struct loop *loop, struct child *child, struct upgrade **out, struct err *e)
+int upgrade_new(struct loop *loop, struct child *children, unsigned count, struct upgrade **out, struct err *e)
 {
     struct upgrade *u = calloc(1, sizeof(*u));
     if (!u)
         return err_set(e, -ENOMEM, "out of memory");
     u->loop = loop;
-    u->child = child;
-    int n = snprintf(u->path, sizeof(u->path), "%s/%s", child_dir(child->world), UPGRADE_SOCKET);
+    u->children = children;
+    u->count = count;
+    int n = snprintf(u->path, sizeof(u->path), "%s/%s", child_dir(children[0].world), UPGRADE_SOCKET);
     int fd = n < (int)sizeof(u->path) ? unixsock_listen(u->path, SOCK_SEQPACKET, 0600, e)
                                       : err_set(e, -ENAMETOOLONG, "the run directory's name is too long");
     int r = fd < 0 ? fd : 0;

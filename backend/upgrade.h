@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* backend/upgrade.h: the running blk role is replaced by another binary's, under load.
+/* backend/upgrade.h: a running role is replaced by another binary's, under load. The store goes on as that binary in
+ * its own process and is only asked to (live.h); the blk role has a successor:
  *
  *   1  the new binary starts as a role that stands by: it has connected to hypervisor and store, made its io_uring and
  *      opened the journal, and says so. That is its check; whatever else it does, it is killed, and the old one
@@ -21,8 +22,9 @@
 
 struct upgrade;
 
-/* Serves RUN_DIR/domzerod.sock (xenbus/upgrade.h) for that child. 0, or -errno with a sentence. */
-int upgrade_new(struct loop *loop, struct child *child, struct upgrade **out, struct err *e);
+/* Serves RUN_DIR/domzerod.sock (xenbus/upgrade.h) for those children, which it borrows. 0, or -errno with a sentence.
+ */
+int upgrade_new(struct loop *loop, struct child *children, unsigned count, struct upgrade **out, struct err *e);
 void upgrade_free(struct upgrade *u); /* NULL is fine */
 
 #endif

@@ -67,7 +67,7 @@ class Run:
         try:
             ready = self.prepared(case)
             rows.update({s.peer: [] for s in ready})
-            for round_ in range(0 if case.kind == "memory" else ROUNDS):
+            for round_ in range(ROUNDS):
                 for store in ready[round_ % len(ready):] + ready[:round_ % len(ready)] if ready else ():
                     rows[store.peer].append(self.measure(case, store, round_))
         finally:

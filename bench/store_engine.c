@@ -135,6 +135,11 @@ static void round_transaction(struct world *w)
     get(w, XS_TRANSACTION_END, tx, id);
 }
 
+static void round_list(struct world *w)
+{
+    get(w, XS_DIRECTORY, 0, "/wide");
+}
+
 static void round_list_parts(struct world *w)
 {
     char payload[64];
@@ -181,6 +186,7 @@ static const struct row {
     {"write-told", "watchers", setup_watchers, round_write_told, 20000, {1, 16, 256}},
     {"make-remove", "siblings", setup_siblings, round_child, 50000, {1, 1000, 100000}},
     {"transaction", "read, 2 writes", NULL, round_transaction, 50000, {0}},
+    {"list", "children", setup_siblings, round_list, 50000, {10, 100, 200}},
     {"list-parts", "children", setup_siblings, round_list_parts, 20, {1000, 10000, 100000}},
     {"death", "nodes elsewhere", setup_siblings, round_death, 200, {1, 10000, 100000}},
 };

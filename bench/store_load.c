@@ -406,6 +406,7 @@ static bool measure(struct bench *b, int epoll_fd)
 
 static bool idle(struct bench *b)
 {
+    usleep(100000); /* the store has accepted all of them */
     load_begin(&b->load);
     usleep((useconds_t)(b->load.seconds * 1e6));
     load_end(&b->load);

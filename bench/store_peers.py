@@ -9,7 +9,7 @@ import json, os, shutil, subprocess, tempfile, time
 
 import machine
 from block_peers import CPUS, CannotRun
-from store_cases import OURS
+from store_cases import MANY, OURS
 
 START_SECONDS, LOAD_SECONDS = 20, 120  # at the most
 
@@ -69,20 +69,24 @@ class Store:
         return row
 
     def prepare(self, case):
-        """What the case's load finds; returns what was learned of it."""
-        learned = {"empty_bytes": memory_bytes(self.pid)}
+        """What the case's load finds; returns what was learned of it: {"nodes" or "watches": what one takes, how many a second are made}."""
+        learned = {}
         if case.nodes:
-            learned["fill_per_s"] = self.run("fill", count=case.nodes)["per_s"]
+            self.weigh(learned, "nodes", case.nodes, lambda: self.run("fill", count=case.nodes))
         if case.children:
             self.run("children", count=case.children)
         if case.kind == "transaction":
             self.run("own", count=2 * case.clients)
         if case.watches:
-            start = time.monotonic()
-            self.hold(case.watches)
-            learned["fill_per_s"] = case.watches / (time.monotonic() - start)
-        learned["full_bytes"] = memory_bytes(self.pid)
+            self.weigh(learned, "watches", case.watches, lambda: self.hold(case.watches))
         return learned
+
+    def weigh(self, learned, what, count, make):
+        before, start = memory_bytes(self.pid), time.monotonic()
+        make()
+        per_s = count / (time.monotonic() - start)
+        if count >= MANY:
+            learned[what] = {"bytes_each": (memory_bytes(self.pid) - before) / count, "made_per_s": per_s}
 
     def hold(self, watches):
         self.holder = subprocess.Popen(self.command("hold", 256, watches), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

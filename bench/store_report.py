@@ -39,12 +39,7 @@ def ratios(case, peers):
 
 
 def row(case, peer, rounds, learned):
-    known = {"case": case.name, "peer": peer, "rounds": len([r for r in rounds if r]), **{f: spread(values(rounds, f)) for f in FIGURES}}
-    items = case.watches if case.kind == "memory" and case.watches else case.nodes
-    if learned and items:
-        known["bytes_each"] = (learned["full_bytes"] - learned["empty_bytes"]) / items
-        known["fill_per_s"] = learned.get("fill_per_s")
-    return known
+    return {"case": case.name, "peer": peer, "rounds": len([r for r in rounds if r]), **{f: spread(values(rounds, f)) for f in FIGURES}, "memory": learned}
 
 
 def ratio_text(v):
@@ -57,10 +52,6 @@ def number(x):
 
 def case_text(case, peers, learned):
     lines = [f"{case.name}: {case.title}"]
-    if case.kind == "memory":
-        of = [(peer, row(case, peer, [], learned[peer])) for peer in peers if learned.get(peer)]
-        lines += [f"  {TITLES[peer]:<12}{r['bytes_each']:>7.0f} bytes each, {count_text(r['fill_per_s'])} a second made" for peer, r in of]
-        return "\n".join(lines) + "\n"
     if case.kind == "idle":
         lines += [f"  {TITLES[peer]:<12}{number(statistics.median(values(r, 'server_busy')) * 100)} % of a processor" for peer, r in peers.items() if values(r, "server_busy")]
         return "\n".join(lines) + "\n"
@@ -71,6 +62,10 @@ def case_text(case, peers, learned):
             cells = [spread(values(rounds, f)) for _, f in COLUMNS]
             text = f"  {TITLES[peer]:<12}{count_text(statistics.median(v)):>9} ({count_text(min(v))}-{count_text(max(v))})"
             lines.append(f"{text:<83}" + "".join(f"{number(c and c['median']):>11}" for c in cells))
+    for what in ("nodes", "watches"):
+        of = [(TITLES[p], learned[p][what]) for p in peers if learned.get(p) and what in learned[p]]
+        if of:
+            lines.append(f"  bytes for one of the {what}: " + ", ".join(f"{t} {m['bytes_each']:.0f} ({count_text(m['made_per_s'])}/s made)" for t, m in of))
     rate, cpu = ratios(case, peers)
     if rate:
         lines.append(f"  × {ratio_text(rate)}, by processor time {ratio_text(cpu)}")
@@ -111,7 +106,7 @@ def goals_text(rows):
 
 def result(info, run, cases, settings):
     rows = [row(c, peer, rounds, run.learned.get((c.name, peer))) for c in cases for peer, rounds in run.results.get(c.name, {}).items()
-            if any(rounds) or c.kind == "memory"]
+            if any(rounds)]
     return {"kind": "store", "commit": info["commit"], "date": info["date"], "machine": info, **settings, "rows": rows,
             "goals": goal_rows(cases, run.results), "left_out": run.left_out, "rounds": run.results}
 

@@ -12,6 +12,7 @@ report=(python3 gnuplot-nox)
 bench=(python3 gnuplot-nox fio nbdkit qemu-utils qemu-system-common) # qemu-system-common: qemu-storage-daemon
 plugins=(nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils fio dpkg-dev fuse3 fuse2fs)
 peers=(python3-pyxs)
+fuzz=(clang-14 llvm-14) # llvm-14: names in what it finds
 want=("${build[@]}")
 for set in "$@"; do
     case $set in
@@ -23,6 +24,7 @@ for set in "$@"; do
     report) want+=("${report[@]}") ;;
     plugins) want+=("${plugins[@]}") ;;
     peers) want+=("${peers[@]}") ;;
+    fuzz) want+=("${fuzz[@]}") ;;
     valgrind) want+=("${valgrind[@]}") ;;
     *) echo "deps.sh: no package set $set" >&2; exit 2 ;;
     esac

@@ -240,3 +240,12 @@ int store_release(struct store_client *c, unsigned domid)
     int r = ask(c, XS_RELEASE, STORE_NO_TX, id, NULL, 0, NULL, NULL);
     return r == -ENOENT && store_link_repeated(c->link) ? 0 : r;
 }
+
+int store_live_update(struct store_client *c, const char *option, const char *value, char **reply)
+{
+    char rest[STORE_PATH_MAX];
+    int length = snprintf(rest, sizeof(rest), "%s%c%s", option, '\0', value ? value : "");
+    if (length >= (int)sizeof(rest))
+        return -ENAMETOOLONG;
+    return ask(c, XS_CONTROL, STORE_NO_TX, "live-update", rest, (size_t)length + (value ? 1 : 0), reply, NULL);
+}

@@ -66,5 +66,8 @@ int store_next_event(struct store_client *c, char ***event, const char **path, c
 /* Domain administration, dom0 only: INTRODUCE, RELEASE. */
 int store_introduce(struct store_client *c, unsigned domid, unsigned long gfn, uint32_t port);
 int store_release(struct store_client *c, unsigned domid);
+/* CONTROL live-update with an option and, where not NULL, its value (backend/live.h): what the store said of it, "OK",
+ * "BUSY" or why not, in *reply (caller frees). */
+int store_live_update(struct store_client *c, const char *option, const char *value, char **reply);
 
 #endif

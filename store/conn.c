@@ -4,6 +4,9 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/span.h"
+
 struct store_conn *store_conn_new(struct store_transport *t, struct store_engine *g, unsigned domid)
 {
     struct store_conn *c = malloc(sizeof(*c));
@@ -16,8 +19,10 @@ struct store_conn *store_conn_new(struct store_transport *t, struct store_engine
     c->readable = true;
     list_init(&c->link);
     list_init(&c->turn);
-    if (store_session_init(&c->session, g, domid) == 0)
+    if (store_session_init(&c->session, g, domid) == 0) {
+        store_domain_charge(c->session.domain, sizeof(*c));
         return c;
+    }
     t->ops->close(t, -ENOMEM);
     free(c);
     return NULL;
@@ -38,6 +43,7 @@ void store_conn_close(struct store_conn *c)
     assert(c->transport);
     list_remove(&c->turn);
     out_drop(c);
+    store_domain_credit(c->session.domain, sizeof(*c));
     store_session_deinit(&c->session);
     c->transport->ops->close(c->transport, c->broken);
     c->transport = NULL;
@@ -78,6 +84,21 @@ void store_conn_notice(struct store_conn *c, uint32_t events)
         c->readable = true;
     if ((events & (EPOLLHUP | EPOLLERR)) && (store_conn_is_stalled(c) || store_conn_is_braked(c)))
         c->broken = -EPIPE; /* nobody is left to read what it would have to read first */
+}
+
+/* The length of the first message in c->in_bytes, as far as that can be told, else of a header. */
+static size_t in_wanted(const struct store_conn *c, struct xsd_sockmsg *header)
+{
+    if (c->in_end - c->in_at < sizeof(*header))
+        return sizeof(*header);
+    memcpy(header, c->in_bytes + c->in_at, sizeof(*header));
+    return sizeof(*header) + header->len;
+}
+
+bool store_conn_has_work(const struct store_conn *c)
+{
+    struct xsd_sockmsg header;
+    return c->readable || c->in_end - c->in_at >= in_wanted(c, &header);
 }
 
 /* ---- out ---- */
@@ -196,29 +217,22 @@ static void events_take(struct store_conn *c, struct store_outbox *out)
     }
 }
 
+/* A peer that sends no more may yet read what it has asked for; one that has its ring reset does not. */
+static void end_check(struct store_conn *c)
+{
+    if (c->ended && !c->broken && (!c->out || c->transport->ops->signals_room) && !store_conn_has_work(c))
+        c->broken = -EPIPE;
+}
+
 void store_conn_flush(struct store_conn *c, struct store_outbox *out)
 {
     out_send(c);
     events_take(c, out);
     outbox_send(c, out);
+    end_check(c);
 }
 
 /* ---- in ---- */
-
-/* The length of the first message in c->in_bytes, as far as that can be told, else of a header. */
-static size_t in_wanted(const struct store_conn *c, struct xsd_sockmsg *header)
-{
-    if (c->in_end - c->in_at < sizeof(*header))
-        return sizeof(*header);
-    memcpy(header, c->in_bytes + c->in_at, sizeof(*header));
-    return sizeof(*header) + header->len;
-}
-
-bool store_conn_has_work(const struct store_conn *c)
-{
-    struct xsd_sockmsg header;
-    return c->readable || c->in_end - c->in_at >= in_wanted(c, &header);
-}
 
 static void in_receive(struct store_conn *c)
 {
@@ -229,14 +243,14 @@ static void in_receive(struct store_conn *c)
     }
     size_t room = sizeof(c->in_bytes) - c->in_end;
     ssize_t n = c->transport->ops->receive(c->transport, c->in_bytes + c->in_end, room);
-    if (n == -EAGAIN)
+    if (n <= 0) {
         c->readable = false;
-    else if (n <= 0)
-        c->broken = n < 0 ? (int)n : -EPIPE;
-    if (n <= 0)
+        c->ended |= n == 0;
+        c->broken = n == -EAGAIN ? 0 : (int)n;
         return;
+    }
     c->in_end += (size_t)n;
-    if ((size_t)n < room && !c->transport->ops->acknowledge)
+    if ((size_t)n < room && !c->transport->ops->signals_room)
         c->readable = c->hung_up; /* drained; of the next bytes we will be told, of the end we were */
 }
 
@@ -263,13 +277,26 @@ static bool in_take(struct store_conn *c, struct store_message *m)
     }
 }
 
+/* May one more request be served in this turn? The first one always; its time is not asked for. */
+static bool turn_goes_on(const struct store_conn *c, unsigned served, unsigned budget, uint64_t *end_ns)
+{
+    if (served >= budget || c->broken || store_conn_is_stalled(c) || store_conn_is_braked(c))
+        return false;
+    if (served == 0 || !store_conn_has_work(c))
+        return true;
+    uint64_t now_ns = clock_now_ns();
+    if (served == 1)
+        *end_ns = now_ns + STORE_TURN_NS;
+    return now_ns < *end_ns;
+}
+
 unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigned budget)
 {
     unsigned served = 0;
+    uint64_t end_ns = 0;
     out_send(c);
     events_take(c, out);
-    while (served < budget && !c->broken && !store_conn_is_stalled(c) && !store_conn_is_braked(c) &&
-           in_take(c, &out->in)) {
+    while (turn_goes_on(c, served, budget, &end_ns) && in_take(c, &out->in)) {
         store_ops_handle(&c->session, &out->in, &out->reply);
         if (!c->transport)
             return served; /* it ended itself */
@@ -280,5 +307,66 @@ unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigne
             outbox_send(c, out);
     }
     outbox_send(c, out);
+    end_check(c);
     return served;
+}
+
+/* ---- from one program to the next ---- */
+
+void store_conn_describe(const struct store_conn *c, struct stream_connection *r)
+{
+    r->in = c->in_bytes + c->in_at;
+    r->in_bytes = c->in_end - c->in_at;
+    r->out = c->out + c->out_at;
+    r->out_bytes = c->out_end - c->out_at;
+    r->partial_bytes = c->first_left;
+}
+
+/* How long the message at `at` is, the first perhaps only its rest; 0: it is none. */
+static size_t resumed_message(const struct stream_connection *r, size_t at)
+{
+    struct xsd_sockmsg header;
+    if (at == 0 && r->partial_bytes)
+        return r->partial_bytes;
+    if (!span_fits(at, sizeof(header), r->out_bytes))
+        return 0;
+    memcpy(&header, r->out + at, sizeof(header));
+    return store_wire_check(&header) == 0 && span_fits(at, sizeof(header) + header.len, r->out_bytes)
+               ? sizeof(header) + header.len
+               : 0;
+}
+
+/* The number of messages in r->out, or -1 where it is not messages to its end. */
+static int resumed_count(const struct stream_connection *r)
+{
+    int count = 0;
+    size_t length;
+    for (size_t at = 0; at < r->out_bytes; at += length, count++)
+        if ((length = resumed_message(r, at)) == 0)
+            return -1;
+    return count;
+}
+
+bool store_conn_can_resume(const struct stream_connection *r)
+{
+    return r->in_bytes <= STORE_CONN_IN_BYTES && resumed_count(r) >= 0;
+}
+
+int store_conn_resume(struct store_conn *c, const struct stream_connection *r)
+{
+    assert(store_conn_can_resume(r) && !c->out);
+    memcpy(c->in_bytes, r->in, r->in_bytes);
+    c->in_end = r->in_bytes;
+    if (r->out_bytes == 0)
+        return 0;
+    c->out = malloc(r->out_bytes);
+    if (!c->out)
+        return -ENOMEM;
+    memcpy(c->out, r->out, r->out_bytes);
+    c->out_end = c->out_room = r->out_bytes;
+    store_domain_charge(c->session.domain, c->out_room);
+    c->first_left = resumed_message(r, 0);
+    c->unsent = (unsigned)resumed_count(r);
+    c->session.domain->unsent += c->unsent;
+    return 0;
 }

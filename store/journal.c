@@ -365,16 +365,17 @@ static int journal_load(struct store_journal *j, struct err *e)
     return r;
 }
 
-int store_journal_open(const char *path, struct store_engine *g, struct store_journal **out, struct err *e)
+static int journal_start(const char *path, bool load, struct store_engine *g, struct store_journal **out, struct err *e)
 {
     struct store_journal *j = calloc(1, sizeof(*j));
     if (!j)
         return err_set(e, -ENOMEM, "store: no memory for a journal");
     j->engine = g;
+    j->behind = !load; /* what lies at the path is not what the changes from now on begin with */
     j->file = (struct file){.fd = -1, .number = 1};
     int r = (size_t)snprintf(j->path, PATH_MAX, "%s", path) >= PATH_MAX
                 ? err_set(e, -ENAMETOOLONG, "store: the journal's path is too long")
-                : journal_load(j, e);
+                : (load ? journal_load(j, e) : 0);
     if (r < 0) {
         free(j);
         return r;
@@ -387,6 +388,16 @@ int store_journal_open(const char *path, struct store_engine *g, struct store_jo
     }
     *out = j;
     return 0;
+}
+
+int store_journal_open(const char *path, struct store_engine *g, struct store_journal **out, struct err *e)
+{
+    return journal_start(path, true, g, out, e);
+}
+
+int store_journal_continue(const char *path, struct store_engine *g, struct store_journal **out, struct err *e)
+{
+    return journal_start(path, false, g, out, e);
 }
 
 void store_journal_close(struct store_journal *j)

@@ -37,6 +37,8 @@ struct store_journal;
 /* Puts what a predecessor left in `path` into the engine, which is fresh, and makes a new file of it. 0, or -errno with
  * a sentence; a damaged file or a full disk is no error. Borrows the engine. */
 int store_journal_open(const char *path, struct store_engine *g, struct store_journal **out, struct err *e);
+/* The same for an engine that has the state already, from a predecessor who handed it over in another way. */
+int store_journal_continue(const char *path, struct store_engine *g, struct store_journal **out, struct err *e);
 void store_journal_close(struct store_journal *j); /* the file stays */
 /* The engine's hook: 0, or ENOSPC or EIO, and then the change must not happen. */
 int store_journal_record(struct store_journal *j, const struct store_change *change);

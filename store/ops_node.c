@@ -290,8 +290,8 @@ static int remove_all(struct store_request *r)
     int error = store_answer(r->engine, STORE_ANSWER_REMOVE_ROOT);
     while (!error) {
         struct store_view_walk w;
-        store_view_walk_start(&w, &r->engine->tree, r->transaction, strmap_hash(r->engine->tree.slots.seed, path, 1),
-                              path, 1);
+        const struct store_tree *t = &r->engine->tree;
+        store_view_walk_start(&w, t, r->transaction, strmap_hash(t->slots.seed, "/", 1), "/", 1);
         if (!store_view_walk_next(&w))
             break;
         memcpy(path + 1, w.name, w.length);

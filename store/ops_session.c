@@ -53,18 +53,13 @@ int store_op_transaction_start(struct store_request *r)
         return EBUSY;
     if (!dom0 && s->domain->transactions >= s->domain->quota.transactions)
         return store_answer(r->engine, STORE_ANSWER_NODE_QUOTA);
-    struct store_transaction *x = sizeof(*x) <= store_session_room_bytes(s) ? malloc(sizeof(*x)) : NULL;
-    if (!x)
-        return ENOMEM;
-    store_transaction_init(x, &r->engine->tree, r->who.domid, dom0 ? 0 : s->domain->quota.transaction_nodes);
-    store_transaction_charge(x, &s->domain->bytes);
     do
         s->last_transaction++;
     while (s->last_transaction == 0 || store_session_transaction(s, s->last_transaction));
-    x->id = s->last_transaction;
-    list_append(&s->transactions, &x->link);
-    s->domain->transactions++;
-    r->engine->transactions++;
+    bool room = sizeof(struct store_transaction) <= store_session_room_bytes(s);
+    struct store_transaction *x = room ? store_session_transaction_begin(s, s->last_transaction) : NULL;
+    if (!x)
+        return ENOMEM;
     char id[16];
     snprintf(id, sizeof(id), "%" PRIu32, x->id);
     return store_reply_text(r, id);

@@ -69,11 +69,10 @@ static void seat_ready(struct loop_source *source, uint32_t events)
 /* A ring that died, and was perhaps asked for already. */
 static void seat_settle(struct ring_seat *seat)
 {
-    int r = store_ring_asked(&seat->ring) ? seat_connect(seat) : 0;
-    if (seat->ring.connected || seat->source.fn)
+    if (store_ring_asked(&seat->ring) && seat_connect(seat) == 0)
         return;
-    list_remove(&seat->died); /* connecting may have failed */
-    r = loop_add(seat->rings->loop, &seat->source, seat->ring.link.fd, EPOLLIN, seat_ready);
+    list_remove(&seat->died); /* connecting that failed put it there again */
+    int r = loop_add(seat->rings->loop, &seat->source, seat->ring.link.fd, EPOLLIN, seat_ready);
     if (r < 0)
         log_error("store: the ring of domain %u is not listened to any more: %s", seat->domid, strerror(-r));
 }

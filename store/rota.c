@@ -149,7 +149,7 @@ unsigned store_rota_round(struct store_rota *r, unsigned budget)
     return used;
 }
 
-int store_rota_add(struct store_rota *r, struct store_transport *t, unsigned domid)
+int store_rota_take(struct store_rota *r, struct store_transport *t, unsigned domid, struct store_conn **out)
 {
     int fd = t->fd;
     struct store_conn *c = store_conn_new(t, r->engine, domid);
@@ -163,8 +163,23 @@ int store_rota_add(struct store_rota *r, struct store_transport *t, unsigned dom
     if (error) {
         c->broken = error;
         conn_end(c);
+    } else if (out) {
+        *out = c;
     }
     return error;
+}
+
+int store_rota_add(struct store_rota *r, struct store_transport *t, unsigned domid)
+{
+    return store_rota_take(r, t, domid, NULL);
+}
+
+void store_rota_settle(struct store_rota *r)
+{
+    struct store_conn *c, *next;
+    list_foreach_safe (c, next, &r->open, link)
+        conn_settle(c);
+    store_rota_tell(r);
 }
 
 void store_rota_end(struct store_rota *r, const struct store_transport *t)

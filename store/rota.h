@@ -35,7 +35,8 @@ struct store_rota {
 
 int store_rota_init(struct store_rota *r, struct loop *l, struct store_engine *g); /* 0 or -errno */
 void store_rota_deinit(struct store_rota *r);                                      /* ends all; before the engine */
-/* Takes the transport in any case. 0 or -errno. */
+/* Takes the transport in any case. 0 or -errno; *out (may be NULL): which connection it is. */
+int store_rota_take(struct store_rota *r, struct store_transport *t, unsigned domid, struct store_conn **out);
 int store_rota_add(struct store_rota *r, struct store_transport *t, unsigned domid);
 /* Ends the connection that has this transport. */
 void store_rota_end(struct store_rota *r, const struct store_transport *t);
@@ -49,6 +50,8 @@ static inline bool store_rota_is_ready(const struct store_rota *r)
 }
 /* Sends the events that wait. */
 void store_rota_tell(struct store_rota *r);
+/* All connections are looked at: what was done to them was not done by their turns. */
+void store_rota_settle(struct store_rota *r);
 /* Frees the connections that have ended; not to be called by what a connection calls. */
 void store_rota_bury(struct store_rota *r);
 

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -13,9 +14,11 @@
 #include "base/clock.h"
 #include "base/spin.h"
 #include "base/unixsock.h"
+#include "store/handover.h"
 #include "store/journal.h"
 #include "store/rings.h"
 #include "store/rota.h"
+#include "store/server_parts.h"
 
 #define SERVER_GUEST_CONNECTIONS 16 /* a guest needs one, its command line tools some more */
 /* What came while a look of a microsecond took so long came because we were not let run: its sender shares our
@@ -24,6 +27,7 @@
 #define SERVER_PATH_BYTES     (PATH_MAX + 32)
 #define SERVER_RETRY_MS       100   /* after running out of descriptors: unmeasured */
 #define SERVER_ROUND_REQUESTS 256   /* then descriptors are looked at again: unmeasured */
+#define SERVER_RING_WAIT_MS   100   /* for a port that this process had before: unmeasured */
 #define SERVER_LOOK_NS        50000 /* before a sleep: one client's next request needs a wake-up of its own */
 
 /* A listening socket: whoever connects to it is `domid`. */
@@ -45,6 +49,8 @@ struct store_server {
     struct store_journal *journal; /* NULL: none */
     struct store_rota rota;
     struct list listeners;
+    store_live_update_fn *live_update; /* NULL: there is nobody to ask */
+    void *live_update_context;
     struct store_rings rings;
     struct log_limiter limiter;
     struct spin spin;
@@ -147,8 +153,9 @@ static void listeners_free(struct store_server *s)
         listener_free(l);
 }
 
-static int listener_new(struct store_server *s, const char *path, unsigned domid, struct err *e)
+int server_listener_take(struct store_server *s, int fd, unsigned domid, const char *path, struct err *e)
 {
+    _cleanup_close_ int taken = fd;
     size_t length = strlen(path);
     struct listener *l = calloc(1, sizeof(*l) + length + 1);
     if (!l)
@@ -156,17 +163,20 @@ static int listener_new(struct store_server *s, const char *path, unsigned domid
     memcpy(l->path, path, length + 1);
     l->server = s;
     l->domid = domid;
-    int fd = unixsock_listen(path, SOCK_STREAM, 0600, e);
-    int r = fd < 0 ? fd : loop_add(&s->loop, &l->source, fd, EPOLLIN, listener_ready);
+    int r = loop_add(&s->loop, &l->source, fd, EPOLLIN, listener_ready);
     if (r < 0) {
-        if (fd >= 0)
-            close(fd);
         free(l);
-        return r;
+        return err_set(e, r, "no event for a listening socket: %s", strerror(-r));
     }
-    l->fd = fd;
+    l->fd = take_fd(&taken);
     list_append(&s->listeners, &l->link);
     return 0;
+}
+
+static int listener_new(struct store_server *s, const char *path, unsigned domid, struct err *e)
+{
+    int fd = unixsock_listen(path, SOCK_STREAM, 0600, e);
+    return fd < 0 ? fd : server_listener_take(s, fd, domid, path, e);
 }
 
 static int directory_make(const char *path, struct err *e)
@@ -242,6 +252,13 @@ static void polled_deinit(struct store_server *s)
     loop_timer_remove(&s->loop, &s->accept_timer);
 }
 
+static int hook_live_update(void *context, struct store_session *who, const char *const *args, unsigned count,
+                            char *reply)
+{
+    struct store_server *s = context;
+    return s->live_update ? s->live_update(s->live_update_context, who, args, count, reply) : ENOSYS;
+}
+
 static int engine_start(struct store_server *s, const struct store_options *o)
 {
     uint64_t seed = clock_now_ns();
@@ -250,7 +267,8 @@ static int engine_start(struct store_server *s, const struct store_options *o)
     int r = store_engine_init(&s->engine, o, seed);
     if (r < 0)
         return r;
-    s->engine.hooks = (struct store_hooks){.introduce = hook_introduce, .release = hook_release, .context = s};
+    s->engine.hooks = (struct store_hooks){
+        .introduce = hook_introduce, .release = hook_release, .context = s, .live_update = hook_live_update};
     s->engine.now_ns = clock_now_ns();
     r = store_rota_init(&s->rota, &s->loop, &s->engine);
     if (r < 0)
@@ -290,21 +308,40 @@ static int hook_record(void *context, const struct store_change *change)
     return store_journal_record(s->journal, change);
 }
 
-/* What a predecessor left, and from now on each change. A domain whose socket cannot be made stays introduced. */
+/* What a predecessor left, and from now on each change. */
 static int journal_start(struct store_server *s, const struct store_options *o, struct err *e)
 {
     if (!o || !o->journal)
         return 0;
-    int r = store_journal_open(o->journal, &s->engine, &s->journal, e);
-    if (r < 0)
-        return r;
-    s->engine.hooks.record = hook_record;
+    int r = o->saved.bytes ? store_journal_continue(o->journal, &s->engine, &s->journal, e)
+                           : store_journal_open(o->journal, &s->engine, &s->journal, e);
+    if (r == 0)
+        s->engine.hooks.record = hook_record;
+    return r;
+}
+
+/* Domain 0's socket, and those of the domains that the journal has. One whose socket cannot be made stays introduced.
+ */
+static int sockets_make(struct store_server *s, struct err *e)
+{
+    char path[SERVER_PATH_BYTES];
     const struct store_domain *d;
     map_foreach (&s->engine.domains.by_domid, i, d) {
         if (d->introduced && d->domid != 0)
             (void)hook_introduce(s, d->domid, d->gfn, 0); /* its ring: store_server_find_rings() */
     }
-    return 0;
+    snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
+    return listener_new(s, path, 0, e);
+}
+
+/* Goes on where the process was before it executed this program, or begins anew with what the journal has. */
+static int contents_make(struct store_server *s, const struct store_options *o, struct err *e)
+{
+    bool resumed = o && o->saved.bytes;
+    int r = resumed ? handover_load(s, &o->saved, e) : 0;
+    if (r == 0)
+        r = journal_start(s, o, e);
+    return r == 0 && !resumed ? sockets_make(s, e) : r;
 }
 
 static int server_start(struct store_server *s, const struct store_options *o, struct err *e)
@@ -322,10 +359,7 @@ static int server_start(struct store_server *s, const struct store_options *o, s
     r = engine_start(s, o);
     if (r < 0)
         return err_set(e, r, "store: no tree: %s", strerror(-r));
-    r = journal_start(s, o, e);
-    snprintf(path, sizeof(path), "%s/xenstored/socket", s->run_dir);
-    if (r == 0)
-        r = listener_new(s, path, 0, e);
+    r = contents_make(s, o, e);
     if (r < 0) {
         listeners_free(s);
         store_rota_deinit(&s->rota);
@@ -491,4 +525,55 @@ void store_server_stats(const struct store_server *s, struct store_server_stats 
                                        .nodes = (unsigned)g->tree.slots.count,
                                        .watches = g->watches.count,
                                        .transactions = g->transactions};
+}
+
+void store_server_on_live_update(struct store_server *s, store_live_update_fn *fn, void *context)
+{
+    s->live_update = fn;
+    s->live_update_context = context;
+}
+
+/* ---- its parts (store/server_parts.h) ---- */
+
+struct store_engine *server_engine(struct store_server *s)
+{
+    return &s->engine;
+}
+
+void server_listeners_each(struct store_server *s, server_listener_fn *fn, void *context)
+{
+    struct listener *l;
+    list_foreach (l, &s->listeners, link)
+        fn(context, l->fd, l->domid, l->path);
+}
+
+void server_conns_each(struct store_server *s, server_conn_fn *fn, void *context)
+{
+    struct store_conn *c;
+    list_foreach (c, &s->rota.open, link)
+        fn(context, c);
+}
+
+struct store_conn *server_conn_take(struct store_server *s, struct store_transport *t, unsigned domid)
+{
+    struct store_conn *c;
+    return store_rota_take(&s->rota, t, domid, &c) == 0 ? c : NULL;
+}
+
+struct store_transport *server_ring_resume(struct store_server *s, unsigned domid, uint32_t port, struct err *e)
+{
+    const struct store_domain *d = store_domain_find(&s->engine.domains, domid);
+    uint64_t deadline_ns = clock_now_ns() + SERVER_RING_WAIT_MS * CLOCK_NS_PER_MS;
+    struct store_transport *t = NULL;
+    int r;
+    while ((r = store_rings_resume(&s->rings, domid, d ? d->gfn : 0, port, &t, e)) != 0 &&
+           (r == -EAGAIN || r == -EBUSY) && clock_now_ns() < deadline_ns)
+        poll(NULL, 0, 1); /* the world has yet to see that we gave it up */
+    return r == 0 ? t : NULL;
+}
+
+void server_conns_go(struct store_server *s)
+{
+    store_rota_settle(&s->rota);
+    kick_if_ready(s);
 }

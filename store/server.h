@@ -24,6 +24,12 @@ struct store_ring_link;
 /* Where Xen's two reference servers answer differently (docs/store.md), which of them is followed. */
 enum store_answers { STORE_ANSWERS_C, STORE_ANSWERS_OCAML };
 
+/* What a predecessor left, who was this process (store/handover.h); borrowed. */
+struct store_saved {
+    const char *bytes; /* NULL: nothing */
+    size_t length;
+};
+
 /* How a world finds the ring of a domain, by what INTRODUCE says of it (store/ring.h). */
 struct store_ring_source {
     void *ctx;
@@ -34,7 +40,8 @@ struct store_ring_source {
 struct store_options {
     struct store_quota quota; /* of each unprivileged domain; a field of 0 is its default */
     enum store_answers answers;
-    const char *journal; /* the file that outlives the process (store/journal.h); NULL: nothing does */
+    const char *journal;      /* the file that outlives the process (store/journal.h); NULL: nothing does */
+    struct store_saved saved; /* goes before what the journal says, and before new sockets */
     const struct store_ring_source *rings; /* NULL: domains have their sockets alone, as where INTRODUCE names port 0 */
 };
 
@@ -70,6 +77,12 @@ void store_server_domain_gone(struct store_server *s, unsigned domid);
 /* After a restart: the same of each introduced domain for which `alive` (by domid, STORE_DOMID_MAX + 1 of them) says
  * that it died meanwhile. */
 void store_server_sweep(struct store_server *s, const bool *alive);
+
+/* Who is asked by CONTROL live-update (struct store_hooks); `fn` NULL: nobody, ENOSYS. */
+struct store_session;
+typedef int store_live_update_fn(void *context, struct store_session *who, const char *const *args, unsigned count,
+                                 char *reply);
+void store_server_on_live_update(struct store_server *s, store_live_update_fn *fn, void *context);
 
 struct store_server_stats {
     uint64_t requests, errors, events, events_merged;

@@ -17,7 +17,7 @@ int store_engine_init(struct store_engine *g, const struct store_options *o, uin
         return r;
     store_watches_init(&g->watches, seed);
     struct store_quota quota = store_quota_complete(o ? &o->quota : NULL);
-    if (g->answers == STORE_ANSWERS_OCAML && !o->quota.path_max_bytes)
+    if (o && o->answers == STORE_ANSWERS_OCAML && !o->quota.path_max_bytes)
         quota.path_max_bytes = STORE_ANSWERS_OCAML_PATH_MAX;
     r = store_domains_init(&g->domains, &quota);
     if (r < 0)
@@ -251,6 +251,21 @@ struct store_transaction *store_session_transaction(const struct store_session *
             return x;
     }
     return NULL;
+}
+
+struct store_transaction *store_session_transaction_begin(struct store_session *s, uint32_t id)
+{
+    struct store_transaction *x = malloc(sizeof(*x));
+    if (!x)
+        return NULL;
+    unsigned domid = s->domain->domid;
+    store_transaction_init(x, &s->engine->tree, domid, domid == 0 ? 0 : s->domain->quota.transaction_nodes);
+    store_transaction_charge(x, &s->domain->bytes);
+    x->id = id;
+    list_append(&s->transactions, &x->link);
+    s->domain->transactions++;
+    s->engine->transactions++;
+    return x;
 }
 
 void store_session_transaction_end(struct store_session *s, struct store_transaction *x)

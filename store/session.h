@@ -100,7 +100,9 @@ struct store_actor store_session_actor(const struct store_session *s);
 /* The same for who asks; the first time that it holds more than its soft quota the log says so. */
 uint64_t store_session_room_bytes(const struct store_session *s);
 struct store_transaction *store_session_transaction(const struct store_session *s, uint32_t id); /* or NULL */
-void store_session_transaction_end(struct store_session *s, struct store_transaction *x);        /* frees it */
+/* A new one, counted and charged; `id` is not taken. NULL: no memory. */
+struct store_transaction *store_session_transaction_begin(struct store_session *s, uint32_t id);
+void store_session_transaction_end(struct store_session *s, struct store_transaction *x); /* frees it */
 void store_session_reset(struct store_session *s); /* all watches and transactions go */
 /* The domain's changes made somebody's transaction fail: serve nothing of it before engine->now_ns reaches this. */
 static inline uint64_t store_session_braked_until_ns(const struct store_session *s)

@@ -325,6 +325,12 @@ static int commit_check(const struct store_transaction *x, unsigned *culprit)
     return 0;
 }
 
+bool store_transaction_current(const struct store_transaction *x)
+{
+    unsigned culprit;
+    return commit_check(x, &culprit) == 0;
+}
+
 static int commit_prepare(struct store_transaction *x)
 {
     struct store_touch *touch;
@@ -378,7 +384,7 @@ int store_transaction_prepare(struct store_transaction *x, uint32_t quota_nodes,
 {
     if (x->broken)
         return ENOMEM;
-    int error = commit_check(x, culprit);
+    int error = x->doomed ? EAGAIN : commit_check(x, culprit);
     if (!error && quota_nodes && x->own_delta > 0 && x->tree->owned[x->domid] + x->own_delta > quota_nodes)
         error = ENOSPC;
     return error ? error : commit_prepare(x);

@@ -64,6 +64,7 @@ struct store_transaction {
     uint64_t room_bytes; /* how much more may be held: set before each request */
     uint64_t *account;   /* counts held_bytes for who has it open; NULL: it is over when its request is */
     bool broken, applied;
+    bool doomed; /* restored without what it saw (store/state.h): collides for certain */
 };
 
 void store_transaction_init(struct store_transaction *x, struct store_tree *tree, unsigned domid, uint32_t limit);
@@ -91,6 +92,8 @@ int store_transaction_remove(struct store_transaction *x, const char *path, size
 /* 0, EAGAIN (*culprit: the domain whose change collided), ENOSPC where `domid` would own more than quota_nodes (0: no
  * quota), ENOMEM. On any error the tree is as it was. */
 int store_transaction_commit(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit);
+/* Is everything that it saw still what the tree has? */
+bool store_transaction_current(const struct store_transaction *x);
 /* Its two halves: the first decides, with those errors; the second cannot fail, if nothing happened in between. */
 int store_transaction_prepare(struct store_transaction *x, uint32_t quota_nodes, unsigned *culprit);
 void store_transaction_apply(struct store_transaction *x);

@@ -22,17 +22,6 @@ struct store_node *store_tree_get(const struct store_tree *t, const char *path, 
     return slot ? slot->node : NULL;
 }
 
-struct store_tree_slot *store_tree_child_first(const struct store_tree_slot *slot)
-{
-    return slot->oldest;
-}
-
-struct store_tree_slot *store_tree_child_next(const struct store_tree_slot *child)
-{
-    struct store_tree_slot *next = list_entry(child->sibling.next, struct store_tree_slot, sibling);
-    return next == child->parent->oldest ? NULL : next;
-}
-
 struct store_tree_slot *store_tree_next(const struct store_tree *t, const struct store_tree_slot *slot)
 {
     if (!slot)
@@ -87,6 +76,32 @@ struct store_names *store_tree_names_new(const struct store_tree_slot *slot)
     }
     assert(names->bytes == slot->children_bytes);
     return names;
+}
+
+static struct store_tree_listing *listing_of(struct store_tree *t, const struct store_tree_slot *slot)
+{
+    return &t->listings[slot->node->generation % STORE_TREE_LISTINGS];
+}
+
+static void listing_drop(struct store_tree_listing *l)
+{
+    free(l->names);
+    *l = (struct store_tree_listing){0};
+}
+
+const struct store_names *store_tree_listing(struct store_tree *t, const struct store_tree_slot *slot)
+{
+    struct store_tree_listing *l = listing_of(t, slot);
+    if (slot->children_bytes > XENSTORE_PAYLOAD_MAX)
+        return NULL;
+    if (l->slot != slot || l->generation != slot->node->generation) {
+        listing_drop(l);
+        l->slot = slot;
+        l->generation = slot->node->generation;
+    } else if (!l->names) {
+        l->names = store_tree_names_new(slot);
+    }
+    return l->names;
 }
 
 struct store_tree_slot *store_tree_slot_new(uint32_t hash, const char *path, size_t length)
@@ -229,6 +244,9 @@ int store_tree_plant(struct store_tree *t, const char *path, size_t length, stru
         free(slot);
         return -ENOMEM;
     }
+    if (parent)
+        listing_drop(listing_of(t, parent)); /* its list changes, and its version does not */
+    t->generation = MAX(t->generation, node->generation);
     store_tree_place(t, slot, parent, node, named);
     return 0;
 }
@@ -271,6 +289,8 @@ void store_tree_deinit(struct store_tree *t)
         free(slot);
     }
     strmap_deinit(&t->slots);
+    for (size_t i = 0; i < STORE_TREE_LISTINGS; i++)
+        free(t->listings[i].names);
     free(t->owned);
     free(t->domains);
     *t = (struct store_tree){0};

@@ -56,6 +56,15 @@ struct store_tree_resume {
     uint32_t offset; /* bytes of names before the child */
 };
 
+#define STORE_TREE_LISTINGS 64 /* lists that are kept as text: 256 KiB at most */
+
+/* A list that was asked for twice is kept as text until its node has another version. */
+struct store_tree_listing {
+    const struct store_tree_slot *slot;
+    uint64_t generation;
+    struct store_names *names; /* NULL: asked for once */
+};
+
 struct store_tree {
     struct strmap slots;
     struct list top;                   /* store_tree_slot.sibling of "/", then the special nodes */
@@ -64,6 +73,7 @@ struct store_tree {
     uint32_t *owned;                   /* nodes by owner: STORE_DOMID_MAX + 1 counters */
     struct store_tree_domain *domains; /* as many */
     struct store_tree_resume resume;
+    struct store_tree_listing listings[STORE_TREE_LISTINGS]; /* by version */
 };
 
 /* With the nodes that the reference server starts with: "/", "/tool", "/tool/xenstored", "@introduceDomain",
@@ -80,8 +90,17 @@ struct store_node *store_tree_get(const struct store_tree *t, const char *path, 
  * tree must not change meanwhile; the same holds for the two below. */
 struct store_tree_slot *store_tree_next(const struct store_tree *t, const struct store_tree_slot *slot);
 /* The children of one node, oldest first, one level: NULL ends. */
-struct store_tree_slot *store_tree_child_first(const struct store_tree_slot *slot);
-struct store_tree_slot *store_tree_child_next(const struct store_tree_slot *child);
+static inline struct store_tree_slot *store_tree_child_first(const struct store_tree_slot *slot)
+{
+    return slot->oldest;
+}
+
+static inline struct store_tree_slot *store_tree_child_next(const struct store_tree_slot *child)
+{
+    struct store_tree_slot *next = list_entry(child->sibling.next, struct store_tree_slot, sibling);
+    return next == child->parent->oldest ? NULL : next;
+}
+
 /* The nodes that a domain owns, and those whose permissions name it (domain 0: none), more than once where they name
  * it so: NULL begins, NULL ends. */
 struct store_tree_slot *store_tree_owned_next(const struct store_tree *t, unsigned domid,
@@ -89,10 +108,16 @@ struct store_tree_slot *store_tree_owned_next(const struct store_tree *t, unsign
 struct store_tree_link *store_tree_named_next(const struct store_tree *t, unsigned domid,
                                               const struct store_tree_link *link);
 
+/* Where the children's names begin in their paths. */
+static inline size_t store_tree_name_offset(const struct store_tree_slot *parent)
+{
+    return parent->entry.length == 1 ? 1 : parent->entry.length + 1u;
+}
+
 /* Its last name within its path. */
 static inline const char *store_tree_slot_name(const struct store_tree_slot *slot)
 {
-    return slot->path + store_path_name_offset(slot->path, slot->entry.length);
+    return slot->path + (slot->parent ? store_tree_name_offset(slot->parent) : 0);
 }
 
 /* What a node takes beside its version. */
@@ -107,6 +132,8 @@ int store_tree_plant(struct store_tree *t, const char *path, size_t length, stru
 
 /* The list of a node's children as it is now, as text; NULL: empty, or no memory. The caller's to free. */
 struct store_names *store_tree_names_new(const struct store_tree_slot *slot);
+/* The same, where it is kept: borrowed until the next change; NULL: walk the list. */
+const struct store_names *store_tree_listing(struct store_tree *t, const struct store_tree_slot *slot);
 /* A slot that is in no tree yet, with its path's hash; NULL: no memory. free() it where it is never placed. */
 struct store_tree_slot *store_tree_slot_new(uint32_t hash, const char *path, size_t length);
 /* What a slot needs to carry this version; *out is NULL where it is nothing. 0 or -ENOMEM. */

@@ -52,12 +52,11 @@ void store_view_walk_start(struct store_view_walk *w, const struct store_tree *t
     }
 }
 
-static void walk_at(struct store_view_walk *w, const struct strmap_entry *e)
+static void walk_at(struct store_view_walk *w, const struct strmap_entry *e, size_t name_offset)
 {
-    size_t name = store_path_name_offset(strmap_key(e), e->length);
     w->at = e;
-    w->name = strmap_key(e) + name;
-    w->length = e->length - name;
+    w->name = strmap_key(e) + name_offset;
+    w->length = e->length - name_offset;
 }
 
 static bool child_unlisted(const struct store_view_walk *w, uint32_t hash, const char *path, size_t length)
@@ -84,10 +83,11 @@ bool store_view_walk_next(struct store_view_walk *w)
     bool gaps = w->touch && w->touch->unlisted_children > 0;
     while (w->live) {
         const struct strmap_entry *e = &w->live->entry;
+        size_t name = store_tree_name_offset(w->live->parent);
         w->live = store_tree_child_next(w->live);
         if (gaps && child_unlisted(w, e->hash, strmap_key(e), e->length))
             continue;
-        walk_at(w, e);
+        walk_at(w, e, name);
         return true;
     }
     while (w->kept < w->kept_end) {
@@ -100,7 +100,8 @@ bool store_view_walk_next(struct store_view_walk *w)
     }
     if (!w->touch || w->made == &w->touch->children)
         return false;
-    walk_at(w, &list_entry(w->made, struct store_touch, sibling)->entry);
+    const struct strmap_entry *made = &list_entry(w->made, struct store_touch, sibling)->entry;
+    walk_at(w, made, store_path_name_offset(strmap_key(made), made->length));
     w->made = w->made->next;
     return true;
 }
@@ -138,6 +139,30 @@ static void walk_stop(const struct store_view_walk *w, struct store_tree *t, uin
                                            .offset = (uint32_t)offset};
 }
 
+/* The plain case: nothing to skip, nothing to leave out. As many whole names as fit; stands then at the next one. */
+static uint32_t live_copy(struct store_tree *t, struct store_tree_slot **at, char *out, uint32_t room)
+{
+    struct store_tree_slot *child = *at, *parent = child->parent;
+    const struct store_names *names = child == store_tree_child_first(parent) ? store_tree_listing(t, parent) : NULL;
+    size_t name = store_tree_name_offset(parent);
+    uint32_t copied = 0;
+    if (names && names->bytes <= room) {
+        *at = NULL;
+        memcpy(out, names->text, names->bytes);
+        return names->bytes;
+    }
+    while (child) {
+        uint32_t bytes = child->entry.length + 1u - (uint32_t)name;
+        if (bytes > room - copied)
+            break;
+        memcpy(out + copied, child->path + name, bytes);
+        copied += bytes;
+        child = store_tree_child_next(child);
+    }
+    *at = child;
+    return copied;
+}
+
 uint32_t store_view_names_copy(struct store_tree *t, const struct store_transaction *x, const char *path, size_t length,
                                uint64_t offset, char *out, uint32_t room, bool *end)
 {
@@ -146,6 +171,8 @@ uint32_t store_view_names_copy(struct store_tree *t, const struct store_transact
     store_view_walk_start(&w, t, x, strmap_hash(t->slots.seed, path, length), path, length);
     uint64_t skip = walk_resume(&w, t, offset);
     *end = false;
+    if (w.live && skip == 0 && !(w.touch && w.touch->unlisted_children))
+        copied = live_copy(t, &w.live, out, room);
     while (store_view_walk_next(&w)) {
         size_t bytes = w.length + 1;
         if (skip >= bytes) {

@@ -122,7 +122,8 @@ static struct store_watch *watch_find(const struct store_watch_point *p, const s
     return NULL;
 }
 
-int store_watch_add(struct store_watches *w, struct store_session *s, const struct store_path *path, const char *token)
+static int watch_make(struct store_watches *w, struct store_session *s, const struct store_path *path,
+                      const char *token, struct store_watch **out)
 {
     struct store_watch_point *p = point_get(w, path);
     if (!p)
@@ -143,10 +144,45 @@ int store_watch_add(struct store_watches *w, struct store_session *s, const stru
     s->domain->watches++;
     store_domain_charge(s->domain, watch_bytes(path->length, token));
     w->count++;
+    *out = watch;
+    return 0;
+}
+
+int store_watch_add(struct store_watches *w, struct store_session *s, const struct store_path *path, const char *token)
+{
+    struct store_watch *watch;
+    int error = watch_make(w, s, path, token, &watch);
     const char *given = path->text + path->relative;
     size_t length = path->length - path->relative;
-    event_queue(w, watch, strmap_hash(w->points.seed, given, length), given, length);
-    return 0;
+    if (!error)
+        event_queue(w, watch, strmap_hash(w->points.seed, given, length), given, length);
+    return error;
+}
+
+int store_watch_restore(struct store_watches *w, struct store_session *s, const struct store_path *path,
+                        const char *token)
+{
+    struct store_watch *watch;
+    return watch_make(w, s, path, token, &watch);
+}
+
+int store_watch_restore_event(struct store_watches *w, struct store_session *s, const struct store_path *path,
+                              const char *token, const char *event_path)
+{
+    struct store_watch_point *p = point_of(strmap_find(&w->points, path->text, path->length));
+    struct store_watch *watch = p ? watch_find(p, s, token) : NULL;
+    size_t length = strlen(event_path);
+    if (!watch)
+        return ENOENT;
+    if (length > XENSTORE_ABS_PATH_MAX)
+        return EINVAL;
+    event_queue(w, watch, strmap_hash(w->points.seed, event_path, length), event_path, length);
+    return s->overflowed ? ENOMEM : 0;
+}
+
+const char *store_watch_given(const struct store_watch *watch)
+{
+    return watch->point->path + watch->relative;
 }
 
 static void watch_free(struct store_watches *w, struct store_watch *watch)

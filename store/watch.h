@@ -60,6 +60,14 @@ int store_watch_add(struct store_watches *w, struct store_session *s, const stru
 int store_watch_remove(struct store_watches *w, struct store_session *s, const struct store_path *path,
                        const char *token);
 void store_watch_remove_all(struct store_watches *w, struct store_session *s);
+/* For a watch that was set in an earlier life (store/state.h): no first event. 0, EEXIST, ENOMEM. */
+int store_watch_restore(struct store_watches *w, struct store_session *s, const struct store_path *path,
+                        const char *token);
+/* … and for an event of it that was waiting: 0, ENOENT, EINVAL where it is too long, ENOMEM. */
+int store_watch_restore_event(struct store_watches *w, struct store_session *s, const struct store_path *path,
+                              const char *token, const char *event_path);
+/* The path as the watcher gave it. */
+const char *store_watch_given(const struct store_watch *watch);
 void store_watch_fire(struct store_watches *w, const struct store_news *news);
 /* Takes the session's oldest event as a WATCH_EVENT payload of at most XENSTORE_PAYLOAD_MAX bytes; 0: none waits. */
 size_t store_watch_next(struct store_watches *w, struct store_session *s, char *payload);

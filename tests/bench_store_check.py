@@ -26,9 +26,8 @@ for row in result["rows"]:
     case = row["case"]
     cases.setdefault(case, set()).add(row["peer"])
     assert case in text, case
-    if case.startswith("memory"):
-        assert 0 < row["bytes_each"] < 10000 and row["fill_per_s"] > 0, row
-        continue
+    for what in row["memory"].values():
+        assert 0 < what["bytes_each"] < 10000 and what["made_per_s"] > 0, row
     assert row["rounds"] == 2, row
     check_spread(row["server_busy"], case)
     if case.startswith("idle"):
@@ -40,6 +39,7 @@ for row in result["rows"]:
         assert row["events_per_s"]["most"] > 0, row
 assert cases and all("ours" in peers for peers in cases.values()), cases
 assert len({frozenset(p) for p in cases.values()}) == 1, cases
+assert all(r["memory"] for r in result["rows"] if r["case"].endswith("0000") and not r["case"].startswith("children")), result["rows"]
 judged = {g["case"] for g in result["goals"]}
 for goal in result["goals"]:
     assert goal["goal"] in text, goal

@@ -309,3 +309,29 @@ void kit_expect_value(struct store_client *c, const char *path, const char *valu
     assert_int_equal(length, strlen(value));
     free(got);
 }
+
+struct kit_reply kit_live_ask(int fd, const char *first, const char *second)
+{
+    char payload[512];
+    int n = snprintf(payload, sizeof(payload), "live-update%c%s%c%s", '\0', first, '\0', second ? second : "");
+    assert_in_range(n, 1, sizeof(payload) - 1);
+    return kit_exchange(fd, XS_CONTROL, 0, payload, (size_t)n + (second ? 1 : 0));
+}
+
+struct kit_reply kit_live_start(int fd)
+{
+    struct kit_reply r;
+    while (strcmp((r = kit_live_ask(fd, "-s", NULL)).bytes, "BUSY") == 0)
+        poll(NULL, 0, 1);
+    return r;
+}
+
+void kit_live_update(const char *socket, const char *program)
+{
+    int fd = unixsock_connect(socket, SOCK_STREAM, NULL);
+    assert_true(fd >= 0);
+    kit_expect_string(kit_live_ask(fd, "-f", program), "OK");
+    kit_expect_string(kit_live_start(fd), "OK");
+    kit_expect_string(kit_exchange(fd, XS_GET_DOMAIN_PATH, 0, "0", 2), "/local/domain/0"); /* by the new one */
+    close(fd);
+}

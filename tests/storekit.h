@@ -67,6 +67,11 @@ void kit_send_request(int fd, uint32_t type, uint32_t tx, const void *payload, s
 /* The next message; false at the end of the connection. */
 bool kit_receive(int fd, struct kit_reply *out);
 struct kit_reply kit_exchange(int fd, uint32_t type, uint32_t tx, const void *payload, size_t length);
+/* CONTROL live-update with one argument or two (`second` not NULL); -s until the answer is not BUSY. */
+struct kit_reply kit_live_ask(int fd, const char *first, const char *second);
+struct kit_reply kit_live_start(int fd);
+/* All of it at the socket of a real store role, which serves as `program` afterwards. */
+void kit_live_update(const char *socket, const char *program);
 /* A libxenstore client of domain 0 or of a guest. */
 struct store_client *kit_client(const struct kit_server *k, unsigned domid);
 void kit_guest_make(struct store_client *dom0, unsigned domid); /* introduces it, gives it a home */

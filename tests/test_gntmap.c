@@ -94,23 +94,6 @@ static void test_references_outside_the_table_are_refused(void **state)
     must_fail(w, GNTTAB_NR_RESERVED_ENTRIES, false, GRANT_E_TYPE);
 }
 
-static void test_a_reserved_reference_is_mapped_by_its_name_alone(void **state)
-{
-    struct grant_world *w = *state;
-    struct gntmap_page page;
-    assert_int_equal(gntmap_map_reserved(w->map, GNTTAB_RESERVED_XENSTORE, true, &page),
-                     GRANT_E_BAD_REF); /* no table */
-    assert_int_equal(gnttab_grant_reserved(w->table, GNTTAB_RESERVED_XENSTORE, WORLD_HOST, GFN, false, NULL), 0);
-    assert_int_equal(gntmap_map_reserved(w->map, GNTTAB_RESERVED_CONSOLE, true, &page), GRANT_E_TYPE);
-    must_fail(w, GNTTAB_RESERVED_XENSTORE, true, GRANT_E_BAD_REF);
-    assert_int_equal(gntmap_map_reserved(w->map, GNTTAB_RESERVED_XENSTORE, true, &page), 0);
-    page.address[5] = 77;
-    assert_int_equal(gworld_guest_page(w, GFN)[5], 77);
-    assert_int_equal(gnttab_end(w->table, GNTTAB_RESERVED_XENSTORE), -EBUSY);
-    gntmap_unmap(w->map, &page);
-    assert_int_equal(gnttab_end(w->table, GNTTAB_RESERVED_XENSTORE), 0);
-}
-
 static void test_entries_of_other_kinds_or_domains_are_refused(void **state)
 {
     struct grant_world *w = *state;
@@ -582,7 +565,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WORLD_TEST(test_map_marks_the_entry_and_reaches_the_frame),
         WORLD_TEST(test_references_outside_the_table_are_refused),
-        WORLD_TEST(test_a_reserved_reference_is_mapped_by_its_name_alone),
         WORLD_TEST(test_entries_of_other_kinds_or_domains_are_refused),
         WORLD_TEST(test_lesson_142_read_only_is_enforced_here),
         WORLD_TEST(test_lesson_155_rewritten_entry_changes_nothing_after_the_map),

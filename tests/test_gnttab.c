@@ -12,6 +12,7 @@
 #include "grant/gnttab.h"
 #include "tests/grant_world.h"
 
+#define GFN          0x100
 #define TABLE_GRANTS (GNTTAB_FRAMES_MAX * GRANT_PER_FRAME - GNTTAB_NR_RESERVED_ENTRIES)
 
 static int setup(void **state)
@@ -75,6 +76,24 @@ static void test_a_reserved_reference_is_granted_by_its_name_and_comes_back(void
         assert_int_equal(gnttab_end(w->table, GNTTAB_NR_RESERVED_ENTRIES), 0);
     }
     assert_int_equal(w->frame_count, 1);
+}
+
+static void test_a_reserved_reference_is_mapped_by_its_name_alone(void **state)
+{
+    struct grant_world *w = *state;
+    struct gntmap_page page;
+    gworld_share(w, GFN, 1, false);
+    assert_int_equal(gntmap_map_reserved(w->map, GNTTAB_RESERVED_XENSTORE, true, &page),
+                     GRANT_E_BAD_REF); /* no table */
+    assert_int_equal(gnttab_grant_reserved(w->table, GNTTAB_RESERVED_XENSTORE, WORLD_HOST, GFN, false, NULL), 0);
+    assert_int_equal(gntmap_map_reserved(w->map, GNTTAB_RESERVED_CONSOLE, true, &page), GRANT_E_TYPE);
+    assert_int_equal(gntmap_map(w->map, GNTTAB_RESERVED_XENSTORE, true, &page), GRANT_E_BAD_REF);
+    assert_int_equal(gntmap_map_reserved(w->map, GNTTAB_RESERVED_XENSTORE, true, &page), 0);
+    page.address[5] = 77;
+    assert_int_equal(gworld_guest_page(w, GFN)[5], 77);
+    assert_int_equal(gnttab_end(w->table, GNTTAB_RESERVED_XENSTORE), -EBUSY);
+    gntmap_unmap(w->map, &page);
+    assert_int_equal(gnttab_end(w->table, GNTTAB_RESERVED_XENSTORE), 0);
 }
 
 static void test_a_reserved_reference_needs_the_first_frame(void **state)
@@ -307,6 +326,7 @@ int main(void)
         WORLD_TEST(test_entries_are_published_as_xen_lays_them_out),
         WORLD_TEST(test_reserved_references_are_never_given),
         WORLD_TEST(test_a_reserved_reference_is_granted_by_its_name_and_comes_back),
+        WORLD_TEST(test_a_reserved_reference_is_mapped_by_its_name_alone),
         WORLD_TEST(test_a_reserved_reference_needs_the_first_frame),
         WORLD_TEST(test_a_reserved_reference_is_not_the_second_process_s),
         WORLD_TEST(test_lesson_403_a_frame_of_the_table_serves_one_grantee),

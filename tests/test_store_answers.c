@@ -8,8 +8,11 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <sys/socket.h>
 
+#include "base/unixsock.h"
 #include "store/answers.h"
+#include "tests/harness.h"
 #include "tests/storekit.h"
 
 static int setup_c(void **state)
@@ -114,6 +117,25 @@ static void test_removal_of_what_may_not_be_looked_at_is_fine_for_ocaml(void **s
     kit_expect_error(kit_ask1(w->one, XS_RM, 0, "/local/domain/2/none/of/it"), c ? "EACCES" : "ENOENT");
 }
 
+/* What a real daemon was started with is what its store does. */
+static void test_the_daemons_options_reach_the_store(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"--store-answers=ocaml", "--store-quota=path-max=20,nodes=7"};
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        struct world w;
+        char path[128];
+        world_start(&w, options[i]);
+        snprintf(path, sizeof(path), "%s/xenstored/socket", w.run);
+        int fd = unixsock_connect(path, SOCK_STREAM, NULL);
+        kit_expect_error(kit_exchange(fd, XS_READ, 99, "/tool", 6), i == 0 ? "EIO" : "ENOENT");
+        kit_expect_error(kit_exchange(fd, XS_READ, 0, "/a-path-of-thirty-characters", 29),
+                         i == 0 ? "ENOENT" : "EINVAL");
+        close(fd);
+        world_stop(&w);
+    }
+}
+
 #define T(name)                                                     \
     cmocka_unit_test_setup_teardown(name, setup_c, kit_world_free), \
         cmocka_unit_test_setup_teardown(name, setup_ocaml, kit_world_free)
@@ -121,6 +143,7 @@ static void test_removal_of_what_may_not_be_looked_at_is_fine_for_ocaml(void **s
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_daemons_options_reach_the_store),
         T(test_each_row_is_what_its_server_answers),
         T(test_quotas_have_the_names_of_each),
         T(test_the_root_is_removed_as_each_does_it),

@@ -192,6 +192,17 @@ static void test_each_quota_can_be_lowered_below_what_is_held_and_lifted(void **
     kit_expect_string(control(w->dom0, "check"), "OK");
 }
 
+static void test_no_limit_of_memory_is_none(void **state)
+{
+    struct kit_world *w = *state;
+    kit_expect_string(control(w->dom0, "quota set memory 1 1"), "OK");
+    kit_expect_error(kit_write(w->one, 0, "x", ""), "ENOMEM");
+    kit_expect_string(control(w->dom0, "quota set memory 0 1"), "OK");
+    kit_expect_ok(kit_write(w->one, 0, "x", ""));
+    assert_true(store_engine_domain_room_bytes(&w->g, 1) == UINT64_MAX);
+    expect_in(control(w->dom0, "quota 1"), "own limit of memory: 0\n");
+}
+
 static void test_a_domains_own_quota_goes_with_it(void **state)
 {
     struct kit_world *w = *state;
@@ -256,6 +267,7 @@ int main(void)
         T(test_quotas_are_shown_by_the_references_names),
         T(test_a_quota_changes_for_all_who_have_none_of_their_own),
         T(test_each_quota_can_be_lowered_below_what_is_held_and_lifted),
+        T(test_no_limit_of_memory_is_none),
         T(test_a_domains_own_quota_goes_with_it),
         T(test_memreport_and_log_answer),
         T(test_live_update_is_asked_of_the_edge),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,9 @@
 #include "tests/harness.h"
 #include "tests/random.h"
 #include "tests/ring_guest.h"
+#include "tests/storekit.h"
+
+#define LIVE_UPDATES 5
 
 static struct world world;
 
@@ -199,7 +203,7 @@ static int speaks(struct guest *g, struct ring_guest *ring)
     tell(g->says[1], 1);
     CHECK(is_event(ring, "data/answer", "token"));
     CHECK(ask(ring, XS_READ, "data/answer", "from dom0"));
-    for (unsigned i = 0; i < 1000; i++)
+    for (unsigned i = 0; i < 200; i++)
         CHECK(ask(ring, XS_WRITE, "data/count,x", "OK"));
     return 0;
 }
@@ -345,7 +349,7 @@ static int scribbles(struct guest *g, struct ring_guest *ring)
 static int works(struct guest *g, struct ring_guest *ring)
 {
     (void)g;
-    for (unsigned i = 0; i < 3000; i++)
+    for (unsigned i = 0; i < 300; i++)
         CHECK(ask(ring, XS_WRITE, "data/x,y", "OK") && ask(ring, XS_READ, "data/x", "y"));
     return 0;
 }
@@ -405,15 +409,59 @@ static int group_teardown(void **state)
     return 0;
 }
 
+/* Half a request before, its other half after; then the event of a watch that was set before. */
+static int goes_on(struct guest *g, struct ring_guest *ring)
+{
+    static const char payload[] = "data/kept\0yes";
+    struct xsd_sockmsg header = {.type = XS_WRITE, .req_id = 1, .len = sizeof(payload) - 1};
+    struct store_message m;
+    CHECK(ask(ring, XS_WATCH, "data/answer,token", "OK"));
+    CHECK(is_event(ring, "data/answer", "token"));
+    for (unsigned i = 0; i < LIVE_UPDATES; i++) {
+        CHECK(ring_guest_write(ring, &header, 9));
+        tell(g->says[1], 1);
+        CHECK(hear(g->hears[0]) == 1);
+        CHECK(ring_guest_write(ring, (const char *)&header + 9, sizeof(header) - 9));
+        CHECK(ring_guest_write(ring, payload, sizeof(payload) - 1));
+        do
+            CHECK(ring_guest_receive(ring, &m));
+        while (m.header.type == XS_WATCH_EVENT);
+        CHECK(m.header.type == XS_WRITE);
+        CHECK(ask(ring, XS_READ, "data/kept", "yes"));
+        CHECK(ask(ring, XS_WRITE, "data/answer,again", "OK"));
+        CHECK(is_event(ring, "data/answer", "token"));
+    }
+    return 0;
+}
+
+static void test_a_guest_s_ring_goes_on_through_live_updates(void **state)
+{
+    (void)state;
+    char program[PATH_MAX];
+    assert_non_null(realpath(world_program("domzerod"), program));
+    unsigned domid = domain_make("goeson");
+    struct guest g = guest_start(domid, goes_on);
+    for (unsigned i = 0; i < LIVE_UPDATES; i++) {
+        assert_int_equal(hear(g.says[0]), 1);
+        kit_live_update(world_path(&world, "run/xenstored/socket"), program);
+        tell(g.hears[1], 1);
+    }
+    assert_int_equal(guest_end(&g), 0);
+    domain_end(domid);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_guest_process_speaks_to_the_store_through_its_page),
         cmocka_unit_test(test_a_killed_guest_gives_its_ring_back_and_the_domain_s_next_process_has_its_own),
         cmocka_unit_test(test_introducing_again_binds_the_guest_s_other_port),
-        cmocka_unit_test(test_a_guest_is_told_that_the_store_was_killed_and_goes_on_with_the_next_one),
         cmocka_unit_test(test_a_guest_that_scribbles_all_over_its_page_costs_itself_only),
         cmocka_unit_test(test_what_introduce_refuses_it_says),
+        /* Last: another role makes what it needs, and who was connected connects again, in their own time, so nothing
+         * can be counted after these. */
+        cmocka_unit_test(test_a_guest_s_ring_goes_on_through_live_updates),
+        cmocka_unit_test(test_a_guest_is_told_that_the_store_was_killed_and_goes_on_with_the_next_one),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

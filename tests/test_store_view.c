@@ -52,9 +52,14 @@ static void list_is(struct store_tree *t, const struct store_transaction *x, con
                     uint64_t *random)
 {
     assert_int_equal(store_view_names_bytes(t, x, "/l", 2), expected->length);
+    char out[XENSTORE_PAYLOAD_MAX];
+    bool end;
+    for (unsigned i = 0; i < 3; i++) { /* what is asked for again is kept as text */
+        assert_int_equal(store_view_names_copy(t, x, "/l", 2, 0, out, sizeof(out), &end), expected->length);
+        assert_memory_equal(out, expected->bytes, expected->length);
+        assert_true(end);
+    }
     for (unsigned i = 0; i < 8; i++) {
-        char out[XENSTORE_PAYLOAD_MAX];
-        bool end;
         uint32_t offset = kit_random(random, expected->length + 10);
         uint32_t room = kit_random(random, 4) ? kit_random(random, 40) : sizeof(out);
         uint32_t fit = offset < expected->length ? text_fit(expected, offset, room) : 0;
@@ -160,11 +165,35 @@ static void test_a_transactions_list_is_what_it_saw_and_made(void **state)
     store_engine_deinit(&g);
 }
 
+static void test_a_list_that_is_kept_as_text_sees_what_is_planted(void **state)
+{
+    (void)state;
+    struct store_tree t;
+    const struct store_perm dom0 = {0};
+    char out[64];
+    bool end;
+    assert_int_equal(store_tree_init(&t, 1), 0);
+    struct store_node *node = store_node_new(&(struct store_node_parts){.perms = &dom0, .perm_count = 1});
+    assert_non_null(node);
+    node->generation = 99;
+    assert_int_equal(store_tree_plant(&t, "/none/x", 7, node), -ENOENT);
+    assert_int_equal(store_tree_plant(&t, "/tool", 5, node), -EEXIST);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(store_view_names_copy(&t, NULL, "/", 1, 0, out, sizeof(out), &end), sizeof("tool"));
+    assert_int_equal(store_tree_plant(&t, "/x", 2, node), 0);
+    assert_int_equal(store_view_names_copy(&t, NULL, "/", 1, 0, out, sizeof(out), &end), sizeof("tool\0x"));
+    assert_memory_equal(out, "tool\0x", sizeof("tool\0x"));
+    assert_int_equal(t.generation, 99); /* none is handed out twice */
+    store_node_unref(node);
+    store_tree_deinit(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_list_is_read_from_any_offset_into_any_room),
         cmocka_unit_test(test_a_transactions_list_is_what_it_saw_and_made),
+        cmocka_unit_test(test_a_list_that_is_kept_as_text_sees_what_is_planted),
     };
     return cmocka_run_group_tests_name("store_view", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* tools/upgrade.c: `domzero upgrade`: the running blk role is replaced, and how long guests saw a pause.
+/* tools/upgrade.c: `domzero upgrade`: a running role is replaced, and how long guests saw a pause.
  *
  * The pause is measured from outside: from the moment in which the old role was told to end until each disk that was
  * connected before is connected again, as the store shows it. */
@@ -82,12 +82,14 @@ static unsigned disks_await(struct disks *d, struct store_client *c)
     return left;
 }
 
-static int upgrade_ask(const struct tool *t, const char *program, struct upgrade_reply *reply, struct err *e)
+static int upgrade_ask(const struct tool *t, const char *role, const char *program, struct upgrade_reply *reply,
+                       struct err *e)
 {
     char path[TOOL_PATH_MAX + sizeof(UPGRADE_SOCKET) + 1];
     struct upgrade_query q = {.magic = UPGRADE_MAGIC, .length_bytes = sizeof(q)};
     snprintf(path, sizeof(path), "%s/%s", t->run_dir, UPGRADE_SOCKET);
     snprintf(q.program, sizeof(q.program), "%s", program);
+    snprintf(q.role, sizeof(q.role), "%s", role);
     _cleanup_close_ int fd = unixsock_connect(path, SOCK_SEQPACKET, e);
     if (fd < 0)
         return fd;
@@ -99,6 +101,12 @@ static int upgrade_ask(const struct tool *t, const char *program, struct upgrade
         return err_set(e, -EPROTO, "the daemon at %s is of another version: restart it once", path);
     reply->text[sizeof(reply->text) - 1] = 0;
     return reply->result < 0 ? err_set(e, reply->result, "%s", reply->text) : 0;
+}
+
+static void store_print(const struct upgrade_reply *reply)
+{
+    printf("store: pid %" PRIu32 " goes on as the other binary, pause %.1f ms\n", reply->pid_before,
+           (double)(reply->served_ns - reply->stop_ns) / 1e6);
 }
 
 static void upgrade_print(const struct upgrade_reply *reply, const struct disks *d, unsigned left)
@@ -115,12 +123,16 @@ static void upgrade_print(const struct upgrade_reply *reply, const struct disks 
 
 static int upgrade_run(struct tool *t, int argc, char **argv, struct err *e)
 {
-    const char *binary = NULL;
+    const char *binary = NULL, *role = NULL;
     _cleanup_free_ char *program = NULL;
     struct upgrade_reply reply = {0};
     struct disks d = {0};
     int r = tool_option(&argc, argv, "--binary", &binary);
-    if (r < 0 || argc)
+    if (r >= 0)
+        r = tool_option(&argc, argv, "--role", &role);
+    role = role ? role : "blk";
+    bool store = strcmp(role, "store") == 0;
+    if (r < 0 || argc || (!store && strcmp(role, "blk") != 0))
         return VERB_USAGE;
     if (binary && !(program = realpath(binary, NULL)))
         return err_set(e, -errno, "%.200s: %s", binary, strerror(errno));
@@ -129,10 +141,12 @@ static int upgrade_run(struct tool *t, int argc, char **argv, struct err *e)
     r = tool_open(t, e);
     if (r)
         return r;
-    if (disks_find(&d, t->store))
+    if (!store && disks_find(&d, t->store))
         r = err_set(e, -ENOMEM, "out of memory");
-    r = r ? r : upgrade_ask(t, program ? program : "", &reply, e);
-    if (!r)
+    r = r ? r : upgrade_ask(t, role, program ? program : "", &reply, e);
+    if (!r && store)
+        store_print(&reply);
+    else if (!r)
         upgrade_print(&reply, &d, disks_await(&d, t->store));
     free(d.dir);
     return r;
@@ -140,10 +154,11 @@ static int upgrade_run(struct tool *t, int argc, char **argv, struct err *e)
 
 const struct verb verb_upgrade = {
     .name = "upgrade",
-    .arguments = "[--binary PATH]",
-    .summary = "replace the block role's binary under load",
+    .arguments = "[--role blk|store] [--binary PATH]",
+    .summary = "replace the binary of the block role or of the store under load",
     .help =
         "Without --binary: the one that the daemon was started from, as it is on the disk now. The new one gets ready\n"
-        "beside the old; where it cannot, the old one goes on serving. Guests see a pause and no error.\n",
+        "beside the old; where it cannot, the old one goes on serving. Guests see a pause and no error.\n"
+        "--role store: the store goes on as that binary, with all connections, watches and transactions.\n",
     .run = upgrade_run,
 };

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/stream.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <string.h>
+
+#include "base/span.h"
+
+#define STREAM_VERSION    1u
+#define STREAM_ROOM_FIRST 65536
+#define STREAM_NO_TARGET  0x7ff4u /* DOMID_INVALID of <xen/xen.h> */
+#define STREAM_PERM_STALE 1u      /* of a domain that is gone: not to be looked at */
+
+struct wire_preamble {
+    char ident[8];
+    uint32_t version, flags; /* big endian */
+};
+struct wire_record {
+    uint32_t type, length;
+};
+struct wire_connection {
+    uint32_t id;
+    uint16_t kind, pad;
+    union {
+        struct {
+            uint16_t domid, target;
+            uint32_t port;
+        } ring;
+        int32_t fd;
+    } spec;
+    uint16_t in_bytes, partial_bytes;
+    uint32_t out_bytes;
+};
+struct wire_watch {
+    uint32_t connection;
+    uint16_t watched_bytes, token_bytes;
+};
+struct wire_event {
+    uint32_t connection;
+    uint16_t watched_bytes, token_bytes, path_bytes, pad[3];
+};
+struct wire_transaction {
+    uint32_t connection, id;
+};
+struct wire_perm {
+    uint8_t access, flags;
+    uint16_t domid;
+};
+struct wire_node {
+    uint32_t connection, transaction;
+    uint16_t path_bytes, value_bytes, access, perm_count;
+};
+struct wire_global {
+    int32_t socket_fd, evtchn_fd;
+};
+struct wire_server {
+    uint32_t revision, pad;
+    uint64_t generation;
+};
+struct wire_domain {
+    uint16_t domid, target;
+    uint32_t flags;
+    uint64_t gfn, brake_ns, braked_for_ns, collided_ago_ns;
+    uint32_t port, pad;
+};
+struct wire_quota {
+    uint32_t value;
+    uint16_t domid, name_bytes;
+};
+struct wire_listener {
+    int32_t fd;
+    uint16_t domid, path_bytes;
+};
+struct wire_session {
+    uint32_t connection, last_transaction;
+    uint16_t domid, pad[3];
+};
+enum { DOMAIN_INTRODUCED = 1, DOMAIN_STALE = 2 };
+
+_Static_assert(sizeof(struct wire_preamble) == 16, "as the document has it");
+_Static_assert(sizeof(struct wire_connection) == 24, "as xenstored 4.17 has it");
+_Static_assert(sizeof(struct wire_watch) == 8 && sizeof(struct wire_transaction) == 8, "as the document has it");
+_Static_assert(sizeof(struct wire_node) == 16 && sizeof(struct wire_perm) == 4, "as the document has it");
+_Static_assert(sizeof(struct wire_domain) == 48 && sizeof(struct wire_session) == 16, "no holes");
+
+/* ---- writing ---- */
+
+static char *out_reserve(struct stream_out *o, size_t bytes)
+{
+    if (!o->failed && bytes > o->room - o->length) {
+        size_t room = MAX(MAX(o->room * 2, (size_t)STREAM_ROOM_FIRST), o->length + bytes);
+        char *more = realloc(o->bytes, room);
+        o->failed = !more;
+        if (more) {
+            o->bytes = more;
+            o->room = room;
+        }
+    }
+    return o->failed ? NULL : o->bytes + o->length;
+}
+
+static void out_bytes(struct stream_out *o, const void *bytes, size_t length)
+{
+    char *to = out_reserve(o, length);
+    if (!to || !length)
+        return;
+    memcpy(to, bytes, length);
+    o->length += length;
+}
+
+/* A piece of a body. */
+struct piece {
+    const void *bytes;
+    size_t length;
+};
+
+static void put(struct stream_out *o, uint32_t type, const struct piece *pieces, unsigned count)
+{
+    size_t body = 0;
+    for (unsigned i = 0; i < count; i++)
+        body += pieces[i].length;
+    size_t padded = (body + 7) & ~(size_t)7;
+    if (padded > UINT32_MAX || !out_reserve(o, sizeof(struct wire_record) + padded)) {
+        o->failed = true;
+        return;
+    }
+    /* the length counts the padding, as xenstored's reader goes from record to record by it */
+    out_bytes(o, &(struct wire_record){.type = type, .length = (uint32_t)padded}, sizeof(struct wire_record));
+    for (unsigned i = 0; i < count; i++)
+        out_bytes(o, pieces[i].bytes, pieces[i].length);
+    out_bytes(o, "\0\0\0\0\0\0\0", padded - body);
+}
+
+/* A length for a field of 16 bits. */
+static uint16_t narrow(struct stream_out *o, size_t bytes)
+{
+    if (bytes > UINT16_MAX)
+        o->failed = true;
+    return (uint16_t)bytes;
+}
+
+void stream_begin(struct stream_out *o)
+{
+    *o = (struct stream_out){0};
+    struct wire_preamble p = {.version = htobe32(STREAM_VERSION), .flags = htobe32(0)};
+    memcpy(p.ident, "xenstore", sizeof(p.ident));
+    out_bytes(o, &p, sizeof(p));
+}
+
+void stream_end(struct stream_out *o)
+{
+    put(o, STREAM_END, NULL, 0);
+}
+
+void stream_free(struct stream_out *o)
+{
+    free(o->bytes);
+    *o = (struct stream_out){0};
+}
+
+static uint32_t type_of(enum stream_type type, bool guest)
+{
+    return (uint32_t)type + (guest ? STREAM_GUEST : 0);
+}
+
+void stream_put_node(struct stream_out *o, const struct stream_node *n, bool guest)
+{
+    struct wire_perm perms[STORE_PERMS_MAX];
+    size_t path_bytes = strlen(n->path) + 1;
+    assert(n->perm_count <= STORE_PERMS_MAX);
+    struct wire_node w = {.connection = n->connection,
+                          .transaction = n->transaction,
+                          .path_bytes = narrow(o, path_bytes),
+                          .value_bytes = narrow(o, n->value_bytes),
+                          .access = (uint16_t)n->access,
+                          .perm_count = (uint16_t)n->perm_count};
+    for (unsigned i = 0; i < n->perm_count; i++)
+        perms[i] = (struct wire_perm){.access = (uint8_t) "nrwb"[n->perms[i].access & (STORE_READ | STORE_WRITE)],
+                                      .domid = n->perms[i].domid};
+    struct piece pieces[] = {
+        {&w, sizeof(w)}, {perms, n->perm_count * sizeof(perms[0])}, {n->path, path_bytes}, {n->value, n->value_bytes}};
+    put(o, type_of(STREAM_NODE, guest), pieces, ARRAY_SIZE(pieces));
+}
+
+void stream_put_connection(struct stream_out *o, const struct stream_connection *c, bool guest)
+{
+    struct wire_connection w = {.id = c->id,
+                                .kind = (uint16_t)c->kind,
+                                .in_bytes = narrow(o, c->in_bytes),
+                                .partial_bytes = narrow(o, c->partial_bytes),
+                                .out_bytes = (uint32_t)c->out_bytes};
+    if (c->out_bytes > UINT32_MAX)
+        o->failed = true;
+    if (c->kind == STREAM_SOCKET) {
+        w.spec.fd = c->fd;
+    } else {
+        w.spec.ring.domid = (uint16_t)c->domid;
+        w.spec.ring.target = (uint16_t)(c->target == c->domid ? STREAM_NO_TARGET : c->target);
+        w.spec.ring.port = c->port;
+    }
+    struct piece pieces[] = {{&w, sizeof(w)}, {c->in, c->in_bytes}, {c->out, c->out_bytes}};
+    put(o, type_of(STREAM_CONNECTION, guest), pieces, ARRAY_SIZE(pieces));
+}
+
+void stream_put_watch(struct stream_out *o, const struct stream_watch *w, bool guest)
+{
+    size_t watched = strlen(w->watched) + 1, token = strlen(w->token) + 1;
+    struct wire_watch wire = {w->connection, narrow(o, watched), narrow(o, token)};
+    struct piece pieces[] = {{&wire, sizeof(wire)}, {w->watched, watched}, {w->token, token}};
+    put(o, type_of(STREAM_WATCH, guest), pieces, ARRAY_SIZE(pieces));
+}
+
+void stream_put_event(struct stream_out *o, const struct stream_watch *w)
+{
+    size_t watched = strlen(w->watched) + 1, token = strlen(w->token) + 1, path = strlen(w->path) + 1;
+    struct wire_event wire = {w->connection, narrow(o, watched), narrow(o, token), narrow(o, path), {0}};
+    struct piece pieces[] = {{&wire, sizeof(wire)}, {w->watched, watched}, {w->token, token}, {w->path, path}};
+    put(o, STREAM_EVENT, pieces, ARRAY_SIZE(pieces));
+}
+
+void stream_put_transaction(struct stream_out *o, uint32_t connection, uint32_t id, bool guest)
+{
+    struct wire_transaction w = {connection, id};
+    put(o, type_of(STREAM_TRANSACTION, guest), &(struct piece){&w, sizeof(w)}, 1);
+}
+
+void stream_put_global(struct stream_out *o, int socket_fd, int evtchn_fd)
+{
+    struct wire_global w = {socket_fd, evtchn_fd};
+    put(o, STREAM_GLOBAL, &(struct piece){&w, sizeof(w)}, 1);
+}
+
+void stream_put_server(struct stream_out *o, const struct stream_server *s)
+{
+    struct wire_server w = {.revision = s->revision, .generation = s->generation};
+    put(o, STREAM_SERVER, &(struct piece){&w, sizeof(w)}, 1);
+}
+
+void stream_put_domain(struct stream_out *o, const struct stream_domain *d)
+{
+    struct wire_domain w = {
+        .domid = (uint16_t)d->domid,
+        .target = (uint16_t)d->target,
+        .flags = (d->introduced ? DOMAIN_INTRODUCED : 0u) | (d->stale ? DOMAIN_STALE : 0u),
+        .gfn = d->gfn,
+        .brake_ns = d->brake_ns,
+        .braked_for_ns = d->braked_for_ns,
+        .collided_ago_ns = d->collided_ago_ns,
+        .port = d->port,
+    };
+    put(o, STREAM_DOMAIN, &(struct piece){&w, sizeof(w)}, 1);
+}
+
+void stream_put_quota(struct stream_out *o, const struct stream_quota *q)
+{
+    size_t name = strlen(q->name) + 1;
+    struct wire_quota w = {.value = q->value, .domid = (uint16_t)q->domid, .name_bytes = narrow(o, name)};
+    struct piece pieces[] = {{&w, sizeof(w)}, {q->name, name}};
+    put(o, STREAM_QUOTA, pieces, ARRAY_SIZE(pieces));
+}
+
+void stream_put_listener(struct stream_out *o, const struct stream_listener *l)
+{
+    size_t path = strlen(l->path) + 1;
+    struct wire_listener w = {.fd = l->fd, .domid = (uint16_t)l->domid, .path_bytes = narrow(o, path)};
+    struct piece pieces[] = {{&w, sizeof(w)}, {l->path, path}};
+    put(o, STREAM_LISTENER, pieces, ARRAY_SIZE(pieces));
+}
+
+void stream_put_session(struct stream_out *o, const struct stream_session *s)
+{
+    struct wire_session w = {
+        .connection = s->connection, .last_transaction = s->last_transaction, .domid = (uint16_t)s->domid};
+    put(o, STREAM_SESSION, &(struct piece){&w, sizeof(w)}, 1);
+}
+
+/* ---- reading ---- */
+
+int stream_open(struct stream_in *in, const char *bytes, size_t length)
+{
+    struct wire_preamble p;
+    *in = (struct stream_in){.bytes = bytes, .length = length, .at = sizeof(p)};
+    if (length < sizeof(p))
+        return -EPROTO;
+    memcpy(&p, bytes, sizeof(p));
+    return memcmp(p.ident, "xenstore", sizeof(p.ident)) || p.version != htobe32(STREAM_VERSION) || p.flags ? -EPROTO
+                                                                                                           : 0;
+}
+
+int stream_next(struct stream_in *in, struct stream_record *r)
+{
+    struct wire_record w;
+    if (!span_fits(in->at, sizeof(w), in->length))
+        return -EPROTO;
+    memcpy(&w, in->bytes + in->at, sizeof(w));
+    size_t padded = ((size_t)w.length + 7) & ~(size_t)7;
+    if (!span_fits(in->at + sizeof(w), padded, in->length))
+        return -EPROTO;
+    *r = (struct stream_record){.type = w.type, .body = in->bytes + in->at + sizeof(w), .length = w.length};
+    in->at += sizeof(w) + padded;
+    return w.type != STREAM_END;
+}
+
+/* What is left of a record's body. */
+struct rest {
+    const char *at;
+    size_t length;
+    bool bad;
+};
+
+/* The next bytes, or NULL. */
+static const char *take(struct rest *r, size_t length)
+{
+    const char *at = r->at;
+    r->bad = r->bad || length > r->length;
+    if (r->bad)
+        return NULL;
+    r->at += length;
+    r->length -= length;
+    return at;
+}
+
+/* … which are a string with its NUL and no other. */
+static const char *take_text(struct rest *r, size_t length)
+{
+    const char *at = take(r, length);
+    r->bad = r->bad || length == 0 || memchr(at, '\0', length) != at + length - 1;
+    return r->bad ? NULL : at;
+}
+
+static struct rest open_body(const struct stream_record *r, void *fixed, size_t length)
+{
+    struct rest rest = {.at = r->body, .length = r->length};
+    const char *at = take(&rest, length);
+    memset(fixed, 0, length);
+    if (at)
+        memcpy(fixed, at, length);
+    return rest;
+}
+
+static int perm_get(const struct wire_perm *w, struct store_perm *p)
+{
+    const char *letter = w->access ? strchr("nrwb", w->access) : NULL;
+    if (!letter || w->domid > STORE_DOMID_MAX)
+        return -EPROTO;
+    *p = (struct store_perm){.domid = w->domid, .access = (uint8_t)(letter - "nrwb")};
+    return 0;
+}
+
+int stream_get_node(const struct stream_record *r, struct stream_node *n)
+{
+    struct wire_node w;
+    struct rest rest = open_body(r, &w, sizeof(w));
+    n->perm_count = 0;
+    if (w.perm_count > STORE_PERMS_MAX)
+        return -EPROTO;
+    const char *perms = take(&rest, w.perm_count * sizeof(struct wire_perm));
+    n->connection = w.connection;
+    n->transaction = w.transaction;
+    n->access = w.access;
+    n->path = take_text(&rest, w.path_bytes);
+    n->value = take(&rest, w.value_bytes);
+    n->value_bytes = w.value_bytes;
+    if (rest.bad)
+        return -EPROTO;
+    for (unsigned i = 0; i < w.perm_count; i++) {
+        struct wire_perm perm;
+        memcpy(&perm, perms + i * sizeof(perm), sizeof(perm));
+        if (i > 0 && (perm.flags & STREAM_PERM_STALE))
+            continue;
+        if (perm_get(&perm, &n->perms[n->perm_count++]) < 0)
+            return -EPROTO;
+    }
+    return 0;
+}
+
+int stream_get_connection(const struct stream_record *r, struct stream_connection *c)
+{
+    struct wire_connection w;
+    struct rest rest = open_body(r, &w, sizeof(w));
+    *c = (struct stream_connection){.id = w.id,
+                                    .kind = (enum stream_connection_kind)w.kind,
+                                    .fd = -1,
+                                    .in = take(&rest, w.in_bytes),
+                                    .in_bytes = w.in_bytes,
+                                    .out = take(&rest, w.out_bytes),
+                                    .out_bytes = w.out_bytes,
+                                    .partial_bytes = w.partial_bytes};
+    if (w.kind == STREAM_SOCKET) {
+        c->fd = w.spec.fd;
+    } else {
+        c->domid = w.spec.ring.domid;
+        c->target = w.spec.ring.target == STREAM_NO_TARGET ? c->domid : w.spec.ring.target;
+        c->port = w.spec.ring.port;
+    }
+    bool known = w.kind == STREAM_SOCKET || w.kind == STREAM_RING;
+    bool sane = c->id && c->partial_bytes <= c->out_bytes && MAX(c->domid, c->target) <= STORE_DOMID_MAX;
+    return rest.bad || !known || !sane ? -EPROTO : 0;
+}
+
+int stream_get_watch(const struct stream_record *r, struct stream_watch *w)
+{
+    struct wire_watch wire;
+    struct rest rest = open_body(r, &wire, sizeof(wire));
+    *w = (struct stream_watch){.connection = wire.connection};
+    w->watched = take_text(&rest, wire.watched_bytes);
+    w->token = take_text(&rest, wire.token_bytes);
+    return rest.bad ? -EPROTO : 0;
+}
+
+int stream_get_event(const struct stream_record *r, struct stream_watch *w)
+{
+    struct wire_event wire;
+    struct rest rest = open_body(r, &wire, sizeof(wire));
+    *w = (struct stream_watch){.connection = wire.connection};
+    w->watched = take_text(&rest, wire.watched_bytes);
+    w->token = take_text(&rest, wire.token_bytes);
+    w->path = take_text(&rest, wire.path_bytes);
+    return rest.bad ? -EPROTO : 0;
+}
+
+int stream_get_transaction(const struct stream_record *r, uint32_t *connection, uint32_t *id)
+{
+    struct wire_transaction w;
+    struct rest rest = open_body(r, &w, sizeof(w));
+    *connection = w.connection;
+    *id = w.id;
+    return rest.bad || !w.id ? -EPROTO : 0;
+}
+
+int stream_get_server(const struct stream_record *r, struct stream_server *s)
+{
+    struct wire_server w;
+    struct rest rest = open_body(r, &w, sizeof(w));
+    *s = (struct stream_server){.revision = w.revision, .generation = w.generation};
+    return rest.bad || w.revision > STREAM_REVISION ? -EPROTO : 0;
+}
+
+int stream_get_domain(const struct stream_record *r, struct stream_domain *d)
+{
+    struct wire_domain w;
+    struct rest rest = open_body(r, &w, sizeof(w));
+    *d = (struct stream_domain){.domid = w.domid,
+                                .target = w.target,
+                                .introduced = w.flags & DOMAIN_INTRODUCED,
+                                .stale = w.flags & DOMAIN_STALE,
+                                .gfn = w.gfn,
+                                .port = w.port,
+                                .brake_ns = w.brake_ns,
+                                .braked_for_ns = w.braked_for_ns,
+                                .collided_ago_ns = w.collided_ago_ns};
+    return rest.bad || MAX(w.domid, w.target) > STORE_DOMID_MAX ? -EPROTO : 0;
+}
+
+int stream_get_quota(const struct stream_record *r, struct stream_quota *q)
+{
+    struct wire_quota w;
+    struct rest rest = open_body(r, &w, sizeof(w));
+    *q = (struct stream_quota){.domid = w.domid, .name = take_text(&rest, w.name_bytes), .value = w.value};
+    return rest.bad || (w.domid > STORE_DOMID_MAX && w.domid != STREAM_QUOTA_ALL) ? -EPROTO : 0;
+}
+
+int stream_get_listener(const struct stream_record *r, struct stream_listener *l)
+{
+    struct wire_listener w;
+    struct rest rest = open_body(r, &w, sizeof(w));
+    *l = (struct stream_listener){.domid = w.domid, .fd = w.fd, .path = take_text(&rest, w.path_bytes)};
+    return rest.bad || w.domid > STORE_DOMID_MAX ? -EPROTO : 0;
+}
+
+int stream_get_session(const struct stream_record *r, struct stream_session *s)
+{
+    struct wire_session w;
+    struct rest rest = open_body(r, &w, sizeof(w));
+    *s = (struct stream_session){w.connection, w.last_transaction, w.domid};
+    return rest.bad || w.domid > STORE_DOMID_MAX ? -EPROTO : 0;
+}
