@@ -477,10 +477,10 @@ int store_link_unwatch(struct store_link *l, const char *path, const char *token
 
 int store_link_event(struct store_link *l, char ***event, const char **path, const char **token)
 {
-    int r = 1;
-    if (l->fd < 0 && list_empty(&l->events) && (r = link_retry(l)) < 0)
+    int r = l->fd < 0 && list_empty(&l->events) ? link_retry(l) : 0;
+    if (r < 0)
         return r;
-    while (list_empty(&l->events) && l->fd >= 0 && (r = message_read(l)) > 0) {
+    while (list_empty(&l->events) && l->fd >= 0 && message_read(l) > 0) {
     }
     if (list_empty(&l->events))
         return -EAGAIN; /* also where it went down just now: the next call tries again */
