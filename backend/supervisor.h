@@ -7,8 +7,9 @@
  * a pause that doubles up to SUPERVISOR_PAUSE_MAX_MS, and at once again after it ran for SUPERVISOR_STEADY_MS. The end
  * of any other role ends the daemon, with a line that names it.
  *
- * It keeps the journal of what its blk role has in flight (blk/journal.h) for the next one, and never looks into it. The
- * store role's own (store/journal.h) is a file; the supervisor only removes it, before the first one and after the last.
+ * It keeps the journal of what its blk role has in flight (blk/journal.h) for the next one, and never looks into it.
+ * The store role's own (store/journal.h) is a file; the supervisor only removes it, before the first one and after the
+ * last.
  *
  * The directory (dom0's run directory, or the domain's of a driver domain) is one daemon's: `domzerod.pid` in it is
  * locked for as long as it or one of its roles lives, or the I/O of one that was killed goes on. Where the supervisor
