@@ -38,7 +38,7 @@ MUTANT_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/mutants/*.c))
 FIO_SOURCE := $(BUILD)/fio-src/tree
 PLUGINS  := $(if $(SANFLAGS),,$(if $(wildcard /usr/include/nbdkit-plugin.h),$(BUILD)/nbdkit-domzero-plugin.so) \
     $(if $(wildcard $(FIO_SOURCE)/config-host.h),$(BUILD)/fio-domzero.so))
-PEER_TESTS := nbdkit fio torture store_peers
+PEER_TESTS := nbdkit fio torture store_peers store_diff
 LIBDZ    := $(if $(wildcard frontend/*.c),$(BUILD)/libdomzero.a $(BUILD)/libdomzero.so)
 
 .PHONY: all deps demo plugins check check-peers check-torture check-asan check-tsan check-valgrind fuzz bench bench-block bench-dma bench-rows bench-many bench-poll bench-store attack-dma report tidy format help install clean programs tests plugin-files
@@ -147,7 +147,7 @@ check-peers:
 	@$(MAKE) --no-print-directory plugins
 	@scripts/deps.sh check plugins peers
 	@$(MAKE) --no-print-directory tests
-	@BUILD=$(BUILD) STORE_RANDOM_S=30 TEST='@($(subst $() ,|,$(strip $(PEER_TESTS))))' scripts/run-tests.sh
+	@BUILD=$(BUILD) STORE_RANDOM_S=30 STORE_DIFF_STEPS=6000 TEST='@($(subst $() ,|,$(strip $(PEER_TESTS))))' scripts/run-tests.sh
 check-torture:
 	@$(MAKE) --no-print-directory plugins
 	@scripts/deps.sh check plugins

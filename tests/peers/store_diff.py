@@ -4,11 +4,12 @@ the tree in the end are compared, and a difference that no row of store_rows.py 
 
   --seed N --steps N    which script, and how much of it
   --episode N           only that one, with all that it does: what a failure says to run
+  --failures N          how many unexplained differences end the run; --brief: of each only the last two steps
   --servers a,b         some of: ours, c, ocaml, ours-ocaml (ours with --store-answers=ocaml)
 
 Each pair of servers is compared on its own, and not any more in an episode in which a difference left two trees, sets of watches or
 permissions that are not the same: the next begins anew."""
-import argparse, collections, os, subprocess, sys, time
+import argparse, collections, os, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from store_rows import PAIRS, explain
@@ -76,9 +77,9 @@ class World:
         while todo:
             path = todo.pop()
             ask = lambda op: dom0.ask(OPS[op], path.encode() + b"\0")[1]
-            names = [n.decode() for n in ask("DIRECTORY").split(b"\0")[:-1]] if not path.startswith("/tool") else []
+            names = [n.decode() for n in ask("DIRECTORY").split(b"\0")[:-1]]
             todo += [path.rstrip("/") + "/" + n for n in reversed(names) if not n.startswith("@")]
-            found.append((path, ask("READ") if not path.startswith("/tool") else b"", ask("GET_PERMS")))
+            found.append((path, ask("READ"), ask("GET_PERMS")))
         return found
 
 
@@ -116,8 +117,8 @@ class Changes:
 class Comparison:
     """What was found of one pair of servers."""
 
-    def __init__(self, pair, verbose):
-        self.pair, self.verbose, self.same, self.explained, self.unexplained = pair, verbose, 0, collections.Counter(), []
+    def __init__(self, pair):
+        self.pair, self.same, self.explained, self.unexplained = pair, 0, collections.Counter(), []
         self.together = True  # in this episode, until now
 
     def compare(self, kinds, s, left, right, trail):
@@ -139,9 +140,7 @@ class Differ:
     def __init__(self, args):
         self.args = args
         self.servers, self.lives = {}, collections.Counter()
-        for name in args.servers:
-            self.start(name)
-        self.comparisons = [Comparison(p, args.episode is not None) for p in PAIRS if p[0] in self.servers and p[1] in self.servers]
+        self.comparisons = [Comparison(p) for p in PAIRS if set(p) <= set(args.servers)]
         self.steps = 0
 
     def start(self, name):
@@ -153,11 +152,13 @@ class Differ:
         for server in self.servers.values():
             server.stop()
 
-    def events_compare(self, worlds, s, trail):
+    def events_compare(self, worlds, s, owners, trail):
         """What each connection was told by this step, by all servers that are still compared."""
         settled = lambda c, told: told[c.pair[0]] == told[c.pair[1]] or explain(c.pair, kinds, s, told[c.pair[0]], told[c.pair[1]])
         for who in CONNECTIONS:
             kinds = {"events", "events of guests"} if CONNECTIONS[who] else {"events"}
+            kinds |= {"owners in events"} if owners else set()
+            kinds |= {"events of a target's"} if who == "guest5" else set()
             worlds = {name: w for name, w in worlds.items() if any(c.together and name in c.pair for c in self.comparisons)}
             told = {name: w.told(who) for name, w in worlds.items()}
             for seconds in SETTLE_SECONDS:
@@ -189,12 +190,12 @@ class Differ:
                 if c.together:
                     c.compare(changes.kinds(s), s, answers[c.pair[0]], answers[c.pair[1]], trail)
             changes.note(s, answers.values())
-            self.events_compare(worlds, s, trail)
+            self.events_compare(worlds, s, changes.owners, trail)
             self.steps += 1
             if self.comparisons and not any(c.together for c in self.comparisons):
                 break
         if any(c.together for c in self.comparisons):
-            trees = {name: w.tree() for name, w in worlds.items()}
+            trees = {name: w.tree() for name, w in worlds.items() if any(c.together and name in c.pair for c in self.comparisons)}
             for c in self.comparisons:
                 if c.together:
                     c.compare({"tree", "owners in the tree"} if changes.owners else {"tree"}, None, *tree_difference(trees[c.pair[0]], trees[c.pair[1]]), trail)
@@ -204,6 +205,8 @@ class Differ:
                 self.start(name)
 
     def run(self):
+        for name in self.args.servers:
+            self.start(name)
         numbers = [self.args.episode] if self.args.episode is not None else range(10**9)
         for number in numbers:
             self.episode(number)
@@ -218,8 +221,9 @@ class Differ:
             for why, count in c.explained.most_common():
                 print(f"  {count:6d}  {why}")
             for where, trail in c.unexplained:
-                print(f"UNEXPLAINED: {where}\n    {trail[0]}: {' | '.join(trail[-2:])}") if self.args.brief else print(f"UNEXPLAINED: {where}")
+                print(f"UNEXPLAINED: {where}")
                 if self.args.brief:
+                    print(f"    {trail[0]}: {' | '.join(trail[-2:])}")
                     continue
                 for line in [trail[0], *trail[max(1, len(trail) - self.args.trail):]]:
                     print(f"    {line}")
@@ -242,7 +246,7 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--steps", type=int, default=2000)
     p.add_argument("--episode", type=int)
-    p.add_argument("--failures", type=int, default=1, help="how many unexplained differences end the run")
+    p.add_argument("--failures", type=int, default=1)
     p.add_argument("--brief", action="store_true")
     p.add_argument("--trail", type=int, default=100)
     p.add_argument("--servers", type=lambda s: s.split(","), default=list(SERVERS))

@@ -26,7 +26,7 @@ def write(who, path, value):
 
 
 BEGIN = [
-    write("dom0", "/", ""),
+    write("dom0", "/", ""), step("dom0", "MKDIR", "/tool"),
     step("dom0", "SET_PERMS", "/", "n0"),
     step("dom0", "SET_PERMS", "@introduceDomain", "n0"),
     step("dom0", "SET_PERMS", "@releaseDomain", "n0"),
@@ -37,7 +37,7 @@ BEGIN = [
     write("dom0", "/w/b", "for all"), step("dom0", "SET_PERMS", "/w/b", "b0"),
     write("dom0", "/w/c", "secret"), step("dom0", "SET_PERMS", "/w/c", "n0"),
 ]
-ROOTS = ("/local", "/w", "/@x", "/tool/nothing")  # all that an episode can leave behind
+ROOTS = ("/local", "/w", "/@x", "/tool")  # all that an episode can leave behind
 
 FLAVOURS = {  # operations, and how often each
     "mixed": dict(READ=8, WRITE=10, MKDIR=4, RM=5, DIRECTORY=5, GET_PERMS=4, SET_PERMS=5, WATCH=5, UNWATCH=2, TRANSACTION_START=4, TRANSACTION_END=4,

@@ -2,7 +2,7 @@
 """tests/peers/store_wire.py: three stores, started by scripts/peer-store.sh, and raw connections to them: domain 0's by socket, a
 guest's by its ring (the reference servers: tests/peers/xenshim.c) or by its socket (ours). What goes over them is bytes that the caller
 chose; nothing is checked or completed on the way."""
-import mmap, os, select, signal, socket, struct, subprocess, time
+import ctypes, mmap, os, select, signal, socket, struct, subprocess, time
 
 OPS = dict(CONTROL=0, DIRECTORY=1, READ=2, GET_PERMS=3, WATCH=4, UNWATCH=5, TRANSACTION_START=6, TRANSACTION_END=7, INTRODUCE=8, RELEASE=9,
            GET_DOMAIN_PATH=10, WRITE=11, MKDIR=12, RM=13, SET_PERMS=14, WATCH_EVENT=15, ERROR=16, IS_DOMAIN_INTRODUCED=17, RESUME=18,
@@ -154,6 +154,10 @@ class Ring(Connection):
         os.close(self.kicked)
 
 
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 class Server:
     """`kind` is what peer-store.sh starts: c, ocaml, ours; `options` are further ones of its command line."""
 
@@ -162,7 +166,7 @@ class Server:
         os.makedirs(directory)
         self.log = open(f"{directory}/peer.log", "wb")
         script = os.path.join(os.path.dirname(__file__), "../../scripts/peer-store.sh")
-        self.process = subprocess.Popen([script, "run", kind, directory, *options], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([script, "run", kind, directory, *options], stdout=self.log, stderr=self.log, preexec_fn=die_with_parent)
         until = time.monotonic() + 60
         while True:
             try:
