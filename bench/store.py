@@ -23,7 +23,7 @@ sys.dont_write_bytecode = True
 import machine, store_report
 from block_peers import CannotRun
 from driver import OTHERS_MOST, OTHERS_TEXT, QUICK, Ended, Progress, may_be_ended, out_of_time, picked, results_directory
-from store_cases import PEERS, cases
+from store_cases import OURS, PEERS, cases, growths
 from store_peers import Store, lacking
 
 ROUNDS = int(os.environ.get("ROUNDS") or (3 if QUICK else 5))
@@ -38,7 +38,7 @@ class Run:
     def __init__(self, build, peers):
         self.build, self.peers = build, peers
         self.results, self.learned, self.left_out, self.text, self.start = {}, {}, [], [], time.monotonic()
-        self.stores = []
+        self.stores, self.growth = [], {}
 
     def say(self, text=""):
         print(text, flush=True)
@@ -74,6 +74,23 @@ class Run:
             self.stop()
         self.say(store_report.case_text(case, rows, {p: self.learned.get((case.name, p)) for p in rows}))
 
+    def grow(self, growth, chosen):
+        """Ours with little and ours with much, side by side: minutes apart they would differ by what others do on the machine."""
+        ends = [c for c in chosen if c.name in growth.cases]
+        if len(ends) < 2 or OURS not in self.peers:
+            return
+        try:
+            self.stores = [Store(OURS, self.build) for _ in ends]
+            for store, case in zip(self.stores, ends):
+                store.start()
+                store.prepare(case)
+            rounds = [[s.measure(c, SECONDS, SEED + i)["server_us"] for s, c in zip(self.stores, ends)] for i in range(ROUNDS)]
+            self.growth[growth.title] = [first / last for first, last in rounds]
+        except CannotRun as e:
+            self.leave_out(growth.title, OURS, str(e))
+        finally:
+            self.stop()
+
     def measure(self, case, store, round_):
         try:
             return store.measure(case, SECONDS, SEED + round_)
@@ -102,6 +119,8 @@ def measure_all(run, chosen):
         progress.case(case.name)
         run.case(case)
         progress.step()
+    for growth in growths():
+        run.grow(growth, chosen)
 
 
 def main():

@@ -58,7 +58,7 @@ def cases():
 
 @dataclass(frozen=True)
 class Growth:
-    """Of ours: the server's processor time for an operation of the first case over that of the last, in the same run."""
+    """Of ours: the server's processor time for an operation of the first case over that of the last, measured side by side."""
 
     title: str
     cases: tuple

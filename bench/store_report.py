@@ -77,7 +77,7 @@ def client_bound(rounds):
     return bool(busy) and statistics.median(busy) >= CLIENT_BOUND
 
 
-def goal_rows(cases, results):
+def goal_rows(cases, results, growth):
     rows = []
     for case in cases:
         rate, cpu = ratios(case, results.get(case.name, {}))
@@ -85,10 +85,9 @@ def goal_rows(cases, results):
             rows.append({"goal": case.title, "case": case.name, "must": MUST, "rate": spread(rate), "cpu": spread(cpu),
                          "met": statistics.median(rate) >= MUST, "client_bound": client_bound(results[case.name][OURS])})
     for g in growths():
-        first, last = (values(results.get(c, {}).get(OURS, ()), "server_us") for c in g.cases)
-        if first and last:  # the cases were minutes apart: others on the machine move rates, not processor time
-            got = statistics.median(first) / statistics.median(last)
-            rows.append({"goal": g.title, "case": "growth", "must": g.must, "rate": None, "cpu": spread([got]), "met": got >= g.must, "client_bound": False})
+        if growth.get(g.title):
+            got = spread(growth[g.title])
+            rows.append({"goal": g.title, "case": "growth", "must": g.must, "rate": None, "cpu": got, "met": got["median"] >= g.must, "client_bound": False})
     return rows
 
 
@@ -108,7 +107,7 @@ def result(info, run, cases, settings):
     rows = [row(c, peer, rounds, run.learned.get((c.name, peer))) for c in cases for peer, rounds in run.results.get(c.name, {}).items()
             if any(rounds)]
     return {"kind": "store", "commit": info["commit"], "date": info["date"], "machine": info, **settings, "rows": rows,
-            "goals": goal_rows(cases, run.results), "left_out": run.left_out, "rounds": run.results}
+            "goals": goal_rows(cases, run.results, run.growth), "left_out": run.left_out, "rounds": run.results}
 
 
 def write_files(directory, result, text):

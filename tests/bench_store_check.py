@@ -45,4 +45,4 @@ for goal in result["goals"]:
     assert goal["goal"] in text, goal
     assert goal["met"] == ((goal["rate"] or goal["cpu"])["median"] >= goal["must"]), goal
 if any(len(p) > 1 for p in cases.values()):
-    assert judged == set(cases), (judged, cases)
+    assert judged - {"growth"} == set(cases), (judged, cases)
