@@ -17,7 +17,7 @@ CPPFLAGS += -I. -Iinclude -D_GNU_SOURCE -D__XEN_TOOLS__
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wno-format-nonliteral -Wundef
 CFLAGS  += -std=gnu11 $(OPT) $(WARN) -fPIC -fvisibility=hidden -pthread -fno-strict-aliasing $(SANFLAGS)
 LDFLAGS += -pthread $(SANFLAGS)
-LDLIBS  := -luring -lxenstore -lz
+LDLIBS  := -luring -lz
 
 src      = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -94,20 +94,20 @@ $(BUILD)/libdomzero.a: $(DZ_OBJS)
 	@rm -f $@
 	$(AR) rcs $@ $(BUILD)/domzero-all.o
 $(BUILD)/libdomzero.so: $(DZ_OBJS) frontend/libdomzero.map
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,libdomzero.so.0 -Wl,--version-script=frontend/libdomzero.map -o $@ $(DZ_OBJS) -lxenstore -lz
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libdomzero.so.0 -Wl,--version-script=frontend/libdomzero.map -o $@ $(DZ_OBJS) -lz
 	@ln -sf libdomzero.so $(BUILD)/libdomzero.so.0
 
 $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libdomzero.a $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/libdomzero.a $(GROUP) $(LDLIBS)
+	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/libdomzero.a $(GROUP) $(LDLIBS) -lxenstore
 
 # Plugins see the installed headers and their own only (layers.txt), and carry the library in them.
 PLUGIN_LINK = $(CC) -I. -Iinclude -D_GNU_SOURCE $(CFLAGS) -MMD -MP $(LDFLAGS) -shared -Wl,--exclude-libs,ALL
 $(BUILD)/nbdkit-domzero-plugin.so: plugins/nbdkit-domzero.c plugins/diskshare.c $(BUILD)/libdomzero.a
-	$(PLUGIN_LINK) -o $@ $(filter %.c,$^) $(BUILD)/libdomzero.a -lxenstore -lz
+	$(PLUGIN_LINK) -o $@ $(filter %.c,$^) $(BUILD)/libdomzero.a -lz
 # fio's headers are not as strict as we are with ourselves; config-host.h belongs before everything.
 $(BUILD)/fio-domzero.so: plugins/fio-domzero.c plugins/diskshare.c $(BUILD)/libdomzero.a $(FIO_SOURCE)/config-host.h
-	$(PLUGIN_LINK) -isystem $(FIO_SOURCE) -include $(FIO_SOURCE)/config-host.h -o $@ $(filter %.c,$^) $(BUILD)/libdomzero.a -lxenstore -lz
+	$(PLUGIN_LINK) -isystem $(FIO_SOURCE) -include $(FIO_SOURCE)/config-host.h -o $@ $(filter %.c,$^) $(BUILD)/libdomzero.a -lz
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
@@ -115,7 +115,7 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(HARNESS)) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lcmocka
+	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(HARNESS)) $(GROUP) $(LDLIBS) -lxenstore -lcmocka
 
 # The attack bench is a program of several files; its test adds code that is wrong on purpose.
 $(BUILD)/bench/attack_dma: $(ATTACK_OBJS)
