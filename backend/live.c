@@ -83,14 +83,14 @@ static int write_all(int fd, const char *bytes, size_t length)
 /* A descriptor or -errno. */
 static int state_write(struct store_server *s, struct err *e)
 {
-    struct stream_out o;
+    struct store_stream_out o;
     _cleanup_close_ int fd = memfd_create("domzero-store", MFD_CLOEXEC);
     if (fd < 0)
         return err_set(e, -errno, "no memory file for the state: %s", strerror(errno));
-    int r = handover_save(s, &o);
+    int r = store_handover_save(s, &o);
     if (!r)
         r = write_all(fd, o.bytes, o.length);
-    stream_free(&o);
+    store_stream_free(&o);
     return r < 0 ? err_set(e, r, "the state cannot be written: %s", strerror(-r)) : take_fd(&fd);
 }
 
@@ -239,11 +239,11 @@ static void live_switch(struct live *l, struct err *e)
         return;
     }
     fcntl(state_fd, F_SETFD, 0);
-    handover_keep(l->server, true);
+    store_handover_keep(l->server, true);
     log_info("live update: going on as %s", l->program);
     execv(l->program, (char *const *)args);
     int error = errno;
-    handover_keep(l->server, false);
+    store_handover_keep(l->server, false);
     err_write(e, "%.100s cannot be executed: %s", l->program, strerror(error));
 }
 

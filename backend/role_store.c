@@ -112,7 +112,8 @@ static int role_store_open(struct role_store *r, const struct role_options *o, s
 /* Could this program go on from what another one has? An exit status. */
 static int role_store_check(struct role_store *r, const struct role_options *o, struct err *e)
 {
-    int status = r->saved.bytes ? handover_check(&r->saved, e) : err_set(e, -EINVAL, "there is no state to check");
+    int status =
+        r->saved.bytes ? store_handover_check(&r->saved, e) : err_set(e, -EINVAL, "there is no state to check");
     if (status < 0)
         log_error("%s", e->text);
     else

@@ -313,7 +313,7 @@ unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigne
 
 /* ---- from one program to the next ---- */
 
-void store_conn_describe(const struct store_conn *c, struct stream_connection *r)
+void store_conn_describe(const struct store_conn *c, struct store_stream_connection *r)
 {
     r->in = c->in_bytes + c->in_at;
     r->in_bytes = c->in_end - c->in_at;
@@ -323,7 +323,7 @@ void store_conn_describe(const struct store_conn *c, struct stream_connection *r
 }
 
 /* How long the message at `at` is, the first perhaps only its rest; 0: it is none. */
-static size_t resumed_message(const struct stream_connection *r, size_t at)
+static size_t resumed_message(const struct store_stream_connection *r, size_t at)
 {
     struct xsd_sockmsg header;
     if (at == 0 && r->partial_bytes)
@@ -337,7 +337,7 @@ static size_t resumed_message(const struct stream_connection *r, size_t at)
 }
 
 /* The number of messages in r->out, or -1 where it is not messages to its end. */
-static int resumed_count(const struct stream_connection *r)
+static int resumed_count(const struct store_stream_connection *r)
 {
     int count = 0;
     size_t length;
@@ -347,12 +347,12 @@ static int resumed_count(const struct stream_connection *r)
     return count;
 }
 
-bool store_conn_can_resume(const struct stream_connection *r)
+bool store_conn_can_resume(const struct store_stream_connection *r)
 {
     return r->in_bytes <= STORE_CONN_IN_BYTES && resumed_count(r) >= 0;
 }
 
-int store_conn_resume(struct store_conn *c, const struct stream_connection *r)
+int store_conn_resume(struct store_conn *c, const struct store_stream_connection *r)
 {
     assert(store_conn_can_resume(r) && !c->out);
     memcpy(c->in_bytes, r->in, r->in_bytes);

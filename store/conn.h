@@ -67,10 +67,10 @@ unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigne
 /* Sends what can be sent, waiting events included. */
 void store_conn_flush(struct store_conn *c, struct store_outbox *out);
 /* What was received and not served, and what was not sent, into the fields of `r`; borrowed. */
-void store_conn_describe(const struct store_conn *c, struct stream_connection *r);
+void store_conn_describe(const struct store_conn *c, struct store_stream_connection *r);
 /* Whether it can be what a connection had; then a new one has it: 0 or -ENOMEM. */
-bool store_conn_can_resume(const struct stream_connection *r);
-int store_conn_resume(struct store_conn *c, const struct stream_connection *r);
+bool store_conn_can_resume(const struct store_stream_connection *r);
+int store_conn_resume(struct store_conn *c, const struct store_stream_connection *r);
 /* Something can be served: a whole request is here, or bytes may be. */
 bool store_conn_has_work(const struct store_conn *c);
 /* Too much of its waits to be read by the peer. */

@@ -14,7 +14,7 @@
 /* ---- out ---- */
 
 struct saving {
-    struct stream_out *o;
+    struct store_stream_out *o;
     uint32_t id; /* the last connection's */
 };
 
@@ -22,8 +22,8 @@ static void listener_save(void *context, int fd, unsigned domid, const char *pat
 {
     struct saving *s = context;
     if (domid == 0)
-        stream_put_global(s->o, fd, -1);
-    stream_put_listener(s->o, &(struct stream_listener){.domid = domid, .fd = fd, .path = path});
+        store_stream_put_global(s->o, fd, -1);
+    store_stream_put_listener(s->o, &(struct store_stream_listener){.domid = domid, .fd = fd, .path = path});
 }
 
 static bool conn_is_ring(const struct store_conn *c)
@@ -37,36 +37,37 @@ static void conn_save(void *context, struct store_conn *c)
     const struct store_session *session = &c->session;
     unsigned domid = session->domain->domid;
     bool ring = conn_is_ring(c);
-    struct stream_connection r = {.id = ++s->id,
-                                  .kind = ring ? STREAM_RING : STREAM_SOCKET,
-                                  .fd = ring ? -1 : c->transport->fd,
-                                  .domid = domid,
-                                  .target = session->domain->target,
-                                  .port = session->domain->port};
+    struct store_stream_connection r = {.id = ++s->id,
+                                        .kind = ring ? STORE_STREAM_RING : STORE_STREAM_SOCKET,
+                                        .fd = ring ? -1 : c->transport->fd,
+                                        .domid = domid,
+                                        .target = session->domain->target,
+                                        .port = session->domain->port};
     store_conn_describe(c, &r);
-    stream_put_connection(s->o, &r, !ring && domid != 0);
-    stream_put_session(s->o, &(struct stream_session){
-                                 .connection = r.id, .last_transaction = session->last_transaction, .domid = domid});
-    state_put_watches(s->o, session, r.id, !ring && domid != 0);
+    store_stream_put_connection(s->o, &r, !ring && domid != 0);
+    store_stream_put_session(s->o, &(struct store_stream_session){.connection = r.id,
+                                                                  .last_transaction = session->last_transaction,
+                                                                  .domid = domid});
+    store_state_put_watches(s->o, session, r.id, !ring && domid != 0);
 }
 
 static void conn_save_transactions(void *context, struct store_conn *c)
 {
     struct saving *s = context;
-    state_put_transactions(s->o, &c->session, ++s->id, !conn_is_ring(c) && c->session.domain->domid != 0);
+    store_state_put_transactions(s->o, &c->session, ++s->id, !conn_is_ring(c) && c->session.domain->domid != 0);
 }
 
-int handover_save(struct store_server *s, struct stream_out *o)
+int store_handover_save(struct store_server *s, struct store_stream_out *o)
 {
     struct saving saving = {.o = o};
-    stream_begin(o);
-    state_put_domains(o, server_engine(s));
-    server_listeners_each(s, listener_save, &saving);
-    server_conns_each(s, conn_save, &saving);
-    state_put_nodes(o, server_engine(s));
+    store_stream_begin(o);
+    store_state_put_domains(o, store_server_engine(s));
+    store_server_listeners_each(s, listener_save, &saving);
+    store_server_conns_each(s, conn_save, &saving);
+    store_state_put_nodes(o, store_server_engine(s));
     saving.id = 0;
-    server_conns_each(s, conn_save_transactions, &saving);
-    stream_end(o);
+    store_server_conns_each(s, conn_save_transactions, &saving);
+    store_stream_end(o);
     return o->failed ? -ENOMEM : 0;
 }
 
@@ -82,10 +83,10 @@ static void conn_keep(void *context, struct store_conn *c)
         fcntl(c->transport->fd, F_SETFD, *(const bool *)context ? 0 : FD_CLOEXEC);
 }
 
-void handover_keep(struct store_server *s, bool keep)
+void store_handover_keep(struct store_server *s, bool keep)
 {
-    server_listeners_each(s, listener_keep, &keep);
-    server_conns_each(s, conn_keep, &keep);
+    store_server_listeners_each(s, listener_keep, &keep);
+    store_server_conns_each(s, conn_keep, &keep);
 }
 
 /* ---- in ---- */
@@ -93,9 +94,9 @@ void handover_keep(struct store_server *s, bool keep)
 struct loading {
     struct store_server *server; /* NULL: only a check */
     struct store_engine *engine;
-    struct map sessions;           /* store_session by connection */
-    struct map shadows;            /* those of them that no connection has */
-    struct stream_connection conn; /* the one whose SESSION is to come; id 0: none */
+    struct map sessions;                 /* store_session by connection */
+    struct map shadows;                  /* those of them that no connection has */
+    struct store_stream_connection conn; /* the one whose SESSION is to come; id 0: none */
 };
 
 static int damaged(struct err *e, const char *what)
@@ -109,22 +110,22 @@ static bool is_socket(int fd)
     return fd > STDERR_FILENO && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-static int load_listener(struct loading *l, const struct stream_record *r, struct err *e)
+static int load_listener(struct loading *l, const struct store_stream_record *r, struct err *e)
 {
-    struct stream_listener s;
-    if (stream_get_listener(r, &s) < 0)
+    struct store_stream_listener s;
+    if (store_stream_get_listener(r, &s) < 0)
         return damaged(e, "a listening socket");
     if (!l->server)
         return 0;
     if (!is_socket(s.fd))
         return damaged(e, "a listening socket that is none");
     fcntl(s.fd, F_SETFD, FD_CLOEXEC);
-    return server_listener_take(l->server, s.fd, s.domid, s.path, e);
+    return store_server_listener_take(l->server, s.fd, s.domid, s.path, e);
 }
 
-static int load_connection(struct loading *l, const struct stream_record *r, struct err *e)
+static int load_connection(struct loading *l, const struct store_stream_record *r, struct err *e)
 {
-    if (l->conn.id || stream_get_connection(r, &l->conn) < 0 || map_get(&l->sessions, l->conn.id))
+    if (l->conn.id || store_stream_get_connection(r, &l->conn) < 0 || map_get(&l->sessions, l->conn.id))
         return damaged(e, "a connection");
     return 0;
 }
@@ -146,8 +147,8 @@ static struct store_session *shadow_make(struct loading *l, unsigned domid)
 
 static struct store_transport *transport_make(struct loading *l, unsigned domid, struct err *e)
 {
-    if (l->conn.kind == STREAM_RING)
-        return server_ring_resume(l->server, domid, l->conn.port, e);
+    if (l->conn.kind == STORE_STREAM_RING)
+        return store_server_ring_resume(l->server, domid, l->conn.port, e);
     if (!is_socket(l->conn.fd)) {
         damaged(e, "a connection that is none");
         return NULL;
@@ -161,20 +162,21 @@ static struct store_transport *transport_make(struct loading *l, unsigned domid,
 static struct store_session *conn_make(struct loading *l, unsigned domid, struct err *e)
 {
     struct store_transport *t = transport_make(l, domid, e);
-    if (!t && l->conn.kind == STREAM_RING) {
+    if (!t && l->conn.kind == STORE_STREAM_RING) {
         log_warning("store: domain %u has to connect its ring again: %s", domid, e->text);
         return shadow_make(l, domid);
     }
-    struct store_conn *c = t ? server_conn_take(l->server, t, domid) : NULL;
+    struct store_conn *c = t ? store_server_conn_take(l->server, t, domid) : NULL;
     if (!c || store_conn_resume(c, &l->conn) < 0)
         return NULL;
     return &c->session;
 }
 
-static int load_session(struct loading *l, const struct stream_record *r, struct err *e)
+static int load_session(struct loading *l, const struct store_stream_record *r, struct err *e)
 {
-    struct stream_session s;
-    if (stream_get_session(r, &s) < 0 || !l->conn.id || s.connection != l->conn.id || !store_conn_can_resume(&l->conn))
+    struct store_stream_session s;
+    if (store_stream_get_session(r, &s) < 0 || !l->conn.id || s.connection != l->conn.id ||
+        !store_conn_can_resume(&l->conn))
         return damaged(e, "a session");
     err_write(e, "store: no memory for a session");
     struct store_session *session = l->server ? conn_make(l, s.domid, e) : shadow_make(l, s.domid);
@@ -186,13 +188,13 @@ static int load_session(struct loading *l, const struct stream_record *r, struct
     return status < 0 ? err_set(e, status, "store: no memory for a session") : 0;
 }
 
-static int on_record(void *context, const struct stream_record *r, struct err *e)
+static int on_record(void *context, const struct store_stream_record *r, struct err *e)
 {
     switch (r->type) {
-    case STREAM_LISTENER: return load_listener(context, r, e);
-    case STREAM_SESSION: return load_session(context, r, e);
-    case STREAM_CONNECTION:
-    case STREAM_GUEST + STREAM_CONNECTION: return load_connection(context, r, e);
+    case STORE_STREAM_LISTENER: return load_listener(context, r, e);
+    case STORE_STREAM_SESSION: return load_session(context, r, e);
+    case STORE_STREAM_CONNECTION:
+    case STORE_STREAM_GUEST + STORE_STREAM_CONNECTION: return load_connection(context, r, e);
     default: return 0; /* GLOBAL says what LISTENER says better */
     }
 }
@@ -204,9 +206,9 @@ static struct store_session *on_session(void *context, uint32_t connection)
 
 static int load(struct loading *l, const struct store_saved *saved, struct err *e)
 {
-    const struct state_edge edge = {.record = on_record, .session = on_session, .context = l};
+    const struct store_state_edge edge = {.record = on_record, .session = on_session, .context = l};
     struct store_session *shadow;
-    int r = state_load(l->engine, saved->bytes, saved->length, &edge, e);
+    int r = store_state_load(l->engine, saved->bytes, saved->length, &edge, e);
     map_foreach (&l->shadows, i, shadow) {
         store_session_deinit(shadow);
         free(shadow);
@@ -216,16 +218,16 @@ static int load(struct loading *l, const struct store_saved *saved, struct err *
     return r == 0 && l->conn.id ? damaged(e, "a connection without a session") : r;
 }
 
-int handover_load(struct store_server *s, const struct store_saved *saved, struct err *e)
+int store_handover_load(struct store_server *s, const struct store_saved *saved, struct err *e)
 {
-    struct loading l = {.server = s, .engine = server_engine(s)};
+    struct loading l = {.server = s, .engine = store_server_engine(s)};
     int r = load(&l, saved, e);
     if (r == 0)
-        server_conns_go(s);
+        store_server_conns_go(s);
     return r;
 }
 
-int handover_check(const struct store_saved *saved, struct err *e)
+int store_handover_check(const struct store_saved *saved, struct err *e)
 {
     struct store_engine engine;
     struct loading l = {.engine = &engine};

@@ -15,14 +15,14 @@
 #include "store/stream.h"
 
 /* 0, or -ENOMEM. The caller frees *o in any case. */
-int handover_save(struct store_server *s, struct stream_out *o);
+int store_handover_save(struct store_server *s, struct store_stream_out *o);
 /* Whether the descriptors that the stream names stay open when another program is executed. */
-void handover_keep(struct store_server *s, bool keep);
+void store_handover_keep(struct store_server *s, bool keep);
 /* For the server that starts: fills it, whose engine is fresh and which has no sockets. 0, or -errno with a sentence.
  */
-int handover_load(struct store_server *s, const struct store_saved *saved, struct err *e);
+int store_handover_load(struct store_server *s, const struct store_saved *saved, struct err *e);
 /* Whether this program could go on from it: all of it is read, into an engine that is thrown away; no descriptor is
  * touched. 0, or -errno with a sentence. */
-int handover_check(const struct store_saved *saved, struct err *e);
+int store_handover_check(const struct store_saved *saved, struct err *e);
 
 #endif

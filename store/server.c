@@ -153,7 +153,7 @@ static void listeners_free(struct store_server *s)
         listener_free(l);
 }
 
-int server_listener_take(struct store_server *s, int fd, unsigned domid, const char *path, struct err *e)
+int store_server_listener_take(struct store_server *s, int fd, unsigned domid, const char *path, struct err *e)
 {
     _cleanup_close_ int taken = fd;
     size_t length = strlen(path);
@@ -176,7 +176,7 @@ int server_listener_take(struct store_server *s, int fd, unsigned domid, const c
 static int listener_new(struct store_server *s, const char *path, unsigned domid, struct err *e)
 {
     int fd = unixsock_listen(path, SOCK_STREAM, 0600, e);
-    return fd < 0 ? fd : server_listener_take(s, fd, domid, path, e);
+    return fd < 0 ? fd : store_server_listener_take(s, fd, domid, path, e);
 }
 
 static int directory_make(const char *path, struct err *e)
@@ -338,7 +338,7 @@ static int sockets_make(struct store_server *s, struct err *e)
 static int contents_make(struct store_server *s, const struct store_options *o, struct err *e)
 {
     bool resumed = o && o->saved.bytes;
-    int r = resumed ? handover_load(s, &o->saved, e) : 0;
+    int r = resumed ? store_handover_load(s, &o->saved, e) : 0;
     if (r == 0)
         r = journal_start(s, o, e);
     return r == 0 && !resumed ? sockets_make(s, e) : r;
@@ -535,32 +535,32 @@ void store_server_on_live_update(struct store_server *s, store_live_update_fn *f
 
 /* ---- its parts (store/server_parts.h) ---- */
 
-struct store_engine *server_engine(struct store_server *s)
+struct store_engine *store_server_engine(struct store_server *s)
 {
     return &s->engine;
 }
 
-void server_listeners_each(struct store_server *s, server_listener_fn *fn, void *context)
+void store_server_listeners_each(struct store_server *s, store_server_listener_fn *fn, void *context)
 {
     struct listener *l;
     list_foreach (l, &s->listeners, link)
         fn(context, l->fd, l->domid, l->path);
 }
 
-void server_conns_each(struct store_server *s, server_conn_fn *fn, void *context)
+void store_server_conns_each(struct store_server *s, store_server_conn_fn *fn, void *context)
 {
     struct store_conn *c;
     list_foreach (c, &s->rota.open, link)
         fn(context, c);
 }
 
-struct store_conn *server_conn_take(struct store_server *s, struct store_transport *t, unsigned domid)
+struct store_conn *store_server_conn_take(struct store_server *s, struct store_transport *t, unsigned domid)
 {
     struct store_conn *c;
     return store_rota_take(&s->rota, t, domid, &c) == 0 ? c : NULL;
 }
 
-struct store_transport *server_ring_resume(struct store_server *s, unsigned domid, uint32_t port, struct err *e)
+struct store_transport *store_server_ring_resume(struct store_server *s, unsigned domid, uint32_t port, struct err *e)
 {
     const struct store_domain *d = store_domain_find(&s->engine.domains, domid);
     uint64_t deadline_ns = clock_now_ns() + SERVER_RING_WAIT_MS * CLOCK_NS_PER_MS;
@@ -572,7 +572,7 @@ struct store_transport *server_ring_resume(struct store_server *s, unsigned domi
     return r == 0 ? t : NULL;
 }
 
-void server_conns_go(struct store_server *s)
+void store_server_conns_go(struct store_server *s)
 {
     store_rota_settle(&s->rota);
     kick_if_ready(s);

@@ -16,45 +16,46 @@
 /* ---- out ---- */
 
 /* The rows of `mask`, a bit each. */
-static void quotas_put(struct stream_out *o, unsigned domid, const struct store_quota *quota, uint32_t mask)
+static void quotas_put(struct store_stream_out *o, unsigned domid, const struct store_quota *quota, uint32_t mask)
 {
     for (unsigned i = 0; i < store_quota_row_count; i++) {
         const struct store_quota_row *row = &store_quota_rows[i];
         if (mask & 1u << i)
-            stream_put_quota(o, &(struct stream_quota){domid, row->name, store_quota_value(quota, row)});
+            store_stream_put_quota(o, &(struct store_stream_quota){domid, row->name, store_quota_value(quota, row)});
     }
 }
 
-static void domain_put(struct stream_out *o, const struct store_engine *g, const struct store_domain *d)
+static void domain_put(struct store_stream_out *o, const struct store_engine *g, const struct store_domain *d)
 {
     bool braked = d->braked_until_ns > g->now_ns;
-    struct stream_domain s = {.domid = d->domid,
-                              .target = d->target,
-                              .introduced = d->introduced,
-                              .stale = d->stale,
-                              .gfn = d->gfn,
-                              .port = d->port,
-                              .brake_ns = d->brake_ns,
-                              .braked_for_ns = braked ? d->braked_until_ns - g->now_ns : 0,
-                              .collided_ago_ns = g->now_ns - d->collided_ns};
-    stream_put_domain(o, &s);
+    struct store_stream_domain s = {.domid = d->domid,
+                                    .target = d->target,
+                                    .introduced = d->introduced,
+                                    .stale = d->stale,
+                                    .gfn = d->gfn,
+                                    .port = d->port,
+                                    .brake_ns = d->brake_ns,
+                                    .braked_for_ns = braked ? d->braked_until_ns - g->now_ns : 0,
+                                    .collided_ago_ns = g->now_ns - d->collided_ns};
+    store_stream_put_domain(o, &s);
     quotas_put(o, d->domid, &d->quota, d->quota_own);
 }
 
-void state_put_domains(struct stream_out *o, const struct store_engine *g)
+void store_state_put_domains(struct store_stream_out *o, const struct store_engine *g)
 {
     const struct store_domain *d;
-    stream_put_server(o, &(struct stream_server){.revision = STREAM_REVISION, .generation = g->tree.generation});
-    quotas_put(o, STREAM_QUOTA_ALL, &g->domains.quota, ~0u);
+    store_stream_put_server(
+        o, &(struct store_stream_server){.revision = STORE_STREAM_REVISION, .generation = g->tree.generation});
+    quotas_put(o, STORE_STREAM_QUOTA_ALL, &g->domains.quota, ~0u);
     map_foreach (&g->domains.by_domid, i, d) {
         if (d->domid != 0 && (d->introduced || d->stale))
             domain_put(o, g, d);
     }
 }
 
-static void node_fill(struct stream_node *n, const char *path, const struct store_node *node)
+static void node_fill(struct store_stream_node *n, const char *path, const struct store_node *node)
 {
-    *n = (struct stream_node){.path = path};
+    *n = (struct store_stream_node){.path = path};
     if (!node)
         return;
     n->value = store_node_value(node);
@@ -63,54 +64,57 @@ static void node_fill(struct stream_node *n, const char *path, const struct stor
     memcpy(n->perms, node->perms, node->perm_count * sizeof(n->perms[0]));
 }
 
-static void node_put(struct stream_out *o, const struct store_tree_slot *slot)
+static void node_put(struct store_stream_out *o, const struct store_tree_slot *slot)
 {
-    struct stream_node n;
+    struct store_stream_node n;
     node_fill(&n, slot->path, slot->node);
-    stream_put_node(o, &n, false);
+    store_stream_put_node(o, &n, false);
 }
 
-void state_put_nodes(struct stream_out *o, const struct store_engine *g)
+void store_state_put_nodes(struct store_stream_out *o, const struct store_engine *g)
 {
     for (const struct store_tree_slot *slot = NULL; (slot = store_tree_next(&g->tree, slot)) != NULL;)
         node_put(o, slot);
 }
 
-void state_put_watches(struct stream_out *o, const struct store_session *s, uint32_t connection, bool guest)
+void store_state_put_watches(struct store_stream_out *o, const struct store_session *s, uint32_t connection, bool guest)
 {
     const struct store_watch *watch;
     const struct store_event *event;
     list_foreach (watch, &s->watches, of_session)
-        stream_put_watch(o, &(struct stream_watch){connection, store_watch_given(watch), watch->token, NULL}, guest);
+        store_stream_put_watch(
+            o, &(struct store_stream_watch){connection, store_watch_given(watch), watch->token, NULL}, guest);
     list_foreach (event, &s->events, queued) {
         watch = event->watch;
-        stream_put_event(o, &(struct stream_watch){connection, store_watch_given(watch), watch->token, event->path});
+        store_stream_put_event(
+            o, &(struct store_stream_watch){connection, store_watch_given(watch), watch->token, event->path});
     }
 }
 
 /* What the transaction did with one path. */
-static void touch_put(struct stream_out *o, const struct store_transaction *x, const struct store_touch *touch,
+static void touch_put(struct store_stream_out *o, const struct store_transaction *x, const struct store_touch *touch,
                       uint32_t connection, bool guest, bool collided)
 {
-    struct stream_node n;
+    struct store_stream_node n;
     bool changed = !list_empty(&touch->changed);
     node_fill(&n, touch->path, changed ? touch->now : NULL);
     n.connection = connection;
     n.transaction = x->id;
     n.access = (collided ? ACCESS_COLLIDED : 0) | ((unsigned)touch->fire << ACCESS_FIRE_SHIFT);
     if (!changed)
-        n.access |= STREAM_READ;
+        n.access |= STORE_STREAM_READ;
     else if (touch->now)
-        n.access |= STREAM_WRITTEN | (touch->base && touch->unlisted ? ACCESS_REMADE : 0);
-    stream_put_node(o, &n, guest);
+        n.access |= STORE_STREAM_WRITTEN | (touch->base && touch->unlisted ? ACCESS_REMADE : 0);
+    store_stream_put_node(o, &n, guest);
 }
 
 /* The changes in their order, so that each finds its parent; then what was only looked at. */
-static void transaction_put(struct stream_out *o, const struct store_transaction *x, uint32_t connection, bool guest)
+static void transaction_put(struct store_stream_out *o, const struct store_transaction *x, uint32_t connection,
+                            bool guest)
 {
     struct store_touch *touch;
     struct strmap_entry *e, *next;
-    stream_put_transaction(o, connection, x->id, guest);
+    store_stream_put_transaction(o, connection, x->id, guest);
     bool collided = x->doomed || x->broken || !store_transaction_current(x);
     list_foreach (touch, &x->changed, changed)
         touch_put(o, x, touch, connection, guest, collided);
@@ -122,7 +126,8 @@ static void transaction_put(struct stream_out *o, const struct store_transaction
     }
 }
 
-void state_put_transactions(struct stream_out *o, const struct store_session *s, uint32_t connection, bool guest)
+void store_state_put_transactions(struct store_stream_out *o, const struct store_session *s, uint32_t connection,
+                                  bool guest)
 {
     const struct store_transaction *x;
     list_foreach (x, &s->transactions, link)
@@ -133,12 +138,12 @@ void state_put_transactions(struct stream_out *o, const struct store_session *s,
 
 struct loader {
     struct store_engine *g;
-    const struct state_edge *edge;
+    const struct store_state_edge *edge;
     bool planted; /* a transaction has come: all committed nodes are there */
     struct err *e;
 };
 
-static int bad(struct loader *l, const struct stream_record *r)
+static int bad(struct loader *l, const struct store_stream_record *r)
 {
     return err_set(l->e, -EPROTO, "the store's state is damaged: a record of type 0x%" PRIx32 " of %zu bytes", r->type,
                    r->length);
@@ -149,33 +154,33 @@ static int no_memory(struct loader *l)
     return err_set(l->e, -ENOMEM, "no memory for the store's state");
 }
 
-static int load_server(struct loader *l, const struct stream_record *r)
+static int load_server(struct loader *l, const struct store_stream_record *r)
 {
-    struct stream_server s;
-    if (stream_get_server(r, &s) < 0)
+    struct store_stream_server s;
+    if (store_stream_get_server(r, &s) < 0)
         return err_set(l->e, -EPROTO, "the store's state is of a newer version than this program knows");
     l->g->tree.generation = MAX(l->g->tree.generation, s.generation);
     return 0;
 }
 
-static int load_quota(struct loader *l, const struct stream_record *r)
+static int load_quota(struct loader *l, const struct store_stream_record *r)
 {
-    struct stream_quota q;
-    if (stream_get_quota(r, &q) < 0)
+    struct store_stream_quota q;
+    if (store_stream_get_quota(r, &q) < 0)
         return bad(l, r);
     const struct store_quota_row *row = store_quota_find(q.name);
     struct store_domain *d = store_domain_find(&l->g->domains, q.domid);
-    if (row && q.domid == STREAM_QUOTA_ALL)
+    if (row && q.domid == STORE_STREAM_QUOTA_ALL)
         store_domains_quota_set(&l->g->domains, row, q.value);
     else if (row && d)
         store_domain_quota_set(d, row, q.value);
     return 0;
 }
 
-static int load_domain(struct loader *l, const struct stream_record *r)
+static int load_domain(struct loader *l, const struct store_stream_record *r)
 {
-    struct stream_domain s;
-    if (stream_get_domain(r, &s) < 0 || s.domid == 0)
+    struct store_stream_domain s;
+    if (store_stream_get_domain(r, &s) < 0 || s.domid == 0)
         return bad(l, r);
     struct store_engine *g = l->g;
     struct store_domain *d = store_domain_get(&g->domains, s.domid);
@@ -193,7 +198,7 @@ static int load_domain(struct loader *l, const struct stream_record *r)
     return 0;
 }
 
-static struct store_node *node_make(const struct stream_node *n)
+static struct store_node *node_make(const struct store_stream_node *n)
 {
     return store_node_new(&(struct store_node_parts){
         .perms = n->perms, .perm_count = n->perm_count, .value = n->value, .value_bytes = (uint32_t)n->value_bytes});
@@ -217,8 +222,8 @@ static int fixed_replace(struct store_tree *t, const struct store_path *path, st
     return 0;
 }
 
-static int load_committed(struct loader *l, const struct stream_record *r, const struct store_path *path,
-                          const struct stream_node *n)
+static int load_committed(struct loader *l, const struct store_stream_record *r, const struct store_path *path,
+                          const struct store_stream_node *n)
 {
     struct store_tree *t = &l->g->tree;
     if (l->planted || n->perm_count == 0)
@@ -233,7 +238,7 @@ static int load_committed(struct loader *l, const struct stream_record *r, const
 }
 
 /* Makes a node that is not there, below one that is. */
-static int pending_create(struct store_transaction *x, const struct store_path *path, const struct stream_node *n,
+static int pending_create(struct store_transaction *x, const struct store_path *path, const struct store_stream_node *n,
                           enum store_fire fire)
 {
     size_t parent_length = store_path_parent(path->text, path->length);
@@ -243,14 +248,14 @@ static int pending_create(struct store_transaction *x, const struct store_path *
 }
 
 /* 0 or an errno of the transaction. */
-static int pending_apply(struct store_transaction *x, const struct store_path *path, const struct stream_node *n)
+static int pending_apply(struct store_transaction *x, const struct store_path *path, const struct store_stream_node *n)
 {
     struct store_node *now;
     enum store_fire fire = (enum store_fire)((n->access & ~(ACCESS_COLLIDED | ACCESS_REMADE)) >> ACCESS_FIRE_SHIFT);
     if (n->access & ACCESS_COLLIDED)
         x->doomed = true;
     int error = store_transaction_get(x, path->text, path->length, &now);
-    if (error || (n->access & (STREAM_READ | STREAM_WRITTEN)) == STREAM_READ)
+    if (error || (n->access & (STORE_STREAM_READ | STORE_STREAM_WRITTEN)) == STORE_STREAM_READ)
         return error;
     bool gone = n->perm_count == 0 || (n->access & ACCESS_REMADE);
     if (fire > STORE_FIRE_TREE || (gone && path_fixed(path)))
@@ -268,8 +273,8 @@ static struct store_session *session_find(const struct loader *l, uint32_t conne
     return l->edge && l->edge->session ? l->edge->session(l->edge->context, connection) : NULL;
 }
 
-static int load_pending(struct loader *l, const struct stream_record *r, const struct store_path *path,
-                        const struct stream_node *n)
+static int load_pending(struct loader *l, const struct store_stream_record *r, const struct store_path *path,
+                        const struct store_stream_node *n)
 {
     struct store_session *s = session_find(l, n->connection);
     struct store_transaction *x = s ? store_session_transaction(s, n->transaction) : NULL;
@@ -285,20 +290,20 @@ static int load_pending(struct loader *l, const struct stream_record *r, const s
     return 0;
 }
 
-static int load_node(struct loader *l, const struct stream_record *r)
+static int load_node(struct loader *l, const struct store_stream_record *r)
 {
-    struct stream_node n;
+    struct store_stream_node n;
     struct store_path path;
-    if (stream_get_node(r, &n) < 0 || store_path_resolve(&path, n.path, 0, 0) != 0 || path.relative)
+    if (store_stream_get_node(r, &n) < 0 || store_path_resolve(&path, n.path, 0, 0) != 0 || path.relative)
         return bad(l, r);
     return n.connection ? load_pending(l, r, &path, &n) : load_committed(l, r, &path, &n);
 }
 
-static int load_watch(struct loader *l, const struct stream_record *r, bool event)
+static int load_watch(struct loader *l, const struct store_stream_record *r, bool event)
 {
-    struct stream_watch w;
+    struct store_stream_watch w;
     struct store_path path;
-    if ((event ? stream_get_event(r, &w) : stream_get_watch(r, &w)) < 0)
+    if ((event ? store_stream_get_event(r, &w) : store_stream_get_watch(r, &w)) < 0)
         return bad(l, r);
     if (!l->edge)
         return 0;
@@ -311,10 +316,10 @@ static int load_watch(struct loader *l, const struct stream_record *r, bool even
     return error == ENOMEM ? no_memory(l) : error ? bad(l, r) : 0;
 }
 
-static int load_transaction(struct loader *l, const struct stream_record *r)
+static int load_transaction(struct loader *l, const struct store_stream_record *r)
 {
     uint32_t connection, id;
-    if (stream_get_transaction(r, &connection, &id) < 0)
+    if (store_stream_get_transaction(r, &connection, &id) < 0)
         return bad(l, r);
     l->planted = true;
     if (!l->edge)
@@ -329,24 +334,24 @@ static int load_transaction(struct loader *l, const struct stream_record *r)
     return 0;
 }
 
-static int load_record(struct loader *l, const struct stream_record *r)
+static int load_record(struct loader *l, const struct store_stream_record *r)
 {
     switch (r->type) {
-    case STREAM_SERVER: return load_server(l, r);
-    case STREAM_QUOTA: return load_quota(l, r);
-    case STREAM_DOMAIN: return load_domain(l, r);
-    case STREAM_NODE:
-    case STREAM_GUEST + STREAM_NODE: return load_node(l, r);
-    case STREAM_WATCH:
-    case STREAM_GUEST + STREAM_WATCH: return load_watch(l, r, false);
-    case STREAM_EVENT: return load_watch(l, r, true);
-    case STREAM_TRANSACTION:
-    case STREAM_GUEST + STREAM_TRANSACTION: return load_transaction(l, r);
-    case STREAM_GLOBAL:
-    case STREAM_CONNECTION:
-    case STREAM_GUEST + STREAM_CONNECTION:
-    case STREAM_LISTENER:
-    case STREAM_SESSION: return l->edge ? l->edge->record(l->edge->context, r, l->e) : 0;
+    case STORE_STREAM_SERVER: return load_server(l, r);
+    case STORE_STREAM_QUOTA: return load_quota(l, r);
+    case STORE_STREAM_DOMAIN: return load_domain(l, r);
+    case STORE_STREAM_NODE:
+    case STORE_STREAM_GUEST + STORE_STREAM_NODE: return load_node(l, r);
+    case STORE_STREAM_WATCH:
+    case STORE_STREAM_GUEST + STORE_STREAM_WATCH: return load_watch(l, r, false);
+    case STORE_STREAM_EVENT: return load_watch(l, r, true);
+    case STORE_STREAM_TRANSACTION:
+    case STORE_STREAM_GUEST + STORE_STREAM_TRANSACTION: return load_transaction(l, r);
+    case STORE_STREAM_GLOBAL:
+    case STORE_STREAM_CONNECTION:
+    case STORE_STREAM_GUEST + STORE_STREAM_CONNECTION:
+    case STORE_STREAM_LISTENER:
+    case STORE_STREAM_SESSION: return l->edge ? l->edge->record(l->edge->context, r, l->e) : 0;
     default: log_debug("store: a record of type 0x%" PRIx32 " is nothing that this program knows", r->type); return 0;
     }
 }
@@ -364,11 +369,11 @@ static int tree_clear(struct store_engine *g)
     return error;
 }
 
-static int load_all(struct loader *l, struct stream_in *in)
+static int load_all(struct loader *l, struct store_stream_in *in)
 {
-    struct stream_record r;
+    struct store_stream_record r;
     int more;
-    while ((more = stream_next(in, &r)) > 0) {
+    while ((more = store_stream_next(in, &r)) > 0) {
         int result = load_record(l, &r);
         if (result < 0)
             return result;
@@ -376,11 +381,12 @@ static int load_all(struct loader *l, struct stream_in *in)
     return more < 0 ? err_set(l->e, more, "the store's state ends in the middle") : 0;
 }
 
-int state_load(struct store_engine *g, const char *bytes, size_t length, const struct state_edge *edge, struct err *e)
+int store_state_load(struct store_engine *g, const char *bytes, size_t length, const struct store_state_edge *edge,
+                     struct err *e)
 {
     struct loader l = {.g = g, .edge = edge, .e = e};
-    struct stream_in in;
-    if (stream_open(&in, bytes, length) < 0)
+    struct store_stream_in in;
+    if (store_stream_open(&in, bytes, length) < 0)
         return err_set(e, -EPROTO, "what should be a store's state is none");
     if (tree_clear(g))
         return no_memory(&l);

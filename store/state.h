@@ -18,18 +18,20 @@
 #include "store/stream.h"
 
 /* SERVER, the quotas and the domains. */
-void state_put_domains(struct stream_out *o, const struct store_engine *g);
+void store_state_put_domains(struct store_stream_out *o, const struct store_engine *g);
 /* All committed nodes. */
-void state_put_nodes(struct stream_out *o, const struct store_engine *g);
+void store_state_put_nodes(struct store_stream_out *o, const struct store_engine *g);
 /* A connection's watches and the events that wait; later, after the nodes, its transactions. `guest`: it is one that
  * only we know (store/stream.h). */
-void state_put_watches(struct stream_out *o, const struct store_session *s, uint32_t connection, bool guest);
-void state_put_transactions(struct stream_out *o, const struct store_session *s, uint32_t connection, bool guest);
+void store_state_put_watches(struct store_stream_out *o, const struct store_session *s, uint32_t connection,
+                             bool guest);
+void store_state_put_transactions(struct store_stream_out *o, const struct store_session *s, uint32_t connection,
+                                  bool guest);
 
 /* Whose records the engine's loader passes on. */
-struct state_edge {
+struct store_state_edge {
     /* GLOBAL, LISTENER, CONNECTION, SESSION: 0 or -errno with a sentence. */
-    int (*record)(void *context, const struct stream_record *r, struct err *e);
+    int (*record)(void *context, const struct store_stream_record *r, struct err *e);
     /* The session that a CONNECTION and its SESSION made, or NULL. */
     struct store_session *(*session)(void *context, uint32_t connection);
     void *context;
@@ -37,6 +39,7 @@ struct state_edge {
 
 /* Fills an engine that was just initialised. `edge` NULL: only what the engine itself has, all else is skipped. No
  * hook of the engine is called, no event fires. */
-int state_load(struct store_engine *g, const char *bytes, size_t length, const struct state_edge *edge, struct err *e);
+int store_state_load(struct store_engine *g, const char *bytes, size_t length, const struct store_state_edge *edge,
+                     struct err *e);
 
 #endif

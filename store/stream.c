@@ -7,10 +7,10 @@
 
 #include "base/span.h"
 
-#define STREAM_VERSION    1u
-#define STREAM_ROOM_FIRST 65536
-#define STREAM_NO_TARGET  0x7ff4u /* DOMID_INVALID of <xen/xen.h> */
-#define STREAM_PERM_STALE 1u      /* of a domain that is gone: not to be looked at */
+#define STORE_STREAM_VERSION    1u
+#define STORE_STREAM_ROOM_FIRST 65536
+#define STORE_STREAM_NO_TARGET  0x7ff4u /* DOMID_INVALID of <xen/xen.h> */
+#define STORE_STREAM_PERM_STALE 1u      /* of a domain that is gone: not to be looked at */
 
 struct wire_preamble {
     char ident[8];
@@ -86,10 +86,10 @@ _Static_assert(sizeof(struct wire_domain) == 48 && sizeof(struct wire_session) =
 
 /* ---- writing ---- */
 
-static char *out_reserve(struct stream_out *o, size_t bytes)
+static char *out_reserve(struct store_stream_out *o, size_t bytes)
 {
     if (!o->failed && bytes > o->room - o->length) {
-        size_t room = MAX(MAX(o->room * 2, (size_t)STREAM_ROOM_FIRST), o->length + bytes);
+        size_t room = MAX(MAX(o->room * 2, (size_t)STORE_STREAM_ROOM_FIRST), o->length + bytes);
         char *more = realloc(o->bytes, room);
         o->failed = !more;
         if (more) {
@@ -100,7 +100,7 @@ static char *out_reserve(struct stream_out *o, size_t bytes)
     return o->failed ? NULL : o->bytes + o->length;
 }
 
-static void out_bytes(struct stream_out *o, const void *bytes, size_t length)
+static void out_bytes(struct store_stream_out *o, const void *bytes, size_t length)
 {
     char *to = out_reserve(o, length);
     if (!to || !length)
@@ -115,7 +115,7 @@ struct piece {
     size_t length;
 };
 
-static void put(struct stream_out *o, uint32_t type, const struct piece *pieces, unsigned count)
+static void put(struct store_stream_out *o, uint32_t type, const struct piece *pieces, unsigned count)
 {
     size_t body = 0;
     for (unsigned i = 0; i < count; i++)
@@ -133,38 +133,38 @@ static void put(struct stream_out *o, uint32_t type, const struct piece *pieces,
 }
 
 /* A length for a field of 16 bits. */
-static uint16_t narrow(struct stream_out *o, size_t bytes)
+static uint16_t narrow(struct store_stream_out *o, size_t bytes)
 {
     if (bytes > UINT16_MAX)
         o->failed = true;
     return (uint16_t)bytes;
 }
 
-void stream_begin(struct stream_out *o)
+void store_stream_begin(struct store_stream_out *o)
 {
-    *o = (struct stream_out){0};
-    struct wire_preamble p = {.version = htobe32(STREAM_VERSION), .flags = htobe32(0)};
+    *o = (struct store_stream_out){0};
+    struct wire_preamble p = {.version = htobe32(STORE_STREAM_VERSION), .flags = htobe32(0)};
     memcpy(p.ident, "xenstore", sizeof(p.ident));
     out_bytes(o, &p, sizeof(p));
 }
 
-void stream_end(struct stream_out *o)
+void store_stream_end(struct store_stream_out *o)
 {
-    put(o, STREAM_END, NULL, 0);
+    put(o, STORE_STREAM_END, NULL, 0);
 }
 
-void stream_free(struct stream_out *o)
+void store_stream_free(struct store_stream_out *o)
 {
     free(o->bytes);
-    *o = (struct stream_out){0};
+    *o = (struct store_stream_out){0};
 }
 
-static uint32_t type_of(enum stream_type type, bool guest)
+static uint32_t type_of(enum store_stream_type type, bool guest)
 {
-    return (uint32_t)type + (guest ? STREAM_GUEST : 0);
+    return (uint32_t)type + (guest ? STORE_STREAM_GUEST : 0);
 }
 
-void stream_put_node(struct stream_out *o, const struct stream_node *n, bool guest)
+void store_stream_put_node(struct store_stream_out *o, const struct store_stream_node *n, bool guest)
 {
     struct wire_perm perms[STORE_PERMS_MAX];
     size_t path_bytes = strlen(n->path) + 1;
@@ -180,10 +180,10 @@ void stream_put_node(struct stream_out *o, const struct stream_node *n, bool gue
                                       .domid = n->perms[i].domid};
     struct piece pieces[] = {
         {&w, sizeof(w)}, {perms, n->perm_count * sizeof(perms[0])}, {n->path, path_bytes}, {n->value, n->value_bytes}};
-    put(o, type_of(STREAM_NODE, guest), pieces, ARRAY_SIZE(pieces));
+    put(o, type_of(STORE_STREAM_NODE, guest), pieces, ARRAY_SIZE(pieces));
 }
 
-void stream_put_connection(struct stream_out *o, const struct stream_connection *c, bool guest)
+void store_stream_put_connection(struct store_stream_out *o, const struct store_stream_connection *c, bool guest)
 {
     struct wire_connection w = {.id = c->id,
                                 .kind = (uint16_t)c->kind,
@@ -192,52 +192,52 @@ void stream_put_connection(struct stream_out *o, const struct stream_connection 
                                 .out_bytes = (uint32_t)c->out_bytes};
     if (c->out_bytes > UINT32_MAX)
         o->failed = true;
-    if (c->kind == STREAM_SOCKET) {
+    if (c->kind == STORE_STREAM_SOCKET) {
         w.spec.fd = c->fd;
     } else {
         w.spec.ring.domid = (uint16_t)c->domid;
-        w.spec.ring.target = (uint16_t)(c->target == c->domid ? STREAM_NO_TARGET : c->target);
+        w.spec.ring.target = (uint16_t)(c->target == c->domid ? STORE_STREAM_NO_TARGET : c->target);
         w.spec.ring.port = c->port;
     }
     struct piece pieces[] = {{&w, sizeof(w)}, {c->in, c->in_bytes}, {c->out, c->out_bytes}};
-    put(o, type_of(STREAM_CONNECTION, guest), pieces, ARRAY_SIZE(pieces));
+    put(o, type_of(STORE_STREAM_CONNECTION, guest), pieces, ARRAY_SIZE(pieces));
 }
 
-void stream_put_watch(struct stream_out *o, const struct stream_watch *w, bool guest)
+void store_stream_put_watch(struct store_stream_out *o, const struct store_stream_watch *w, bool guest)
 {
     size_t watched = strlen(w->watched) + 1, token = strlen(w->token) + 1;
     struct wire_watch wire = {w->connection, narrow(o, watched), narrow(o, token)};
     struct piece pieces[] = {{&wire, sizeof(wire)}, {w->watched, watched}, {w->token, token}};
-    put(o, type_of(STREAM_WATCH, guest), pieces, ARRAY_SIZE(pieces));
+    put(o, type_of(STORE_STREAM_WATCH, guest), pieces, ARRAY_SIZE(pieces));
 }
 
-void stream_put_event(struct stream_out *o, const struct stream_watch *w)
+void store_stream_put_event(struct store_stream_out *o, const struct store_stream_watch *w)
 {
     size_t watched = strlen(w->watched) + 1, token = strlen(w->token) + 1, path = strlen(w->path) + 1;
     struct wire_event wire = {w->connection, narrow(o, watched), narrow(o, token), narrow(o, path), {0}};
     struct piece pieces[] = {{&wire, sizeof(wire)}, {w->watched, watched}, {w->token, token}, {w->path, path}};
-    put(o, STREAM_EVENT, pieces, ARRAY_SIZE(pieces));
+    put(o, STORE_STREAM_EVENT, pieces, ARRAY_SIZE(pieces));
 }
 
-void stream_put_transaction(struct stream_out *o, uint32_t connection, uint32_t id, bool guest)
+void store_stream_put_transaction(struct store_stream_out *o, uint32_t connection, uint32_t id, bool guest)
 {
     struct wire_transaction w = {connection, id};
-    put(o, type_of(STREAM_TRANSACTION, guest), &(struct piece){&w, sizeof(w)}, 1);
+    put(o, type_of(STORE_STREAM_TRANSACTION, guest), &(struct piece){&w, sizeof(w)}, 1);
 }
 
-void stream_put_global(struct stream_out *o, int socket_fd, int evtchn_fd)
+void store_stream_put_global(struct store_stream_out *o, int socket_fd, int evtchn_fd)
 {
     struct wire_global w = {socket_fd, evtchn_fd};
-    put(o, STREAM_GLOBAL, &(struct piece){&w, sizeof(w)}, 1);
+    put(o, STORE_STREAM_GLOBAL, &(struct piece){&w, sizeof(w)}, 1);
 }
 
-void stream_put_server(struct stream_out *o, const struct stream_server *s)
+void store_stream_put_server(struct store_stream_out *o, const struct store_stream_server *s)
 {
     struct wire_server w = {.revision = s->revision, .generation = s->generation};
-    put(o, STREAM_SERVER, &(struct piece){&w, sizeof(w)}, 1);
+    put(o, STORE_STREAM_SERVER, &(struct piece){&w, sizeof(w)}, 1);
 }
 
-void stream_put_domain(struct stream_out *o, const struct stream_domain *d)
+void store_stream_put_domain(struct store_stream_out *o, const struct store_stream_domain *d)
 {
     struct wire_domain w = {
         .domid = (uint16_t)d->domid,
@@ -249,46 +249,47 @@ void stream_put_domain(struct stream_out *o, const struct stream_domain *d)
         .collided_ago_ns = d->collided_ago_ns,
         .port = d->port,
     };
-    put(o, STREAM_DOMAIN, &(struct piece){&w, sizeof(w)}, 1);
+    put(o, STORE_STREAM_DOMAIN, &(struct piece){&w, sizeof(w)}, 1);
 }
 
-void stream_put_quota(struct stream_out *o, const struct stream_quota *q)
+void store_stream_put_quota(struct store_stream_out *o, const struct store_stream_quota *q)
 {
     size_t name = strlen(q->name) + 1;
     struct wire_quota w = {.value = q->value, .domid = (uint16_t)q->domid, .name_bytes = narrow(o, name)};
     struct piece pieces[] = {{&w, sizeof(w)}, {q->name, name}};
-    put(o, STREAM_QUOTA, pieces, ARRAY_SIZE(pieces));
+    put(o, STORE_STREAM_QUOTA, pieces, ARRAY_SIZE(pieces));
 }
 
-void stream_put_listener(struct stream_out *o, const struct stream_listener *l)
+void store_stream_put_listener(struct store_stream_out *o, const struct store_stream_listener *l)
 {
     size_t path = strlen(l->path) + 1;
     struct wire_listener w = {.fd = l->fd, .domid = (uint16_t)l->domid, .path_bytes = narrow(o, path)};
     struct piece pieces[] = {{&w, sizeof(w)}, {l->path, path}};
-    put(o, STREAM_LISTENER, pieces, ARRAY_SIZE(pieces));
+    put(o, STORE_STREAM_LISTENER, pieces, ARRAY_SIZE(pieces));
 }
 
-void stream_put_session(struct stream_out *o, const struct stream_session *s)
+void store_stream_put_session(struct store_stream_out *o, const struct store_stream_session *s)
 {
     struct wire_session w = {
         .connection = s->connection, .last_transaction = s->last_transaction, .domid = (uint16_t)s->domid};
-    put(o, STREAM_SESSION, &(struct piece){&w, sizeof(w)}, 1);
+    put(o, STORE_STREAM_SESSION, &(struct piece){&w, sizeof(w)}, 1);
 }
 
 /* ---- reading ---- */
 
-int stream_open(struct stream_in *in, const char *bytes, size_t length)
+int store_stream_open(struct store_stream_in *in, const char *bytes, size_t length)
 {
     struct wire_preamble p;
-    *in = (struct stream_in){.bytes = bytes, .length = length, .at = sizeof(p)};
+    *in = (struct store_stream_in){.bytes = bytes, .length = length, .at = sizeof(p)};
     if (length < sizeof(p))
         return -EPROTO;
     memcpy(&p, bytes, sizeof(p));
-    return memcmp(p.ident, "xenstore", sizeof(p.ident)) || p.version != htobe32(STREAM_VERSION) || p.flags ? -EPROTO
-                                                                                                           : 0;
+    return memcmp(p.ident, "xenstore", sizeof(p.ident)) || p.version != htobe32(STORE_STREAM_VERSION) || p.flags
+               ? -EPROTO
+               : 0;
 }
 
-int stream_next(struct stream_in *in, struct stream_record *r)
+int store_stream_next(struct store_stream_in *in, struct store_stream_record *r)
 {
     struct wire_record w;
     if (!span_fits(in->at, sizeof(w), in->length))
@@ -297,9 +298,9 @@ int stream_next(struct stream_in *in, struct stream_record *r)
     size_t padded = ((size_t)w.length + 7) & ~(size_t)7;
     if (!span_fits(in->at + sizeof(w), padded, in->length))
         return -EPROTO;
-    *r = (struct stream_record){.type = w.type, .body = in->bytes + in->at + sizeof(w), .length = w.length};
+    *r = (struct store_stream_record){.type = w.type, .body = in->bytes + in->at + sizeof(w), .length = w.length};
     in->at += sizeof(w) + padded;
-    return w.type != STREAM_END;
+    return w.type != STORE_STREAM_END;
 }
 
 /* What is left of a record's body. */
@@ -329,7 +330,7 @@ static const char *take_text(struct rest *r, size_t length)
     return r->bad ? NULL : at;
 }
 
-static struct rest open_body(const struct stream_record *r, void *fixed, size_t length)
+static struct rest open_body(const struct store_stream_record *r, void *fixed, size_t length)
 {
     struct rest rest = {.at = r->body, .length = r->length};
     const char *at = take(&rest, length);
@@ -348,7 +349,7 @@ static int perm_get(const struct wire_perm *w, struct store_perm *p)
     return 0;
 }
 
-int stream_get_node(const struct stream_record *r, struct stream_node *n)
+int store_stream_get_node(const struct store_stream_record *r, struct store_stream_node *n)
 {
     struct wire_node w;
     struct rest rest = open_body(r, &w, sizeof(w));
@@ -367,7 +368,7 @@ int stream_get_node(const struct stream_record *r, struct stream_node *n)
     for (unsigned i = 0; i < w.perm_count; i++) {
         struct wire_perm perm;
         memcpy(&perm, perms + i * sizeof(perm), sizeof(perm));
-        if (i > 0 && (perm.flags & STREAM_PERM_STALE))
+        if (i > 0 && (perm.flags & STORE_STREAM_PERM_STALE))
             continue;
         if (perm_get(&perm, &n->perms[n->perm_count++]) < 0)
             return -EPROTO;
@@ -375,52 +376,52 @@ int stream_get_node(const struct stream_record *r, struct stream_node *n)
     return 0;
 }
 
-int stream_get_connection(const struct stream_record *r, struct stream_connection *c)
+int store_stream_get_connection(const struct store_stream_record *r, struct store_stream_connection *c)
 {
     struct wire_connection w;
     struct rest rest = open_body(r, &w, sizeof(w));
-    *c = (struct stream_connection){.id = w.id,
-                                    .kind = (enum stream_connection_kind)w.kind,
-                                    .fd = -1,
-                                    .in = take(&rest, w.in_bytes),
-                                    .in_bytes = w.in_bytes,
-                                    .out = take(&rest, w.out_bytes),
-                                    .out_bytes = w.out_bytes,
-                                    .partial_bytes = w.partial_bytes};
-    if (w.kind == STREAM_SOCKET) {
+    *c = (struct store_stream_connection){.id = w.id,
+                                          .kind = (enum store_stream_connection_kind)w.kind,
+                                          .fd = -1,
+                                          .in = take(&rest, w.in_bytes),
+                                          .in_bytes = w.in_bytes,
+                                          .out = take(&rest, w.out_bytes),
+                                          .out_bytes = w.out_bytes,
+                                          .partial_bytes = w.partial_bytes};
+    if (w.kind == STORE_STREAM_SOCKET) {
         c->fd = w.spec.fd;
     } else {
         c->domid = w.spec.ring.domid;
-        c->target = w.spec.ring.target == STREAM_NO_TARGET ? c->domid : w.spec.ring.target;
+        c->target = w.spec.ring.target == STORE_STREAM_NO_TARGET ? c->domid : w.spec.ring.target;
         c->port = w.spec.ring.port;
     }
-    bool known = w.kind == STREAM_SOCKET || w.kind == STREAM_RING;
+    bool known = w.kind == STORE_STREAM_SOCKET || w.kind == STORE_STREAM_RING;
     bool sane = c->id && c->partial_bytes <= c->out_bytes && MAX(c->domid, c->target) <= STORE_DOMID_MAX;
     return rest.bad || !known || !sane ? -EPROTO : 0;
 }
 
-int stream_get_watch(const struct stream_record *r, struct stream_watch *w)
+int store_stream_get_watch(const struct store_stream_record *r, struct store_stream_watch *w)
 {
     struct wire_watch wire;
     struct rest rest = open_body(r, &wire, sizeof(wire));
-    *w = (struct stream_watch){.connection = wire.connection};
+    *w = (struct store_stream_watch){.connection = wire.connection};
     w->watched = take_text(&rest, wire.watched_bytes);
     w->token = take_text(&rest, wire.token_bytes);
     return rest.bad ? -EPROTO : 0;
 }
 
-int stream_get_event(const struct stream_record *r, struct stream_watch *w)
+int store_stream_get_event(const struct store_stream_record *r, struct store_stream_watch *w)
 {
     struct wire_event wire;
     struct rest rest = open_body(r, &wire, sizeof(wire));
-    *w = (struct stream_watch){.connection = wire.connection};
+    *w = (struct store_stream_watch){.connection = wire.connection};
     w->watched = take_text(&rest, wire.watched_bytes);
     w->token = take_text(&rest, wire.token_bytes);
     w->path = take_text(&rest, wire.path_bytes);
     return rest.bad ? -EPROTO : 0;
 }
 
-int stream_get_transaction(const struct stream_record *r, uint32_t *connection, uint32_t *id)
+int store_stream_get_transaction(const struct store_stream_record *r, uint32_t *connection, uint32_t *id)
 {
     struct wire_transaction w;
     struct rest rest = open_body(r, &w, sizeof(w));
@@ -429,50 +430,50 @@ int stream_get_transaction(const struct stream_record *r, uint32_t *connection, 
     return rest.bad || !w.id ? -EPROTO : 0;
 }
 
-int stream_get_server(const struct stream_record *r, struct stream_server *s)
+int store_stream_get_server(const struct store_stream_record *r, struct store_stream_server *s)
 {
     struct wire_server w;
     struct rest rest = open_body(r, &w, sizeof(w));
-    *s = (struct stream_server){.revision = w.revision, .generation = w.generation};
-    return rest.bad || w.revision > STREAM_REVISION ? -EPROTO : 0;
+    *s = (struct store_stream_server){.revision = w.revision, .generation = w.generation};
+    return rest.bad || w.revision > STORE_STREAM_REVISION ? -EPROTO : 0;
 }
 
-int stream_get_domain(const struct stream_record *r, struct stream_domain *d)
+int store_stream_get_domain(const struct store_stream_record *r, struct store_stream_domain *d)
 {
     struct wire_domain w;
     struct rest rest = open_body(r, &w, sizeof(w));
-    *d = (struct stream_domain){.domid = w.domid,
-                                .target = w.target,
-                                .introduced = w.flags & DOMAIN_INTRODUCED,
-                                .stale = w.flags & DOMAIN_STALE,
-                                .gfn = w.gfn,
-                                .port = w.port,
-                                .brake_ns = w.brake_ns,
-                                .braked_for_ns = w.braked_for_ns,
-                                .collided_ago_ns = w.collided_ago_ns};
+    *d = (struct store_stream_domain){.domid = w.domid,
+                                      .target = w.target,
+                                      .introduced = w.flags & DOMAIN_INTRODUCED,
+                                      .stale = w.flags & DOMAIN_STALE,
+                                      .gfn = w.gfn,
+                                      .port = w.port,
+                                      .brake_ns = w.brake_ns,
+                                      .braked_for_ns = w.braked_for_ns,
+                                      .collided_ago_ns = w.collided_ago_ns};
     return rest.bad || MAX(w.domid, w.target) > STORE_DOMID_MAX ? -EPROTO : 0;
 }
 
-int stream_get_quota(const struct stream_record *r, struct stream_quota *q)
+int store_stream_get_quota(const struct store_stream_record *r, struct store_stream_quota *q)
 {
     struct wire_quota w;
     struct rest rest = open_body(r, &w, sizeof(w));
-    *q = (struct stream_quota){.domid = w.domid, .name = take_text(&rest, w.name_bytes), .value = w.value};
-    return rest.bad || (w.domid > STORE_DOMID_MAX && w.domid != STREAM_QUOTA_ALL) ? -EPROTO : 0;
+    *q = (struct store_stream_quota){.domid = w.domid, .name = take_text(&rest, w.name_bytes), .value = w.value};
+    return rest.bad || (w.domid > STORE_DOMID_MAX && w.domid != STORE_STREAM_QUOTA_ALL) ? -EPROTO : 0;
 }
 
-int stream_get_listener(const struct stream_record *r, struct stream_listener *l)
+int store_stream_get_listener(const struct store_stream_record *r, struct store_stream_listener *l)
 {
     struct wire_listener w;
     struct rest rest = open_body(r, &w, sizeof(w));
-    *l = (struct stream_listener){.domid = w.domid, .fd = w.fd, .path = take_text(&rest, w.path_bytes)};
+    *l = (struct store_stream_listener){.domid = w.domid, .fd = w.fd, .path = take_text(&rest, w.path_bytes)};
     return rest.bad || w.domid > STORE_DOMID_MAX ? -EPROTO : 0;
 }
 
-int stream_get_session(const struct stream_record *r, struct stream_session *s)
+int store_stream_get_session(const struct store_stream_record *r, struct store_stream_session *s)
 {
     struct wire_session w;
     struct rest rest = open_body(r, &w, sizeof(w));
-    *s = (struct stream_session){w.connection, w.last_transaction, w.domid};
+    *s = (struct store_stream_session){w.connection, w.last_transaction, w.domid};
     return rest.bad || w.domid > STORE_DOMID_MAX ? -EPROTO : 0;
 }

@@ -88,12 +88,12 @@ void fuzz_store_record(const uint8_t *bytes, size_t length)
 
 /* ---- the stream of a live update ---- */
 
-static void state_write(struct stream_out *o, const struct store_engine *g)
+static void state_write(struct store_stream_out *o, const struct store_engine *g)
 {
-    stream_begin(o);
-    state_put_domains(o, g);
-    state_put_nodes(o, g);
-    stream_end(o);
+    store_stream_begin(o);
+    store_state_put_domains(o, g);
+    store_state_put_nodes(o, g);
+    store_stream_end(o);
     fuzz_expect(!o->failed, "no memory");
 }
 
@@ -103,19 +103,19 @@ void fuzz_store_state(const uint8_t *bytes, size_t length)
 {
     struct store_engine g, again;
     struct err e = {0};
-    struct stream_out first = {0}, second = {0};
+    struct store_stream_out first = {0}, second = {0};
     engine_open(&g);
     engine_open(&again);
-    if (state_load(&g, (const char *)bytes, length, NULL, &e)) {
+    if (store_state_load(&g, (const char *)bytes, length, NULL, &e)) {
         store_engine_deinit(&g);
     } else {
         state_write(&first, &g);
-        fuzz_expect(state_load(&again, first.bytes, first.length, NULL, &e) == 0, e.text);
+        fuzz_expect(store_state_load(&again, first.bytes, first.length, NULL, &e) == 0, e.text);
         state_write(&second, &again);
         fuzz_expect(first.length == second.length, "a state that was read again is another");
         engine_close(&g);
     }
     engine_close(&again);
-    stream_free(&first);
-    stream_free(&second);
+    store_stream_free(&first);
+    store_stream_free(&second);
 }

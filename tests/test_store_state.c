@@ -19,7 +19,7 @@ struct twin {
     struct store_session s[3];
 };
 
-static int twin_record(void *context, const struct stream_record *r, struct err *e)
+static int twin_record(void *context, const struct store_stream_record *r, struct err *e)
 {
     (void)context, (void)r, (void)e;
     return 0;
@@ -31,28 +31,28 @@ static struct store_session *twin_session(void *context, uint32_t connection)
     return connection - 1 < 3 ? &t->s[connection - 1] : NULL;
 }
 
-static struct stream_out state_of(const struct store_engine *g, struct store_session *s)
+static struct store_stream_out state_of(const struct store_engine *g, struct store_session *s)
 {
-    struct stream_out o;
-    stream_begin(&o);
-    state_put_domains(&o, g);
+    struct store_stream_out o;
+    store_stream_begin(&o);
+    store_state_put_domains(&o, g);
     for (unsigned i = 0; s && i < 3; i++)
-        state_put_watches(&o, &s[i], i + 1, i != 0);
-    state_put_nodes(&o, g);
+        store_state_put_watches(&o, &s[i], i + 1, i != 0);
+    store_state_put_nodes(&o, g);
     for (unsigned i = 0; s && i < 3; i++)
-        state_put_transactions(&o, &s[i], i + 1, i != 0);
-    stream_end(&o);
+        store_state_put_transactions(&o, &s[i], i + 1, i != 0);
+    store_stream_end(&o);
     assert_false(o.failed);
     return o;
 }
 
 static int twin_load(struct twin *t, const char *bytes, size_t length, struct err *e)
 {
-    const struct state_edge edge = {.record = twin_record, .session = twin_session, .context = t};
+    const struct store_state_edge edge = {.record = twin_record, .session = twin_session, .context = t};
     assert_int_equal(store_engine_init(&t->g, NULL, 43), 0);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(store_session_init(&t->s[i], &t->g, i), 0);
-    return state_load(&t->g, bytes, length, &edge, e);
+    return store_state_load(&t->g, bytes, length, &edge, e);
 }
 
 static void twin_free(struct twin *t)
@@ -65,11 +65,11 @@ static void twin_free(struct twin *t)
 static void twin_of(struct kit_world *w, struct twin *t)
 {
     struct err e = {0};
-    struct stream_out o = state_of(&w->g, w->s);
+    struct store_stream_out o = state_of(&w->g, w->s);
     int r = twin_load(t, o.bytes, o.length, &e);
     assert_string_equal(e.text, "");
     assert_int_equal(r, 0);
-    stream_free(&o);
+    store_stream_free(&o);
 }
 
 static void replies_equal(struct kit_reply a, struct kit_reply b)
@@ -361,7 +361,7 @@ static void test_two_engines_answer_alike_after_any_history(void **state)
     }
 }
 
-static struct stream_out rich_state(struct kit_world *w)
+static struct store_stream_out rich_state(struct kit_world *w)
 {
     furnish(w);
     before_transaction(w);
@@ -374,7 +374,7 @@ static struct stream_out rich_state(struct kit_world *w)
 static void test_a_stream_cut_anywhere_is_refused(void **state)
 {
     struct kit_world *w = *state;
-    struct stream_out o = rich_state(w);
+    struct store_stream_out o = rich_state(w);
     for (size_t length = 0; length < o.length; length += 1 + length / 64) {
         struct twin t;
         struct err e = {0};
@@ -387,13 +387,13 @@ static void test_a_stream_cut_anywhere_is_refused(void **state)
         twin_free(&t);
         free(exact);
     }
-    stream_free(&o);
+    store_stream_free(&o);
 }
 
 static void test_a_stream_with_any_bytes_flipped_harms_nobody(void **state)
 {
     struct kit_world *w = *state;
-    struct stream_out o = rich_state(w);
+    struct store_stream_out o = rich_state(w);
     uint64_t random = 7;
     for (unsigned round = 0; round < 1500; round++) {
         struct twin t;
@@ -408,7 +408,7 @@ static void test_a_stream_with_any_bytes_flipped_harms_nobody(void **state)
         twin_free(&t);
         free(exact);
     }
-    stream_free(&o);
+    store_stream_free(&o);
 }
 
 /* The bytes that the document prescribes, so that another program's reader finds them. */
@@ -421,15 +421,15 @@ static void test_a_node_record_is_laid_out_as_the_document_has_it(void **state)
         0,   0,   0,   0,   0,   0,   0,   0,   3,   0,   2, 0,   0,   0, 2, 0, /* /a, two bytes, two permissions */
         'n', 0,   0,   0,   'b', 0,   7,   0,   '/', 'a', 0, 'v', 'w', 0, 0, 0, /* and padding */
         0,   0,   0,   0,   0,   0,   0,   0};
-    struct stream_out o;
-    struct stream_node n = {.path = "/a", .value = "vw", .value_bytes = 2, .perm_count = 2};
+    struct store_stream_out o;
+    struct store_stream_node n = {.path = "/a", .value = "vw", .value_bytes = 2, .perm_count = 2};
     n.perms[1] = (struct store_perm){.domid = 7, .access = STORE_READ | STORE_WRITE};
-    stream_begin(&o);
-    stream_put_node(&o, &n, false);
-    stream_end(&o);
+    store_stream_begin(&o);
+    store_stream_put_node(&o, &n, false);
+    store_stream_end(&o);
     assert_int_equal(o.length, sizeof(expected));
     assert_memory_equal(o.bytes, expected, sizeof(expected));
-    stream_free(&o);
+    store_stream_free(&o);
 }
 
 static void test_a_newer_revision_is_refused(void **state)
@@ -437,14 +437,14 @@ static void test_a_newer_revision_is_refused(void **state)
     (void)state;
     struct twin t;
     struct err e = {0};
-    struct stream_out o;
-    stream_begin(&o);
-    stream_put_server(&o, &(struct stream_server){.revision = STREAM_REVISION + 1});
-    stream_end(&o);
+    struct store_stream_out o;
+    store_stream_begin(&o);
+    store_stream_put_server(&o, &(struct store_stream_server){.revision = STORE_STREAM_REVISION + 1});
+    store_stream_end(&o);
     assert_int_equal(twin_load(&t, o.bytes, o.length, &e), -EPROTO);
     assert_non_null(strstr(e.text, "newer"));
     twin_free(&t);
-    stream_free(&o);
+    store_stream_free(&o);
 }
 
 #define WORLD_TEST(f) cmocka_unit_test_setup_teardown(f, setup, kit_world_free)
