@@ -19,7 +19,7 @@ struct store_pages {
 
 /* The platform is borrowed, until the server that uses the source is freed. */
 void store_pages_init(struct store_pages *s, struct platform *p);
-/* What store_server_set_rings() takes. */
+/* What struct store_options has as `rings`. */
 struct store_ring_source store_pages_source(struct store_pages *s);
 /* A process of the domain is gone: is the domain's ring? */
 bool store_pages_lost(const struct store_pages *s, uint16_t domid, uint32_t instance);

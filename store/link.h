@@ -2,8 +2,8 @@
 /* store/link.h: one connection to a store that is made again when it breaks: under store/client.h.
  *
  * It speaks xs_wire.h to a socket, or to the device that a kernel has for its domain's ring. Requests are asked one at
- * a time; events that come between are kept, each path and token once, until they are taken. No thread: link_fd() is
- * one descriptor for all of its life, readable while events are kept, may come, or the connection has to be seen to.
+ * a time; events that come between are kept, each path and token once, until they are taken. No thread: store_link_fd()
+ * is one descriptor for all of its life, readable while events are kept, may come, or the connection has to be seen to.
  *
  * A store that restarts has lost its connections and nothing else. So a request that found no answer is asked again on
  * the next connection, for up to LINK_PATIENCE_MS; it may then have happened twice, or once and late, which is the same

@@ -3,11 +3,11 @@
 #ifndef TESTS_KEYS_SCENE_H
 #define TESTS_KEYS_SCENE_H
 
-#include "tests/store_thread.h"
+#include "tests/storekit.h"
 #include "xenbus/keys_blk.h"
 
 struct fixture {
-    struct store_thread store;
+    struct kit_server store;
     struct store_client *client;
     struct xb_device front, back;
 };
@@ -15,8 +15,8 @@ struct fixture {
 static inline int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    store_thread_start(&f->store);
-    f->client = store_thread_client(&f->store);
+    kit_server_start(&f->store, NULL);
+    f->client = kit_client(&f->store, 0);
     *state = f;
     return 0;
 }
@@ -25,7 +25,7 @@ static inline int teardown(void **state)
 {
     struct fixture *f = *state;
     store_client_close(f->client);
-    store_thread_stop(&f->store);
+    kit_server_stop(&f->store);
     free(f);
     return 0;
 }

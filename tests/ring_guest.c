@@ -102,7 +102,7 @@ bool ring_guest_write(struct ring_guest *g, const void *bytes, size_t length)
     return true;
 }
 
-bool ring_guest_read(struct ring_guest *g, void *bytes, size_t length)
+static bool take(struct ring_guest *g, void *bytes, size_t length)
 {
     char *to = bytes;
     while (length) {
@@ -125,7 +125,7 @@ bool ring_guest_read(struct ring_guest *g, void *bytes, size_t length)
     return true;
 }
 
-bool ring_guest_send(struct ring_guest *g, uint32_t type, uint32_t tx, const void *payload, size_t length)
+static bool send_request(struct ring_guest *g, uint32_t type, uint32_t tx, const void *payload, size_t length)
 {
     const struct xsd_sockmsg header = {.type = type, .req_id = 7, .tx_id = tx, .len = (uint32_t)length};
     return ring_guest_write(g, &header, sizeof(header)) && ring_guest_write(g, payload, length);
@@ -133,14 +133,14 @@ bool ring_guest_send(struct ring_guest *g, uint32_t type, uint32_t tx, const voi
 
 bool ring_guest_receive(struct ring_guest *g, struct store_message *out)
 {
-    return ring_guest_read(g, &out->header, sizeof(out->header)) && out->header.len <= sizeof(out->payload) &&
-           ring_guest_read(g, out->payload, out->header.len);
+    return take(g, &out->header, sizeof(out->header)) && out->header.len <= sizeof(out->payload) &&
+           take(g, out->payload, out->header.len);
 }
 
 bool ring_guest_exchange(struct ring_guest *g, uint32_t type, uint32_t tx, const void *payload, size_t length,
                          struct store_message *out)
 {
-    if (!ring_guest_send(g, type, tx, payload, length))
+    if (!send_request(g, type, tx, payload, length))
         return false;
     do
         if (!ring_guest_receive(g, out))

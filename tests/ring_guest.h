@@ -32,8 +32,6 @@ void ring_guest_ask(struct ring_guest *g);
 bool ring_guest_connected(struct ring_guest *g);
 
 bool ring_guest_write(struct ring_guest *g, const void *bytes, size_t length);
-bool ring_guest_read(struct ring_guest *g, void *bytes, size_t length);
-bool ring_guest_send(struct ring_guest *g, uint32_t type, uint32_t tx, const void *payload, size_t length);
 bool ring_guest_receive(struct ring_guest *g, struct store_message *out);
 /* A request and its reply; events in between are dropped. */
 bool ring_guest_exchange(struct ring_guest *g, uint32_t type, uint32_t tx, const void *payload, size_t length,

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/unixsock.h"
+#include "tests/random.h"
 #include "tests/storekit.h"
 
 static struct kit_reply reply_of(const struct store_message *m)
@@ -180,8 +181,7 @@ void kit_expect_string(struct kit_reply r, const char *text)
 
 uint32_t kit_random(uint64_t *state, uint32_t below)
 {
-    *state = *state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(((*state >> 32) * below) >> 32);
+    return (uint32_t)(((random_step(state) >> 32) * below) >> 32);
 }
 
 static void *server_thread(void *argument)
@@ -224,6 +224,23 @@ void kit_server_stop(struct kit_server *k)
     assert_int_equal(system(command), 0);
     close(k->stop_fd);
     pthread_mutex_destroy(&k->lock);
+}
+
+int kit_server_new(void **state)
+{
+    struct kit_server *k = malloc(sizeof(*k));
+    assert_non_null(k);
+    kit_server_start(k, NULL);
+    setenv("XENSTORED_PATH", k->socket, 1);
+    *state = k;
+    return 0;
+}
+
+int kit_server_free(void **state)
+{
+    kit_server_stop(*state);
+    free(*state);
+    return 0;
 }
 
 int kit_connect(const struct kit_server *k, unsigned domid)

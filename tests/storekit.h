@@ -60,6 +60,9 @@ struct kit_server {
 /* `options` NULL: the defaults. */
 void kit_server_start(struct kit_server *k, const struct store_options *options);
 void kit_server_stop(struct kit_server *k); /* and checks that it left nothing open */
+/* The same as a cmocka state, for tests of which each has a server of its own. XENSTORED_PATH leads to it. */
+int kit_server_new(void **state);
+int kit_server_free(void **state);
 /* A raw connection to domain 0's socket (domid 0) or a guest's; negative where refused. */
 int kit_connect(const struct kit_server *k, unsigned domid);
 void kit_send(int fd, const void *bytes, size_t length);
@@ -72,7 +75,7 @@ struct kit_reply kit_live_ask(int fd, const char *first, const char *second);
 struct kit_reply kit_live_start(int fd);
 /* All of it at the socket of a real store role, which serves as `program` afterwards. */
 void kit_live_update(const char *socket, const char *program);
-/* A libxenstore client of domain 0 or of a guest. */
+/* A client of domain 0 or of a guest. */
 struct store_client *kit_client(const struct kit_server *k, unsigned domid);
 void kit_guest_make(struct store_client *dom0, unsigned domid); /* introduces it, gives it a home */
 void kit_expect_value(struct store_client *c, const char *path, const char *value);

@@ -57,10 +57,10 @@ static void test_a_hostile_value_does_not_reach_a_log_raw(void **state)
     struct err e = {0};
     char path[256], text[2000], small[16];
     snprintf(path, sizeof(path), "%s/k", f->front.dir);
-    store_thread_write_bytes(&f->store, path,
-                             "12\0"
-                             "34",
-                             5);
+    int length = snprintf(text, sizeof(text), "%s%c12%c34", path, '\0', '\0');
+    int raw = kit_connect(&f->store, 0);
+    kit_expect_ok(kit_exchange(raw, XS_WRITE, 0, text, (size_t)length));
+    close(raw);
     assert_int_equal(xb_key_read(f->client, STORE_NO_TX, f->front.dir, &key, &out, &e), -EINVAL);
     assert_non_null(strstr(e.text, "NUL"));
     assert_int_equal(xb_key_read_string(f->client, STORE_NO_TX, f->front.dir, "k", "", small, sizeof(small), &e),

@@ -15,22 +15,6 @@
 #include "store/client.h"
 #include "tests/storekit.h"
 
-static int setup(void **state)
-{
-    struct kit_server *k = malloc(sizeof(*k));
-    assert_non_null(k);
-    kit_server_start(k, NULL);
-    *state = k;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    kit_server_stop(*state);
-    free(*state);
-    return 0;
-}
-
 static void test_a_guests_socket_cannot_act_as_domain_0(void **state)
 {
     struct kit_server *k = *state;
@@ -295,7 +279,7 @@ static void test_random_bytes_do_no_harm(void **state)
     store_client_close(dom0);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, kit_server_new, kit_server_free)
 
 int main(void)
 {

@@ -16,23 +16,6 @@
 
 static char programs[4096]; /* the directory of Xen's; empty: none */
 
-static int setup(void **state)
-{
-    struct kit_server *k = malloc(sizeof(*k));
-    assert_non_null(k);
-    kit_server_start(k, NULL);
-    setenv("XENSTORED_PATH", k->socket, 1);
-    *state = k;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    kit_server_stop(*state);
-    free(*state);
-    return 0;
-}
-
 /* A shell command's exit status; what it prints, errors too, is in `said`. */
 static int PRINTF(2, 3) run(char said[4096], const char *fmt, ...)
 {
@@ -143,7 +126,7 @@ static void test_pyxs_is_served(void **state)
         fail_msg("pyxs: %s", said);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, kit_server_new, kit_server_free)
 
 int main(void)
 {

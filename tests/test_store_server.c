@@ -14,22 +14,6 @@
 #include "store/client.h"
 #include "tests/storekit.h"
 
-static int setup(void **state)
-{
-    struct kit_server *k = malloc(sizeof(*k));
-    assert_non_null(k);
-    kit_server_start(k, NULL);
-    *state = k;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    kit_server_stop(*state);
-    free(*state);
-    return 0;
-}
-
 static void wait_readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -270,7 +254,7 @@ static void test_two_servers_live_in_one_process(void **state)
     kit_server_stop(&other);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, kit_server_new, kit_server_free)
 
 int main(void)
 {

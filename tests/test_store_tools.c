@@ -14,23 +14,6 @@
 
 #include "tests/storekit.h"
 
-static int setup(void **state)
-{
-    struct kit_server *k = malloc(sizeof(*k));
-    assert_non_null(k);
-    kit_server_start(k, NULL);
-    setenv("XENSTORED_PATH", k->socket, 1);
-    *state = k;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    kit_server_stop(*state);
-    free(*state);
-    return 0;
-}
-
 static void need_tools(void)
 {
     static const char *const tools[] = {"read", "write", "ls", "list", "exists", "rm", "chmod", "watch"};
@@ -130,7 +113,7 @@ static void test_the_tools_act_as_the_guest_whose_socket_they_use(void **state)
     close(dom0);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, kit_server_new, kit_server_free)
 
 int main(void)
 {

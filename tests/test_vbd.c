@@ -10,13 +10,13 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "tests/store_thread.h"
+#include "tests/storekit.h"
 #include "tools/vbd.h"
 
 #define GUEST 5
 
 struct fixture {
-    struct store_thread store;
+    struct kit_server store;
     struct store_client *dom0, *guest;
     struct xb_device vbd, back, front; /* the toolstack's view, and both drivers' */
 };
@@ -30,10 +30,10 @@ static const struct vmcfg_disk disk = {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    store_thread_start(&f->store);
-    f->dom0 = store_thread_client(&f->store);
+    kit_server_start(&f->store, NULL);
+    f->dom0 = kit_client(&f->store, 0);
     assert_int_equal(store_introduce(f->dom0, GUEST, 1, 1), 0);
-    f->guest = store_thread_client_of(&f->store, GUEST);
+    f->guest = kit_client(&f->store, GUEST);
     vbd_init(&f->vbd, f->dom0, GUEST, disk.devid);
     xb_device_init(&f->back, f->dom0, XB_BACK, "vbd", GUEST, 0, disk.devid);
     xb_device_init(&f->front, f->guest, XB_FRONT, "vbd", GUEST, 0, disk.devid);
@@ -49,7 +49,7 @@ static int teardown(void **state)
     struct fixture *f = *state;
     store_client_close(f->guest);
     store_client_close(f->dom0);
-    store_thread_stop(&f->store);
+    kit_server_stop(&f->store);
     free(f);
     return 0;
 }

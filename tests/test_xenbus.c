@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "tests/store_thread.h"
+#include "tests/storekit.h"
 #include "xenbus/device.h"
 
 #define UNKNOWN      XenbusStateUnknown
@@ -350,7 +350,7 @@ static void test_document_shows_the_tables(void **state)
 /* ---- a device's end ---- */
 
 struct pair {
-    struct store_thread store;
+    struct kit_server store;
     struct store_client *dom0, *guest;
     struct xb_device front, back;
 };
@@ -359,10 +359,10 @@ struct pair {
 static int setup(void **state)
 {
     struct pair *p = calloc(1, sizeof(*p));
-    store_thread_start(&p->store);
-    p->dom0 = store_thread_client(&p->store);
+    kit_server_start(&p->store, NULL);
+    p->dom0 = kit_client(&p->store, 0);
     assert_int_equal(store_introduce(p->dom0, 7, 1, 1), 0);
-    p->guest = store_thread_client_of(&p->store, 7);
+    p->guest = kit_client(&p->store, 7);
     xb_device_init(&p->front, p->guest, XB_FRONT, "vbd", 7, 0, 51712);
     xb_device_init(&p->back, p->dom0, XB_BACK, "vbd", 7, 0, 51712);
     store_write(p->dom0, STORE_NO_TX, "1", "%s/state", p->front.dir);
@@ -382,7 +382,7 @@ static int teardown(void **state)
     struct pair *p = *state;
     store_client_close(p->guest);
     store_client_close(p->dom0);
-    store_thread_stop(&p->store);
+    kit_server_stop(&p->store);
     free(p);
     return 0;
 }
@@ -506,7 +506,7 @@ static int body_run(struct xb_device *d, store_tx tx, void *arg, struct err *e)
 static void test_a_transaction_is_repeated_until_it_holds(void **state)
 {
     struct pair *p = *state;
-    struct body b = {.other = store_thread_client(&p->store), .collide = 3};
+    struct body b = {.other = kit_client(&p->store, 0), .collide = 3};
     assert_int_equal(xb_transaction(&p->back, body_run, &b, NULL), 0);
     assert_int_equal(b.runs, 4);
     assert_int_equal(p->back.state, INITWAIT);
@@ -517,7 +517,7 @@ static void test_a_transaction_that_never_holds_gives_up(void **state)
 {
     struct pair *p = *state;
     struct err e = {0};
-    struct body b = {.other = store_thread_client(&p->store), .collide = UINT32_MAX};
+    struct body b = {.other = kit_client(&p->store, 0), .collide = UINT32_MAX};
     assert_int_equal(xb_transaction(&p->back, body_run, &b, &e), -EAGAIN);
     assert_int_equal(b.runs, XB_TX_TRIES);
     assert_int_equal(p->back.state, INITIALISING);
