@@ -307,6 +307,8 @@ unsigned store_conn_turn(struct store_conn *c, struct store_outbox *out, unsigne
             outbox_send(c, out);
     }
     outbox_send(c, out);
+    if (c->transport->ops->turn_over)
+        c->transport->ops->turn_over(c->transport);
     end_check(c);
     return served;
 }

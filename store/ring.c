@@ -66,11 +66,8 @@ static ssize_t ring_receive(struct store_transport *t, void *out, size_t room)
     if (there < 0)
         return there;
     size_t taken = MIN((size_t)there, room);
-    if (taken == 0) {
-        if (r->owes)
-            ring_notify(r);
+    if (taken == 0)
         return -EAGAIN;
-    }
     queue_read(out, page->req, r->req_cons, taken);
     uint32_t before = r->req_cons;
     r->req_cons += (uint32_t)taken;
@@ -137,6 +134,14 @@ static void ring_acknowledge(struct store_transport *t)
     r->link.consume(r->link.ctx);
 }
 
+/* A guest may wait for room for the rest of a message, to which no answer comes before that. */
+static void ring_turn_over(struct store_transport *t)
+{
+    struct store_ring *r = ring_of(t);
+    if (r->owes)
+        ring_notify(r);
+}
+
 static uint32_t ring_error_word(const struct store_ring *r, int error)
 {
     if (r->bad_index)
@@ -161,6 +166,7 @@ static const struct store_transport_ops ring_ops = {
     .receive = ring_receive,
     .send = ring_send,
     .acknowledge = ring_acknowledge,
+    .turn_over = ring_turn_over,
     .close = ring_close,
     .signals_room = true,
 };

@@ -15,8 +15,9 @@
  * empty, nothing of the old connection left. docs/misc/xenstore-ring.txt of Xen has the protocol.
  *
  * Waking: guests wait for room in a full queue of requests, and some tell us that they have read only when the queue of
- * answers had been full. So who filled the one is told at once that something was taken, else with the next send; and
- * a send that falls short has filled the other, and has looked for room once more after it published that.
+ * answers had been full. So who filled the one is told at once that something was taken, else with the next send or at
+ * the turn's end; and a send that falls short has filled the other, and has looked for room once more after it
+ * published that.
  */
 #ifndef STORE_RING_H
 #define STORE_RING_H

@@ -26,6 +26,8 @@ struct store_transport_ops {
     /* The descriptor was readable: takes what made it so, where that is not the bytes themselves (an event channel).
      * May be NULL. */
     void (*acknowledge)(struct store_transport *t);
+    /* The connection's turn is over: the peer is told of what was received, unless a send did that. May be NULL. */
+    void (*turn_over)(struct store_transport *t);
     /* The connection ended through `error` (-errno, enum store_wire_error; 0: the server ends it): the peer is told as
      * far as it can be, everything is given back, `t` is freed. */
     void (*close)(struct store_transport *t, int error);
