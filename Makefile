@@ -125,8 +125,8 @@ $(BUILD)/tests/test_attack: GROUP := $(MUTANT_OBJS) $(ATTACK_OBJS) $(GROUP)
 $(BUILD)/tests/test_diskshare: $(BUILD)/plugins/diskshare.o
 $(BUILD)/tests/test_diskshare: LDLIBS += $(BUILD)/plugins/diskshare.o $(GROUP)
 # The fuzzer brings a main() of its own.
-$(BUILD)/fuzz-store: tests/peer_fuzz.c $(call obj,tests/fuzz_store.c tests/fuzz_store_wire.c) $(LIBS)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -DFUZZ_LIBFUZZER -fsanitize=fuzzer $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(GROUP) $(LDLIBS)
+$(BUILD)/fuzz-store: tests/peer_fuzz.c $(call obj,tests/fuzz_store.c tests/fuzz_store_wire.c) $(BUILD)/libstore.a $(BUILD)/libbase.a
+	$(CC) $(CPPFLAGS) $(CFLAGS) -DFUZZ_LIBFUZZER -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/test_blkfront_fallback: | $(addprefix $(BUILD)/tests/test_blkfront_,queues reconnect unusual late)
 $(BUILD)/tests/test_cfg: LDLIBS += -lxlutil -lxenlight
 
