@@ -19,7 +19,7 @@
     X(nodes, "nodes", 1000, "Nodes owned by a domain")                                                  \
     X(watches, "watches", 128, "Watches of a domain")                                                   \
     X(transactions, "transactions", 10, "Open transactions of a domain")                                \
-    X(outstanding, "outstanding", 20, "Replies and events that a domain has not read")              \
+    X(outstanding, "outstanding", 20, "Replies and events that a domain has not read")                  \
     X(transaction_nodes, "transaction-nodes", 1024, "Nodes that a transaction reads or changes")        \
     X(memory_bytes, "memory", 2560 * 1024, "Bytes that the store holds for a domain")                   \
     X(node_size_bytes, "node-size", 2048, "Bytes of a node: value, permissions, names of its children") \

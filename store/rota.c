@@ -169,11 +169,6 @@ int store_rota_take(struct store_rota *r, struct store_transport *t, unsigned do
     return error;
 }
 
-int store_rota_add(struct store_rota *r, struct store_transport *t, unsigned domid)
-{
-    return store_rota_take(r, t, domid, NULL);
-}
-
 void store_rota_settle(struct store_rota *r)
 {
     struct store_conn *c, *next;

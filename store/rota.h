@@ -37,7 +37,6 @@ int store_rota_init(struct store_rota *r, struct loop *l, struct store_engine *g
 void store_rota_deinit(struct store_rota *r);                                      /* ends all; before the engine */
 /* Takes the transport in any case. 0 or -errno; *out (may be NULL): which connection it is. */
 int store_rota_take(struct store_rota *r, struct store_transport *t, unsigned domid, struct store_conn **out);
-int store_rota_add(struct store_rota *r, struct store_transport *t, unsigned domid);
 /* Ends the connection that has this transport. */
 void store_rota_end(struct store_rota *r, const struct store_transport *t);
 void store_rota_end_domain(struct store_rota *r, unsigned domid);

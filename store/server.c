@@ -59,7 +59,7 @@ struct store_server {
 
 int store_server_adopt(struct store_server *s, struct store_transport *t, unsigned domid)
 {
-    return store_rota_add(&s->rota, t, domid);
+    return store_rota_take(&s->rota, t, domid, NULL);
 }
 
 static unsigned connections_of(const struct store_server *s, unsigned domid)

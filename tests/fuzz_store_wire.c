@@ -139,7 +139,7 @@ static void pipe_open(struct pipe *p)
     p->deaf = false;
     p->open = true;
     p->transport = (struct store_transport){.ops = &pipe_ops, .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    fuzz_expect(store_rota_add(&w->rota, &p->transport, p->domid) == 0, "no memory");
+    fuzz_expect(store_rota_take(&w->rota, &p->transport, p->domid, NULL) == 0, "no memory");
 }
 
 static void pipe_wake(const struct pipe *p)
@@ -175,7 +175,7 @@ static void ring_consume(void *ctx)
 static void ring_event(struct world *w)
 {
     if (!w->ring.connected && store_ring_asked(&w->ring) && w->introduced[RING_DOMID])
-        fuzz_expect(store_rota_add(&w->rota, store_ring_connect(&w->ring), RING_DOMID) == 0, "no memory");
+        fuzz_expect(store_rota_take(&w->rota, store_ring_connect(&w->ring), RING_DOMID, NULL) == 0, "no memory");
     eventfd_write(w->ring_fd, 1);
 }
 
