@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/reader.h"
+
 #define RECORD_SNAPSHOT_BYTES 65536 /* of one record of a snapshot, about: unmeasured */
 #define RECORD_ITEM_MAX       (64 + XENSTORE_ABS_PATH_MAX + 4 * STORE_PERMS_MAX + XENSTORE_PAYLOAD_MAX)
 
@@ -223,28 +225,10 @@ int store_record_snapshot(const struct store_engine *g, store_record_emit_fn *em
 
 /* ---- reading ---- */
 
-struct reader {
-    const char *at;
-    size_t left;
-    bool bad;
-};
-
-static const char *take(struct reader *r, size_t length)
-{
-    const char *at = r->at;
-    if (r->bad || length > r->left) {
-        r->bad = true;
-        return NULL;
-    }
-    r->at += length;
-    r->left -= length;
-    return at;
-}
-
 static uint64_t take_number(struct reader *r, size_t bytes)
 {
     uint64_t v = 0;
-    const char *at = take(r, bytes);
+    const char *at = reader_take(r, bytes);
     if (at)
         memcpy(&v, at, bytes); /* machines of ours are little endian, and a record stays on its machine */
     return v;
@@ -253,7 +237,7 @@ static uint64_t take_number(struct reader *r, size_t bytes)
 static const char *take_text(struct reader *r, size_t *length)
 {
     *length = take_number(r, 2);
-    return take(r, *length);
+    return reader_take(r, *length);
 }
 
 /* A node's path, absolute and in the form that the tree has. */

@@ -5,6 +5,7 @@
 #include <endian.h>
 #include <string.h>
 
+#include "base/reader.h"
 #include "base/span.h"
 
 #define STORE_STREAM_VERSION    1u
@@ -303,37 +304,18 @@ int store_stream_next(struct store_stream_in *in, struct store_stream_record *r)
     return w.type != STORE_STREAM_END;
 }
 
-/* What is left of a record's body. */
-struct rest {
-    const char *at;
-    size_t length;
-    bool bad;
-};
-
-/* The next bytes, or NULL. */
-static const char *take(struct rest *r, size_t length)
+/* The next bytes, which are a string with its NUL and no other; or NULL. */
+static const char *take_text(struct reader *r, size_t length)
 {
-    const char *at = r->at;
-    r->bad = r->bad || length > r->length;
-    if (r->bad)
-        return NULL;
-    r->at += length;
-    r->length -= length;
-    return at;
-}
-
-/* … which are a string with its NUL and no other. */
-static const char *take_text(struct rest *r, size_t length)
-{
-    const char *at = take(r, length);
+    const char *at = reader_take(r, length);
     r->bad = r->bad || length == 0 || memchr(at, '\0', length) != at + length - 1;
     return r->bad ? NULL : at;
 }
 
-static struct rest open_body(const struct store_stream_record *r, void *fixed, size_t length)
+static struct reader open_body(const struct store_stream_record *r, void *fixed, size_t length)
 {
-    struct rest rest = {.at = r->body, .length = r->length};
-    const char *at = take(&rest, length);
+    struct reader rest = {.at = r->body, .left = r->length};
+    const char *at = reader_take(&rest, length);
     memset(fixed, 0, length);
     if (at)
         memcpy(fixed, at, length);
@@ -352,16 +334,16 @@ static int perm_get(const struct wire_perm *w, struct store_perm *p)
 int store_stream_get_node(const struct store_stream_record *r, struct store_stream_node *n)
 {
     struct wire_node w;
-    struct rest rest = open_body(r, &w, sizeof(w));
+    struct reader rest = open_body(r, &w, sizeof(w));
     n->perm_count = 0;
     if (w.perm_count > STORE_PERMS_MAX)
         return -EPROTO;
-    const char *perms = take(&rest, w.perm_count * sizeof(struct wire_perm));
+    const char *perms = reader_take(&rest, w.perm_count * sizeof(struct wire_perm));
     n->connection = w.connection;
     n->transaction = w.transaction;
     n->access = w.access;
     n->path = take_text(&rest, w.path_bytes);
-    n->value = take(&rest, w.value_bytes);
+    n->value = reader_take(&rest, w.value_bytes);
     n->value_bytes = w.value_bytes;
     if (rest.bad)
         return -EPROTO;
@@ -379,13 +361,13 @@ int store_stream_get_node(const struct store_stream_record *r, struct store_stre
 int store_stream_get_connection(const struct store_stream_record *r, struct store_stream_connection *c)
 {
     struct wire_connection w;
-    struct rest rest = open_body(r, &w, sizeof(w));
+    struct reader rest = open_body(r, &w, sizeof(w));
     *c = (struct store_stream_connection){.id = w.id,
                                           .kind = (enum store_stream_connection_kind)w.kind,
                                           .fd = -1,
-                                          .in = take(&rest, w.in_bytes),
+                                          .in = reader_take(&rest, w.in_bytes),
                                           .in_bytes = w.in_bytes,
-                                          .out = take(&rest, w.out_bytes),
+                                          .out = reader_take(&rest, w.out_bytes),
                                           .out_bytes = w.out_bytes,
                                           .partial_bytes = w.partial_bytes};
     if (w.kind == STORE_STREAM_SOCKET) {
@@ -403,7 +385,7 @@ int store_stream_get_connection(const struct store_stream_record *r, struct stor
 int store_stream_get_watch(const struct store_stream_record *r, struct store_stream_watch *w)
 {
     struct wire_watch wire;
-    struct rest rest = open_body(r, &wire, sizeof(wire));
+    struct reader rest = open_body(r, &wire, sizeof(wire));
     *w = (struct store_stream_watch){.connection = wire.connection};
     w->watched = take_text(&rest, wire.watched_bytes);
     w->token = take_text(&rest, wire.token_bytes);
@@ -413,7 +395,7 @@ int store_stream_get_watch(const struct store_stream_record *r, struct store_str
 int store_stream_get_event(const struct store_stream_record *r, struct store_stream_watch *w)
 {
     struct wire_event wire;
-    struct rest rest = open_body(r, &wire, sizeof(wire));
+    struct reader rest = open_body(r, &wire, sizeof(wire));
     *w = (struct store_stream_watch){.connection = wire.connection};
     w->watched = take_text(&rest, wire.watched_bytes);
     w->token = take_text(&rest, wire.token_bytes);
@@ -424,7 +406,7 @@ int store_stream_get_event(const struct store_stream_record *r, struct store_str
 int store_stream_get_transaction(const struct store_stream_record *r, uint32_t *connection, uint32_t *id)
 {
     struct wire_transaction w;
-    struct rest rest = open_body(r, &w, sizeof(w));
+    struct reader rest = open_body(r, &w, sizeof(w));
     *connection = w.connection;
     *id = w.id;
     return rest.bad || !w.id ? -EPROTO : 0;
@@ -433,7 +415,7 @@ int store_stream_get_transaction(const struct store_stream_record *r, uint32_t *
 int store_stream_get_server(const struct store_stream_record *r, struct store_stream_server *s)
 {
     struct wire_server w;
-    struct rest rest = open_body(r, &w, sizeof(w));
+    struct reader rest = open_body(r, &w, sizeof(w));
     *s = (struct store_stream_server){.revision = w.revision, .generation = w.generation};
     return rest.bad || w.revision > STORE_STREAM_REVISION ? -EPROTO : 0;
 }
@@ -441,7 +423,7 @@ int store_stream_get_server(const struct store_stream_record *r, struct store_st
 int store_stream_get_domain(const struct store_stream_record *r, struct store_stream_domain *d)
 {
     struct wire_domain w;
-    struct rest rest = open_body(r, &w, sizeof(w));
+    struct reader rest = open_body(r, &w, sizeof(w));
     *d = (struct store_stream_domain){.domid = w.domid,
                                       .target = w.target,
                                       .introduced = w.flags & DOMAIN_INTRODUCED,
@@ -457,7 +439,7 @@ int store_stream_get_domain(const struct store_stream_record *r, struct store_st
 int store_stream_get_quota(const struct store_stream_record *r, struct store_stream_quota *q)
 {
     struct wire_quota w;
-    struct rest rest = open_body(r, &w, sizeof(w));
+    struct reader rest = open_body(r, &w, sizeof(w));
     *q = (struct store_stream_quota){.domid = w.domid, .name = take_text(&rest, w.name_bytes), .value = w.value};
     return rest.bad || (w.domid > STORE_DOMID_MAX && w.domid != STORE_STREAM_QUOTA_ALL) ? -EPROTO : 0;
 }
@@ -465,7 +447,7 @@ int store_stream_get_quota(const struct store_stream_record *r, struct store_str
 int store_stream_get_listener(const struct store_stream_record *r, struct store_stream_listener *l)
 {
     struct wire_listener w;
-    struct rest rest = open_body(r, &w, sizeof(w));
+    struct reader rest = open_body(r, &w, sizeof(w));
     *l = (struct store_stream_listener){.domid = w.domid, .fd = w.fd, .path = take_text(&rest, w.path_bytes)};
     return rest.bad || w.domid > STORE_DOMID_MAX ? -EPROTO : 0;
 }
@@ -473,7 +455,7 @@ int store_stream_get_listener(const struct store_stream_record *r, struct store_
 int store_stream_get_session(const struct store_stream_record *r, struct store_stream_session *s)
 {
     struct wire_session w;
-    struct rest rest = open_body(r, &w, sizeof(w));
+    struct reader rest = open_body(r, &w, sizeof(w));
     *s = (struct store_stream_session){w.connection, w.last_transaction, w.domid};
     return rest.bad || w.domid > STORE_DOMID_MAX ? -EPROTO : 0;
 }
