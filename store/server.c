@@ -27,7 +27,7 @@
 #define SERVER_PATH_BYTES     (PATH_MAX + 32)
 #define SERVER_RETRY_MS       100   /* after running out of descriptors: unmeasured */
 #define SERVER_ROUND_REQUESTS 256   /* then descriptors are looked at again: unmeasured */
-#define SERVER_RING_WAIT_MS   100   /* for a port that this process had before: unmeasured */
+#define SERVER_RING_WAIT_MS   5000  /* for a port that this process had before: the hypervisor role has to get a turn */
 #define SERVER_LOOK_NS        50000 /* before a sleep: one client's next request needs a wake-up of its own */
 
 /* A listening socket: whoever connects to it is `domid`. */
