@@ -212,6 +212,7 @@ int store_transaction_create(struct store_transaction *x, const char *path, size
     if (error)
         return broken(x, node, error);
     assert(!touch->now);
+    list_remove(&touch->changed); /* what is made again stands behind its parent, which may have been, too */
     touch_set(x, touch, node, fire);
     touch->parent = parent;
     list_append(&parent->children, &touch->sibling);

@@ -34,7 +34,7 @@ enum store_fire {
 
 struct store_touch {
     struct strmap_entry entry;  /* key: path */
-    struct list changed;        /* in the order of the first change */
+    struct list changed;        /* in the order of the first change, or of the last making: parents before children */
     struct list added, sibling; /* made here: the transaction's, its parent's `children`; in the order of making */
     struct list children;       /* touches made here */
     struct list removed;        /* for the walk of a removal */
