@@ -59,6 +59,7 @@ struct store_transaction {
     uint64_t commits;         /* the tree's, when it began */
     uint32_t id, limit;
     unsigned domid;      /* on whose behalf */
+    unsigned target;     /* for whom that domain acts as well: known at the commit */
     int64_t own_delta;   /* nodes that `domid` will own more */
     uint64_t held_bytes; /* of memory, by touches and versions */
     uint64_t room_bytes; /* how much more may be held: set before each request */
