@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/unixsock.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,13 +29,16 @@ static int address_fill(struct sockaddr_un *a, const char *path, struct err *e)
 int unixsock_listen(const char *path, int type, mode_t mode, struct err *e)
 {
     struct sockaddr_un a;
+    size_t length = strlen(path);
     int r = address_fill(&a, path, e);
     if (r < 0)
         return r;
     _cleanup_close_ int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_set(e, -errno, "socket: %s", strerror(errno));
-    unlink(path);
+    if (access(path, F_OK) == 0 && length + 1 < sizeof(a.sun_path))
+        strcpy(a.sun_path + length, "~");
+    unlink(a.sun_path);
     mode_t old = umask(0777 & ~mode); /* the file is born with its mode: no moment in which others could connect */
     r = bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;
     umask(old);
@@ -42,9 +46,11 @@ int unixsock_listen(const char *path, int type, mode_t mode, struct err *e)
         return err_set(e, r, "cannot make the socket %s: %s", path, strerror(-r));
     int off = 0;
     setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off)); /* inherited by what it accepts */
-    if (listen(fd, SOMAXCONN) < 0)
-        return err_set(e, -errno, "cannot listen on %s: %s", path, strerror(errno));
-    return take_fd(&fd);
+    if (listen(fd, SOMAXCONN) == 0 && (!a.sun_path[length] || rename(a.sun_path, path) == 0))
+        return take_fd(&fd);
+    r = err_set(e, -errno, "cannot listen on %s: %s", path, strerror(errno));
+    unlink(a.sun_path);
+    return r;
 }
 
 int unixsock_connect(const char *path, int type, struct err *e)

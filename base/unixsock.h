@@ -13,8 +13,10 @@
 
 #define UNIXSOCK_FDS_MAX 4
 
-/* Binds and listens at `path` (a stale socket there is replaced) with file mode `mode`; type is SOCK_STREAM or
- * SOCK_SEQPACKET. The descriptor is close-on-exec and non-blocking. -errno, with a sentence that names the path. */
+/* Binds and listens at `path` with file mode `mode`; type is SOCK_STREAM or SOCK_SEQPACKET. A stale socket there is
+ * replaced at once: at no moment is there none, or one that refuses (but where the path is the longest that a socket
+ * can have). Its own name is "path~" then, in `ss -x`. The descriptor is close-on-exec and non-blocking. -errno, with a
+ * sentence that names the path. */
 int unixsock_listen(const char *path, int type, mode_t mode, struct err *e);
 /* A blocking, close-on-exec connection to `path`, or -errno with a sentence. */
 int unixsock_connect(const char *path, int type, struct err *e);

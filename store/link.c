@@ -43,6 +43,7 @@ struct store_link {
     bool lost, repeated;
     bool alive;       /* the connection has said something */
     uint64_t down_ns; /* since when there is none */
+    uint64_t gone_ns; /* since when there is not even a socket; 0: there was one at the last try */
     unsigned retry_ms;
     uint32_t request, transaction; /* the last ones' numbers */
     struct list watches, events, transactions;
@@ -284,10 +285,17 @@ static int link_retry(struct store_link *l)
     if (l->lost)
         return -EPIPE;
     int r = link_try(l);
-    if (r == 0)
+    if (r == 0) {
+        l->gone_ns = 0;
         return 0;
-    uint64_t for_ms = (clock_now_ns() - l->down_ns) / CLOCK_NS_PER_MS;
-    if (for_ms >= (r == -ENOENT || r == -ENOTDIR ? LINK_GONE_MS : LINK_PATIENCE_MS)) {
+    }
+    uint64_t now_ns = clock_now_ns();
+    if (r != -ENOENT && r != -ENOTDIR)
+        l->gone_ns = 0;
+    else if (!l->gone_ns) /* from now: that it was down for long before says nothing of the socket */
+        l->gone_ns = now_ns;
+    if ((l->gone_ns && now_ns - l->gone_ns >= LINK_GONE_MS * CLOCK_NS_PER_MS) ||
+        now_ns - l->down_ns >= LINK_PATIENCE_MS * CLOCK_NS_PER_MS) {
         l->lost = true;
         timer_set(l, 1); /* readable for good: who waits for events is to learn it */
         return -EPIPE;

@@ -22,9 +22,9 @@
 #include "base/err.h"
 
 #define LINK_PATIENCE_MS 20000 /* a supervisor waits 5 s at the most before it starts a role again */
-#define LINK_GONE_MS     1000  /* a role that starts removes the socket and makes it, in a moment */
+#define LINK_GONE_MS     1000  /* without a socket: a role that starts puts its own in the place of the old one */
 #define LINK_RETRY_MS    100   /* between two tries, at the most; the first ones come sooner */
-#define LINK_OPEN_MS     3000  /* for the first connection, where there is a socket that nobody listens at */
+#define LINK_OPEN_MS     10000 /* for the first connection, where there is a socket that nobody listens at: as above */
 #define LINK_TRIES       5     /* connections on which one request finds no answer: it may be what ends them */
 
 struct store_link;

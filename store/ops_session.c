@@ -150,6 +150,17 @@ static int introduction_do(struct store_engine *g, struct store_domain *d, const
     return error;
 }
 
+/* The same of one that is new, and written down: its ring first, as that can fail for reasons of its own. */
+static int introduction_first(struct store_engine *g, struct store_domain *d, const struct introduction *i)
+{
+    d->connections++; /* outlives its ring, which may come and go in here */
+    int error = introduction_do(g, d, i);
+    if (!error && (error = introduction_record(g, i)) != 0 && g->hooks.release)
+        g->hooks.release(g->hooks.context, i->domid);
+    d->connections--;
+    return error;
+}
+
 int store_op_introduce(struct store_request *r)
 {
     struct store_engine *g = r->engine;
@@ -171,15 +182,8 @@ int store_op_introduce(struct store_request *r)
     d = store_domain_get(&g->domains, i.domid);
     if (!d || d->stale)
         return ENOMEM;
-    error = introduction_do(g, d, &i);
+    error = introduction_first(g, d, &i);
     if (error) {
-        store_domain_put(&g->domains, d);
-        return error;
-    }
-    error = introduction_record(g, &i);
-    if (error) {
-        if (g->hooks.release)
-            g->hooks.release(g->hooks.context, i.domid);
         store_domain_put(&g->domains, d);
         return error;
     }

@@ -59,6 +59,7 @@ int store_engine_commit(struct store_engine *g, struct store_transaction *x)
 {
     unsigned culprit = x->domid;
     const struct store_domain *writer = x->domid ? store_domain_find(&g->domains, x->domid) : NULL;
+    x->target = writer ? writer->target : x->domid;
     int error = store_transaction_prepare(x, writer ? writer->quota.nodes : 0, &culprit);
     if (!error)
         error = store_engine_record(g, &(struct store_change){.kind = STORE_CHANGE_NODES, .nodes = x});
@@ -155,6 +156,7 @@ void store_engine_domain_forget(struct store_engine *g, unsigned domid)
             other->target = other->domid;
     }
     bool stale = tree_cleanse(g, domid) != 0;
+    store_tree_domain_died(&g->tree, domid);
     domain = stale ? store_domain_get(&g->domains, domid) : store_domain_find(&g->domains, domid);
     if (!domain)
         return;

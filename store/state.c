@@ -308,7 +308,8 @@ static int load_watch(struct loader *l, const struct store_stream_record *r, boo
     if (!l->edge)
         return 0;
     struct store_session *s = session_find(l, w.connection);
-    if (!s || store_path_resolve(&path, w.watched, s->domain->domid, 0) != 0)
+    if (!s || (w.watched[0] == '@' ? store_path_special(&path, w.watched)
+                                   : store_path_resolve(&path, w.watched, s->domain->domid, 0)) != 0)
         return bad(l, r);
     struct store_watches *watches = &l->g->watches;
     int error = event ? store_watch_restore_event(watches, s, &path, w.token, w.path)

@@ -8,8 +8,12 @@
 
 void store_transaction_init(struct store_transaction *x, struct store_tree *tree, unsigned domid, uint32_t limit)
 {
-    *x = (struct store_transaction){
-        .tree = tree, .commits = tree->commits, .domid = domid, .limit = limit, .room_bytes = UINT64_MAX};
+    *x = (struct store_transaction){.tree = tree,
+                                    .commits = tree->commits,
+                                    .domid = domid,
+                                    .target = domid,
+                                    .limit = limit,
+                                    .room_bytes = UINT64_MAX};
     strmap_init(&x->touches, tree->slots.seed);
     list_init(&x->changed);
     list_init(&x->added);
@@ -90,6 +94,15 @@ static void touch_fill(struct store_touch *touch, struct store_tree_slot *slot, 
     touch->path[length] = '\0';
 }
 
+/* What a version that it looked at takes once the tree has another one: its bytes, and its list as text. */
+static size_t kept_bytes(const struct store_tree_slot *slot)
+{
+    if (!slot)
+        return 0;
+    struct store_node_parts parts = store_node_parts(slot->node);
+    return store_node_bytes(&parts) + (slot->children_bytes ? sizeof(struct store_names) + slot->children_bytes : 0);
+}
+
 static int touch_make_hashed(struct store_transaction *x, uint32_t hash, const char *path, size_t length,
                              struct store_touch **out)
 {
@@ -100,13 +113,15 @@ static int touch_make_hashed(struct store_transaction *x, uint32_t hash, const c
         return 0;
     if (store_transaction_room(x) == 0)
         return ENOSPC;
-    bool room = !x->account || store_touch_bytes(length) <= x->room_bytes;
+    struct store_tree_slot *slot = store_tree_find_hashed(x->tree, hash, path, length);
+    size_t bytes = store_touch_bytes(length) + kept_bytes(slot);
+    bool room = !x->account || bytes <= x->room_bytes;
     struct store_touch *touch = room ? malloc(store_touch_bytes(length)) : NULL;
     if (!touch)
         return ENOMEM;
-    touch_fill(touch, store_tree_find_hashed(x->tree, hash, path, length), path, length);
+    touch_fill(touch, slot, path, length);
     strmap_insert_hashed(&x->touches, &touch->entry, hash, touch->path, length);
-    hold(x, store_touch_bytes(length));
+    hold(x, bytes);
     *out = x->last = touch;
     return 0;
 }
@@ -212,6 +227,7 @@ int store_transaction_create(struct store_transaction *x, const char *path, size
     if (error)
         return broken(x, node, error);
     assert(!touch->now);
+    list_remove(&touch->changed); /* what is made again stands behind its parent, which may have been, too */
     touch_set(x, touch, node, fire);
     touch->parent = parent;
     list_append(&parent->children, &touch->sibling);
@@ -296,13 +312,24 @@ int store_transaction_remove(struct store_transaction *x, const char *path, size
     return error;
 }
 
-/* Whom to blame for a path that is not what it was: who wrote what is there or, where it is gone, the nearest
- * ancestor, whose list the removal rewrote. */
-static unsigned collision_culprit(const struct store_tree *t, const char *path, size_t length)
+static bool sees(const struct store_transaction *x, const struct store_node *n)
 {
-    const struct store_node *n = store_tree_get(t, path, length);
-    if (!n && path[0] == '/')
-        n = store_tree_get(t, path, store_view_ancestor(t, NULL, path, length));
+    const struct store_actor who = {x->domid, x->target};
+    return n && (store_node_access(n, &who) & (STORE_READ | STORE_WRITE));
+}
+
+/* Whom to blame for a path that is not what it was: who wrote what is there or, where it is gone, the nearest
+ * ancestor, whose list the removal rewrote. For a path that x may not look at nobody is to blame but x: else a guest
+ * could have others braked at will. */
+static unsigned collision_culprit(const struct store_transaction *x, const struct store_touch *touch)
+{
+    const struct store_tree *t = x->tree;
+    size_t length = touch->entry.length;
+    const struct store_node *n = store_tree_get(t, touch->path, length);
+    if (!n && touch->path[0] == '/')
+        n = store_tree_get(t, touch->path, store_view_ancestor(t, NULL, touch->path, length));
+    if (!sees(x, touch->base) && !sees(x, n))
+        return x->domid;
     return n ? n->writer : 0;
 }
 
@@ -319,16 +346,30 @@ static int commit_check(const struct store_transaction *x, unsigned *culprit)
         if ((touch->slot ? touch->slot->node : NULL) == touch->base)
             continue;
         touch->slot = NULL;
-        *culprit = collision_culprit(x->tree, touch->path, e->length);
+        *culprit = collision_culprit(x, touch);
         return EAGAIN;
     }
     return 0;
 }
 
+/* Does it give something to a domain that died since it began? Its number may be another's by now. */
+static bool names_dead(const struct store_transaction *x)
+{
+    const struct store_touch *touch;
+    if (x->tree->died <= x->commits)
+        return false;
+    list_foreach (touch, &x->changed, changed) {
+        for (unsigned i = 0; touch->now && i < touch->now->perm_count; i++)
+            if (x->tree->domains[touch->now->perms[i].domid].died > x->commits)
+                return true;
+    }
+    return false;
+}
+
 bool store_transaction_current(const struct store_transaction *x)
 {
     unsigned culprit;
-    return commit_check(x, &culprit) == 0;
+    return commit_check(x, &culprit) == 0 && !names_dead(x);
 }
 
 static int commit_prepare(struct store_transaction *x)
@@ -385,6 +426,8 @@ int store_transaction_prepare(struct store_transaction *x, uint32_t quota_nodes,
     if (x->broken)
         return ENOMEM;
     int error = x->doomed ? EAGAIN : commit_check(x, culprit);
+    if (!error && names_dead(x))
+        error = EAGAIN;
     if (!error && quota_nodes && x->own_delta > 0 && x->tree->owned[x->domid] + x->own_delta > quota_nodes)
         error = ENOSPC;
     return error ? error : commit_prepare(x);

@@ -34,7 +34,7 @@ enum store_fire {
 
 struct store_touch {
     struct strmap_entry entry;  /* key: path */
-    struct list changed;        /* in the order of the first change */
+    struct list changed;        /* in the order of the first change, or of the last making: parents before children */
     struct list added, sibling; /* made here: the transaction's, its parent's `children`; in the order of making */
     struct list children;       /* touches made here */
     struct list removed;        /* for the walk of a removal */
@@ -59,6 +59,7 @@ struct store_transaction {
     uint64_t commits;         /* the tree's, when it began */
     uint32_t id, limit;
     unsigned domid;      /* on whose behalf */
+    unsigned target;     /* for whom that domain acts as well: known at the commit */
     int64_t own_delta;   /* nodes that `domid` will own more */
     uint64_t held_bytes; /* of memory, by touches and versions */
     uint64_t room_bytes; /* how much more may be held: set before each request */

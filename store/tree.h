@@ -46,6 +46,7 @@ struct store_tree_named {
 struct store_tree_domain {
     struct list owned, named; /* of store_tree_slot.owned, store_tree_link.link; all zeroes: empty */
     uint64_t bytes;           /* of memory, of what it owns */
+    uint64_t died;            /* store_tree.commits when one of this number did; 0: never */
 };
 
 /* Where the reading of a long list by parts goes on, as long as `slot` has the same version and so the same list. */
@@ -69,7 +70,8 @@ struct store_tree {
     struct strmap slots;
     struct list top;                   /* store_tree_slot.sibling of "/", then the special nodes */
     uint64_t generation;               /* the last one handed out */
-    uint64_t commits;                  /* how often it was changed */
+    uint64_t commits;                  /* how often it was changed, or a domain died */
+    uint64_t died;                     /* `commits` when the last one did */
     uint32_t *owned;                   /* nodes by owner: STORE_DOMID_MAX + 1 counters */
     struct store_tree_domain *domains; /* as many */
     struct store_tree_resume resume;
@@ -149,6 +151,11 @@ void store_tree_replace(struct store_tree *t, struct store_tree_slot *slot, stru
 /* Takes a slot out of its parent's list; puts it there again, as the youngest. */
 void store_tree_unlist(struct store_tree_slot *slot);
 void store_tree_list(struct store_tree_slot *slot, struct store_tree_slot *parent);
+/* The domain is no more: what began before must not name it any more (store_transaction_prepare()). */
+static inline void store_tree_domain_died(struct store_tree *t, unsigned domid)
+{
+    t->died = t->domains[domid].died = ++t->commits;
+}
 /* Frees a slot that is unlisted, as all its children are. */
 void store_tree_remove(struct store_tree *t, struct store_tree_slot *slot);
 

@@ -59,10 +59,10 @@ void world_start(struct world *w, const char *option)
     assert_non_null(mkdtemp(w->dir));
     snprintf(w->run, sizeof(w->run), "%s/run", w->dir);
     world_daemon_start(w, option);
-    char blk_pid[128];
-    snprintf(blk_pid, sizeof(blk_pid), "%s/blk.pid", w->run);
+    char settled[128]; /* the supervisor's socket: all roles serve, and from now on one that ends is restarted */
+    snprintf(settled, sizeof(settled), "%s/domzerod.sock", w->run);
     uint64_t deadline = clock_now_ns() + WORLD_PATIENCE_MS * CLOCK_NS_PER_MS;
-    while (access(blk_pid, F_OK) < 0) {
+    while (access(settled, F_OK) < 0) {
         int status;
         if (waitpid(w->daemon, &status, WNOHANG) == w->daemon)
             fail_msg("domzerod ended with status %d", status);

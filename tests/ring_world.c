@@ -48,9 +48,14 @@ static int offer_open(void *ctx, unsigned domid, uint64_t gfn, uint32_t port, st
 
 void ring_world_start(struct ring_world *w)
 {
+    ring_world_start_with(w, NULL);
+}
+
+void ring_world_start_with(struct ring_world *w, const char *journal)
+{
     memset(w, 0, sizeof(*w));
     const struct store_ring_source source = {.ctx = w, .open = offer_open};
-    kit_server_start(&w->kit, &(struct store_options){.rings = &source});
+    kit_server_start(&w->kit, &(struct store_options){.rings = &source, .journal = journal});
     w->dom0 = kit_connect(&w->kit, 0);
 }
 

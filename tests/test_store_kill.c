@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "store/client.h"
 #include "store/journal.h"
+#include "store/link.h"
 #include "store/server.h"
 #include "tests/storekit.h"
 
@@ -280,6 +281,28 @@ static void test_watches_are_set_again_and_tell_to_look_again(void **state)
     store_client_close(other);
 }
 
+/* That the store was down for long says nothing of the moment in which its socket is missed first. */
+static void test_a_socket_that_is_missing_for_a_moment_is_waited_for(void **state)
+{
+    char aside[128];
+    const char *path, *token;
+    struct store_client *c = client();
+    _cleanup_free_ char **event = NULL;
+    (void)state;
+    snprintf(aside, sizeof(aside), "%s.aside", socket_path);
+    assert_int_equal(store_write(c, STORE_NO_TX, "x", "/before"), 0);
+    store_kill();
+    assert_int_equal(store_next_event(c, &event, &path, &token), -EAGAIN); /* sees it */
+    poll(NULL, 0, LINK_GONE_MS + 1);
+    assert_int_equal(store_next_event(c, &event, &path, &token), -EAGAIN);
+    assert_int_equal(rename(socket_path, aside), 0);
+    assert_int_equal(store_next_event(c, &event, &path, &token), -EAGAIN);
+    assert_int_equal(rename(aside, socket_path), 0);
+    store_start();
+    kit_expect_value(c, "/before", "x");
+    store_client_close(c);
+}
+
 static void test_an_open_transaction_is_over_and_nothing_of_it_is_there(void **state)
 {
     struct store_client *c = client();
@@ -330,6 +353,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         KILL_TEST(test_what_was_acknowledged_is_there_and_nothing_by_half),
         KILL_TEST(test_watches_are_set_again_and_tell_to_look_again),
+        KILL_TEST(test_a_socket_that_is_missing_for_a_moment_is_waited_for),
         KILL_TEST(test_an_open_transaction_is_over_and_nothing_of_it_is_there),
         KILL_TEST(test_a_domain_keeps_its_socket_and_its_nodes),
     };

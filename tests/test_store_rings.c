@@ -7,9 +7,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
+#include "store/journal.h"
 #include "tests/random.h"
 #include "tests/ring_world.h"
 
@@ -373,6 +376,35 @@ static void test_a_guest_that_scribbles_over_its_words_costs_itself_only(void **
 
 #define RING_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* The ring was connected when the journal has no room for the introduction. */
+static void test_a_refused_introduction_takes_its_ring_back(void **state)
+{
+    (void)state;
+    struct rlimit limit, small = {0};
+    struct ring_world w;
+    char journal[] = "/tmp/domzero-rings-XXXXXX";
+    assert_non_null(mkdtemp(journal));
+    assert_int_equal(rmdir(journal), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small.rlim_max = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    ring_world_start_with(&w, journal);
+    struct ring_offer *o = ring_world_offer(&w, 5, 105);
+    for (unsigned i = 1; i <= 3; i++) {
+        kit_expect_error(ring_world_introduce(&w, 5, 105), "ENOSPC");
+        assert_int_equal(o->opened, i);
+        assert_int_equal(o->released, i);
+        assert_false(is_introduced(&w, 5));
+    }
+    assert_int_equal(kit_stats(&w.kit).connections, 1);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    kit_expect_ok(ring_world_introduce(&w, 5, 105));
+    assert_true(ring_guest_connected(&o->guest));
+    ring_world_stop(&w);
+    store_journal_remove(journal);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +419,7 @@ int main(void)
         RING_TEST(test_lesson_349_a_guest_that_never_reads_its_events_is_cut_off_and_others_go_on),
         RING_TEST(test_introducing_again_connects_another_port_and_gives_the_first_back),
         RING_TEST(test_a_domain_whose_ring_is_not_there_is_not_introduced),
+        cmocka_unit_test(test_a_refused_introduction_takes_its_ring_back),
         RING_TEST(test_the_socket_of_a_domain_serves_beside_its_ring),
         RING_TEST(test_release_and_death_take_the_ring_away),
         RING_TEST(test_a_guest_that_scribbles_over_its_words_costs_itself_only),

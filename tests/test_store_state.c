@@ -243,6 +243,38 @@ static void events_equal(struct store_session *a, struct store_session *b)
     } while (length);
 }
 
+/* What begins with '@' can be watched whatever it is, and a guest must not hold up an update by it. */
+static void test_a_watch_of_any_special_name_comes_along(void **state)
+{
+    struct kit_world *w = *state;
+    struct twin t;
+    kit_expect_ok(kit_ask2(w->one, XS_WATCH, 0, "@no such/name//\x01\xff", "tok"));
+    kit_expect_ok(kit_ask2(w->two, XS_WATCH, 0, "@", ""));
+    twin_of(w, &t);
+    kit_expect_event(&t.s[1], "@no such/name//\x01\xff", "tok");
+    kit_expect_ok(kit_ask2(&t.s[1], XS_UNWATCH, 0, "@no such/name//\x01\xff", "tok"));
+    kit_expect_ok(kit_ask2(&t.s[2], XS_UNWATCH, 0, "@", ""));
+    twin_free(&t);
+}
+
+static void test_what_a_transaction_made_again_below_what_it_made_again_comes_along(void **state)
+{
+    struct kit_world *w = *state;
+    struct twin t;
+    kit_expect_ok(kit_write(w->one, 0, "p/c", "first"));
+    kit_expect_ok(kit_write(w->one, 0, "p/gone", "first"));
+    uint32_t tx = kit_tx(w->one);
+    kit_expect_ok(kit_write(w->one, tx, "p/c", "second"));
+    kit_expect_ok(kit_ask1(w->one, XS_RM, tx, "p"));
+    kit_expect_ok(kit_write(w->one, tx, "p/c", "third"));
+    twin_of(w, &t);
+    kit_expect_ok(kit_ask1(&t.s[1], XS_TRANSACTION_END, tx, "T"));
+    kit_expect_ok(kit_ask1(w->one, XS_TRANSACTION_END, tx, "T"));
+    kit_expect_text(kit_ask1(w->one, XS_READ, 0, "p/c"), "third");
+    trees_equal(w->dom0, &t.s[0]);
+    twin_free(&t);
+}
+
 static void test_an_open_transaction_goes_on_and_commits(void **state)
 {
     struct kit_world *w = *state;
@@ -458,6 +490,8 @@ int main(void)
         WORLD_TEST(test_domains_keep_target_introduction_and_quota),
         WORLD_TEST(test_the_brake_of_a_domain_stays_on),
         WORLD_TEST(test_watches_and_waiting_events_come_along_once),
+        WORLD_TEST(test_a_watch_of_any_special_name_comes_along),
+        WORLD_TEST(test_what_a_transaction_made_again_below_what_it_made_again_comes_along),
         WORLD_TEST(test_an_open_transaction_goes_on_and_commits),
         WORLD_TEST(test_an_open_transaction_still_collides_with_what_it_read),
         WORLD_TEST(test_a_transaction_that_had_collided_cannot_commit_after_all),
