@@ -328,9 +328,8 @@ static void test_a_transaction_s_nodes_count_for_the_quota_after_it_as_before(vo
     struct kit_world *w = *state;
     struct twin t;
     uint32_t tx = kit_tx(w->one);
-    int64_t delta = store_session_transaction(w->one, tx)->own_delta;
     kit_expect_ok(kit_write(w->one, tx, "a/b/c", ""));
-    delta = store_session_transaction(w->one, tx)->own_delta;
+    int64_t delta = store_session_transaction(w->one, tx)->own_delta;
     twin_of(w, &t);
     assert_int_equal(store_session_transaction(&t.s[1], tx)->own_delta, delta);
     assert_int_equal(t.s[1].domain->transactions, 1);
