@@ -27,7 +27,7 @@ struct ring_world {
 
 void ring_world_start(struct ring_world *w);
 void ring_world_start_with(struct ring_world *w, const char *journal); /* NULL: none */
-void ring_world_stop(struct ring_world *w); /* and asserts that all came back */
+void ring_world_stop(struct ring_world *w);                            /* and asserts that all came back */
 /* A page and a port that the domain offers from now on; not introduced. */
 struct ring_offer *ring_world_offer(struct ring_world *w, unsigned domid, uint32_t port);
 /* The reply of domain 0's INTRODUCE. */
