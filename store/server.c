@@ -503,19 +503,13 @@ void store_server_domain_gone(struct store_server *s, unsigned domid)
     kick_if_ready(s);
 }
 
-/* A domain that was not introduced, or not any more, may have nodes. */
-static bool domain_known(const struct store_server *s, unsigned domid)
-{
-    const struct store_tree *t = &s->engine.tree;
-    const struct store_domain *d = store_domain_find(&s->engine.domains, domid);
-    return (d && d->introduced) || t->owned[domid] > 0 || store_tree_named_next(t, domid, NULL);
-}
-
 void store_server_sweep(struct store_server *s, const bool *alive)
 {
-    for (unsigned domid = 1; domid <= STORE_DOMID_MAX; domid++)
-        if (!alive[domid] && domain_known(s, domid))
+    for (unsigned domid = 1; domid <= STORE_DOMID_MAX; domid++) {
+        const struct store_domain *d = store_domain_find(&s->engine.domains, domid);
+        if (d && d->introduced && !alive[domid])
             store_server_domain_gone(s, domid);
+    }
 }
 
 void store_server_stats(const struct store_server *s, struct store_server_stats *out)

@@ -74,8 +74,8 @@ int store_server_run(struct store_server *s);
  * its domid disappears from all permissions, as the next domain of that number must find nothing; others' nodes are the
  * toolstack's. */
 void store_server_domain_gone(struct store_server *s, unsigned domid);
-/* After a restart: the same of each domain that is introduced, owns nodes or is named in their permissions, for which
- * `alive` (by domid, STORE_DOMID_MAX + 1 of them) says that it died meanwhile. */
+/* After a restart: the same of each introduced domain for which `alive` (by domid, STORE_DOMID_MAX + 1 of them) says
+ * that it died meanwhile. */
 void store_server_sweep(struct store_server *s, const bool *alive);
 
 /* Who is asked by CONTROL live-update (struct store_hooks); `fn` NULL: nobody, ENOSYS. */

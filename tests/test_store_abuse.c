@@ -120,43 +120,6 @@ static void test_lesson_322_a_transaction_gives_nothing_to_the_next_domain_of_a_
     }
 }
 
-/* A domain that was never introduced dies while no store runs. */
-static void test_lesson_322_a_restart_forgets_the_dead_that_were_not_introduced(void **state)
-{
-    (void)state;
-    struct kit_server k;
-    char journal[] = "/tmp/domzero-abuse-XXXXXX";
-    const struct store_options o = {.journal = journal};
-    bool *alive = calloc(STORE_DOMID_MAX + 1, sizeof(bool));
-    assert_non_null(mkdtemp(journal));
-    assert_int_equal(rmdir(journal), 0);
-    alive[0] = alive[6] = true;
-    for (unsigned life = 0; life < 2; life++) {
-        kit_server_start(&k, &o);
-        if (life == 1) {
-            pthread_mutex_lock(&k.lock);
-            store_server_sweep(k.server, alive);
-            pthread_mutex_unlock(&k.lock);
-        }
-        struct store_client *dom0 = kit_client(&k, 0);
-        if (life == 0)
-            for (unsigned domid = 5; domid <= 7; domid++) {
-                assert_int_equal(store_write(dom0, STORE_NO_TX, "v", "/of/%u", domid), 0);
-                assert_int_equal(
-                    store_set_owner_reader(dom0, STORE_NO_TX, domid == 7 ? 0 : domid, domid, "/of/%u", domid), 0);
-            }
-        int fd = kit_connect(&k, 0);
-        kit_expect_list(kit_exchange(fd, XS_GET_PERMS, 0, "/of/6", 6), "n6,");
-        kit_expect_list(kit_exchange(fd, XS_GET_PERMS, 0, "/of/7", 6), life ? "n0," : "n0,r7,");
-        assert_int_equal(kit_exchange(fd, XS_READ, 0, "/of/5", 6).type == XS_ERROR, life);
-        close(fd);
-        store_client_close(dom0);
-        kit_server_stop(&k);
-    }
-    free(alive);
-    store_journal_remove(journal);
-}
-
 static void expect_sound(struct kit_world *w)
 {
     struct err why = {0};
@@ -326,7 +289,6 @@ int main(void)
         T(test_lesson_417_483_the_next_domain_of_a_number_has_its_quotas_whole),
         T(test_lesson_2022_42311_to_42318_all_ways_to_hold_memory_end_at_one_limit),
         cmocka_unit_test(test_lesson_325_a_broken_connection_is_no_death),
-        cmocka_unit_test(test_lesson_322_a_restart_forgets_the_dead_that_were_not_introduced),
     };
     return cmocka_run_group_tests_name("store_abuse", tests, NULL, NULL);
 }

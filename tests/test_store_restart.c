@@ -64,12 +64,12 @@ static void shell_is(const char *command_line, const char *wanted)
 static void test_what_was_written_is_there_after_kill_9(void **state)
 {
     (void)state;
-    shell_is("xenstore-write /a/b/c hello /a/b/d there && xenstore-chmod /a/b n0 b0", "");
+    shell_is("xenstore-write /a/b/c hello /a/b/d there && xenstore-chmod /a/b n0 r3", "");
     store_kill();
     world_await(world_serves, &world, "the store serves again"); /* Debian's tools do not wait for it */
     shell_is("xenstore-read /a/b/c", "hello\n");
     shell_is("xenstore-ls -p /a | sed 's/  *[. ]* (/ (/'",
-             "b = \"\" (n0,b0)\n c = \"hello\" (n0)\n d = \"there\" (n0)\n");
+             "b = \"\" (n0,r3)\n c = \"hello\" (n0)\n d = \"there\" (n0)\n");
 }
 
 static void test_guests_io_goes_on_and_the_toolstack_as_well(void **state)
