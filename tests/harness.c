@@ -85,7 +85,7 @@ void world_stop(struct world *w)
 
 int world_wait(pid_t pid)
 {
-    int status;
+    int status = -1;
     uint64_t deadline = clock_now_ns() + 4 * WORLD_PATIENCE_MS * CLOCK_NS_PER_MS;
     while (waitpid(pid, &status, WNOHANG) == 0) {
         if (clock_now_ns() > deadline) {

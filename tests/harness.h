@@ -21,6 +21,8 @@ struct world {
 };
 
 #define WORLD_PATIENCE_MS 30000
+/* A guest's dz_vbd_options: the default gives up after 10 s. For who includes domzero.h. */
+#define WORLD_PATIENT (&(const struct dz_vbd_options){.timeout_ms = WORLD_PATIENCE_MS})
 
 /* `option` (may be NULL) is one more argument of domzerod, e.g. "--poll=poll". */
 void world_start(struct world *w, const char *option);

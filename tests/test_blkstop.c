@@ -55,7 +55,7 @@ static int guest_run(const char *domain_dir, void *arg)
     struct dz_vbd *disk;
     struct dz_vbd_stats stats;
     char byte;
-    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     GUEST_CHECK(write(job->told_fd, "", 1) == 1 && read(job->go_fd, &byte, 1) == 1);
     world_pattern(buffer, BYTES, 0, 2);
     int r = job->write ? dz_vbd_write(disk, buffer, BYTES, 0) : dz_vbd_read(disk, buffer, BYTES, 0);
@@ -256,7 +256,7 @@ static int guest_sees_loss(const char *domain_dir, void *arg)
     struct dz_domain *dom;
     struct dz_vbd *disk;
     int r;
-    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     GUEST_CHECK(write(job->told_fd, "", 1) == 1);
     while ((r = dz_vbd_read(disk, buffer, MIB, 0)) == 0)
         ;

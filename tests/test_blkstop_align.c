@@ -68,7 +68,7 @@ static int guest_run(const char *domain_dir, void *arg)
     struct dz_domain *dom;
     struct dz_vbd *disk;
     char byte;
-    const struct dz_vbd_options options = {.queue_depth = WRITES};
+    const struct dz_vbd_options options = {.queue_depth = WRITES, .timeout_ms = WORLD_PATIENCE_MS};
     GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", &options, &disk) == 0);
     GUEST_CHECK(write(job->told_fd, "", 1) == 1 && read(job->go_fd, &byte, 1) == 1);
     for (unsigned i = 0; i < WRITES; i++) {

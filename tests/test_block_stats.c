@@ -299,7 +299,7 @@ static int guest_verify(const char *domain_dir, void *arg)
     struct dz_domain *dom;
     struct dz_vbd *disk;
     struct dz_vbd_stats s;
-    if (dz_domain_open(domain_dir, &dom) || dz_vbd_open(dom, "xvda", NULL, &disk))
+    if (dz_domain_open(domain_dir, &dom) || dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk))
         return 1;
     for (uint64_t i = 0; i < GUEST_ROUNDS; i++) {
         uint64_t at = i * sizeof(buffer) % MIB;

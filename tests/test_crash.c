@@ -118,7 +118,7 @@ static int guest_write(const char *domain_dir, void *arg)
     uint64_t random = 3, number = 0, answered[BLOCKS] = {0};
     for (unsigned b = 0; b < BLOCKS; b++)
         number = MAX(number, atomic_load(&told->sent[b]));
-    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     for (unsigned i = 0; i < DEPTH; i++)
         io[i] = (struct dz_io){.op = DZ_WRITE, .buffer = dz_buffer_alloc(disk, BLOCK), .length_bytes = BLOCK};
     GUEST_CHECK(write(*told_fd, "", 1) == 1);
@@ -160,9 +160,9 @@ static pid_t guest_start(const char *options)
     unsigned domid = world_guest(&world, "vm", "disk.img", options);
     assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
     pid_t pid = world_spawn(&world, domid, guest_write, &fd[1]);
+    close(fd[1]); /* so that the end of a guest that failed is seen */
     assert_int_equal(read(fd[0], &byte, 1), 1);
     close(fd[0]);
-    close(fd[1]);
     return pid;
 }
 

@@ -88,7 +88,7 @@ static int guest_writes_and_holds(const char *domain_dir, void *arg)
     char byte;
     close(end[1]);
     world_pattern(data, MIB, 0, 2);
-    if (dz_domain_open(domain_dir, &dom) < 0 || dz_vbd_open(dom, "xvda", NULL, &disk) < 0 ||
+    if (dz_domain_open(domain_dir, &dom) < 0 || dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) < 0 ||
         dz_vbd_write(disk, data, MIB, 0) < 0 || dz_vbd_flush(disk) < 0 || dz_vbd_read(disk, back, MIB, 0) < 0) {
         fprintf(stderr, "guest: %s\n", dz_error());
         return 1;

@@ -75,7 +75,7 @@ static int guest_rewrite(const char *domain_dir, void *arg)
     struct dz_vbd *disk;
     struct dz_vbd_info info;
     GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0);
-    GUEST_CHECK(dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     dz_vbd_info(disk, &info);
     GUEST_CHECK(info.size_bytes == job->bytes && info.sector_bytes == 512 && info.flush && !info.readonly);
     /* Lengths from one sector to 1.5 MiB, from odd addresses, so that every splitting occurs. */
@@ -116,7 +116,8 @@ static int guest_rewrite_wide(const char *domain_dir, void *arg)
     static struct dz_io io[LARGE + SMALL];
     static unsigned char should[MIB];
     struct dz_io *done[LARGE + SMALL];
-    const struct dz_vbd_options options = {.queue_depth = 512, .pool_bytes = LARGE * MIB + SMALL * 512};
+    const struct dz_vbd_options options = {
+        .queue_depth = 512, .pool_bytes = LARGE * MIB + SMALL * 512, .timeout_ms = WORLD_PATIENCE_MS};
     struct dz_domain *dom;
     struct dz_vbd *disk;
     struct dz_vbd_info info;
@@ -164,7 +165,7 @@ static int guest_hold(const char *domain_dir, void *arg)
     char byte = 0;
     close(job->end_write_fd);
     GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0);
-    GUEST_CHECK(dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     GUEST_CHECK(write(job->go_fd, "", 1) == 1);
     GUEST_CHECK(read(job->end_fd, &byte, 1) >= 0);
     dz_vbd_close(disk);
@@ -181,7 +182,7 @@ static int guest_hammer(const char *domain_dir, void *arg)
     struct dz_domain *dom;
     struct dz_vbd *disk;
     GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0);
-    GUEST_CHECK(dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     for (unsigned i = 0; i < ARRAY_SIZE(io); i++) {
         io[i] = (struct dz_io){.op = i % 2 ? DZ_WRITE : DZ_READ,
                                .buffer = dz_buffer_alloc(disk, 16384),
@@ -400,7 +401,7 @@ static int guest_write_verify(const char *domain_dir, void *arg)
     struct dz_vbd *disk;
     close(job->end_write_fd);
     GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0);
-    GUEST_CHECK(dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     for (unsigned i = 0; i < BLOCKS; i++)
         seed_of[i] = job->seed_before;
     GUEST_CHECK(write(job->go_fd, "", 1) == 1);

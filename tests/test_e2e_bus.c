@@ -81,6 +81,7 @@ struct guest {
 static int guest_open(struct guest *g, const char *domain_dir, const struct variant *variant)
 {
     const struct dz_vbd_options options = {.queues = QUEUES,
+                                           .timeout_ms = WORLD_PATIENCE_MS,
                                            .pool_bytes = 2 * QUEUES * DEPTH * REQUEST_MAX,
                                            .no_bus_addresses = variant->no_bus_addresses};
     struct dz_vbd_info info;

@@ -162,7 +162,8 @@ struct job {
 static int guest(const char *domain_dir, void *arg)
 {
     const struct job *job = arg;
-    struct dz_vbd_options options = {.queues = QUEUES, .pool_bytes = 8 * MIB, .spin_us = 20, .merge = true};
+    struct dz_vbd_options options = {
+        .queues = QUEUES, .pool_bytes = 8 * MIB, .spin_us = 20, .merge = true, .timeout_ms = WORLD_PATIENCE_MS};
     struct dz_domain *dom;
     struct dz_vbd *disk;
     struct thread t[THREADS];

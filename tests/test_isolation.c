@@ -36,7 +36,7 @@ static int guest_hold(const char *domain_dir, void *arg)
     char byte = 0;
     close(end[1]);
     GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0);
-    GUEST_CHECK(dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     GUEST_CHECK(write(go[1], "", 1) == 1);
     GUEST_CHECK(read(end[0], &byte, 1) == 0);
     GUEST_CHECK(dz_vbd_read(disk, buffer, MIB, 0) == 0); /* still served, still A's own data */

@@ -211,7 +211,7 @@ static void test_a_disk_attached_read_only_becomes_writable(void **state)
     dz_vbd_close(l.disk);
     command(&l, "block-detach %s xvda", "");
     attach(&l, "xvda", "ro", "ro.img", "");
-    if (dz_vbd_open(l.dom, "xvda", NULL, &l.disk))
+    if (dz_vbd_open(l.dom, "xvda", WORLD_PATIENT, &l.disk))
         fail_msg("%s", dz_error());
     assert_int_equal(dz_vbd_write(l.disk, data, BLOCK, 0), -EROFS);
     attach(&l, "xvdb", "ro", "ro.img", "");
@@ -432,7 +432,7 @@ static void test_a_disk_that_nobody_has_open_is_changed_too(void **state)
     command(&l, "block-set %s xvda", "readonly=1 iops=100");
     key_is(&l, "mode", "r");
     assert_int_equal(file_size(&l, "closed.img"), 2 * MIB);
-    if (dz_vbd_open(l.dom, "xvda", NULL, &l.disk))
+    if (dz_vbd_open(l.dom, "xvda", WORLD_PATIENT, &l.disk))
         fail_msg("%s", dz_error());
     dz_vbd_info(l.disk, &info);
     assert_int_equal(info.size_bytes, 2 * MIB);

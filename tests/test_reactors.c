@@ -228,7 +228,7 @@ static void *front_main(void *arg)
 static int front_guest(const char *domain_dir, void *arg)
 {
     const struct front_job *job = arg;
-    const struct dz_vbd_options options = {.queues = FRONT_QUEUES, .queue_depth = 32};
+    const struct dz_vbd_options options = {.queues = FRONT_QUEUES, .queue_depth = 32, .timeout_ms = WORLD_PATIENCE_MS};
     static struct front front[FRONT_QUEUES];
     static _Atomic bool stop;
     struct dz_domain *dom;

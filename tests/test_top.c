@@ -31,7 +31,7 @@ static int guest_read(const char *domain_dir, void *arg)
     struct dz_domain *dom;
     struct dz_vbd *disk;
     (void)arg;
-    if (dz_domain_open(domain_dir, &dom) || dz_vbd_open(dom, "xvda", NULL, &disk))
+    if (dz_domain_open(domain_dir, &dom) || dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk))
         return 1;
     for (uint64_t at = 0; dz_vbd_read(disk, buffer, sizeof(buffer), at) == 0; at = (at + sizeof(buffer)) % (16 * MIB))
         ;

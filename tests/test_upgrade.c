@@ -60,7 +60,7 @@ static int guest_load(const char *domain_dir, void *arg)
     struct dz_vbd *disk;
     struct pollfd end = {.fd = job->end_fd, .events = POLLIN};
     close(job->end_write_fd);
-    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", NULL, &disk) == 0);
+    GUEST_CHECK(dz_domain_open(domain_dir, &dom) == 0 && dz_vbd_open(dom, "xvda", WORLD_PATIENT, &disk) == 0);
     for (unsigned i = 0; i < DEPTH; i++)
         io[i] = (struct dz_io){.op = DZ_WRITE, .buffer = dz_buffer_alloc(disk, BLOCK), .length_bytes = BLOCK};
     GUEST_CHECK(io[DEPTH - 1].buffer && write(job->go_fd, "", 1) == 1);
@@ -104,9 +104,9 @@ static pid_t guest_start(const char *name, struct job *job)
     job->end_fd = end[0];
     job->end_write_fd = end[1];
     pid_t pid = world_spawn(&world, domid, guest_load, job);
+    close(go[1]); /* so that the end of a guest that failed is seen */
     assert_int_equal(read(go[0], &byte, 1), 1);
     close(go[0]);
-    close(go[1]);
     close(end[0]);
     return pid;
 }
