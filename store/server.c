@@ -52,6 +52,7 @@ struct store_server {
     store_live_update_fn *live_update; /* NULL: there is nobody to ask */
     void *live_update_context;
     struct store_rings rings;
+    uint64_t ring_deadline_ns; /* of a live update: for all rings, or many that are never free would hold it up */
     struct log_limiter limiter;
     struct spin spin;
     char run_dir[];
@@ -563,11 +564,12 @@ struct store_conn *store_server_conn_take(struct store_server *s, struct store_t
 struct store_transport *store_server_ring_resume(struct store_server *s, unsigned domid, uint32_t port, struct err *e)
 {
     const struct store_domain *d = store_domain_find(&s->engine.domains, domid);
-    uint64_t deadline_ns = clock_now_ns() + SERVER_RING_WAIT_MS * CLOCK_NS_PER_MS;
     struct store_transport *t = NULL;
     int r;
+    if (!s->ring_deadline_ns)
+        s->ring_deadline_ns = clock_now_ns() + SERVER_RING_WAIT_MS * CLOCK_NS_PER_MS;
     while ((r = store_rings_resume(&s->rings, domid, d ? d->gfn : 0, port, &t, e)) != 0 &&
-           (r == -EAGAIN || r == -EBUSY) && clock_now_ns() < deadline_ns)
+           (r == -EAGAIN || r == -EBUSY) && clock_now_ns() < s->ring_deadline_ns)
         poll(NULL, 0, 1); /* the world has yet to see that we gave it up */
     return r == 0 ? t : NULL;
 }
