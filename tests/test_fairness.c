@@ -25,6 +25,9 @@
 /* A stop may cut a pass in two, at either end of a round, and who was active already is seen a pass before the others.
  */
 #define AHEAD_MAX (4 * BLKQUEUE_BUDGET)
+/* With 17 queues the kernel tells of the last one some passes later than of the first: measured up to 264 requests.
+ * Queues that did not share a budget would be 464 ahead. */
+#define QUEUES_AHEAD_MAX (6 * BLKQUEUE_BUDGET)
 
 struct disk {
     struct blkguest g;
@@ -245,7 +248,7 @@ static void test_a_guest_gets_no_more_of_a_reactor_by_asking_for_more_queues(voi
         role_stop(&c);
         unsigned got = served_by(disks, 0, m.count), other = served_by(disks, m.count, m.count + 1);
         if (one->in_ring)
-            assert_true(got <= other + AHEAD_MAX);
+            assert_true(got <= other + QUEUES_AHEAD_MAX);
         partly += got && one->in_ring;
         round += got || other;
     }
