@@ -80,21 +80,23 @@ int xb_device_confirm_peer(const struct xb_device *d, store_tx tx, struct err *e
     return 0;
 }
 
-int xb_device_confirm_own(const struct xb_device *d, store_tx tx, struct err *e)
+int xb_device_confirm_own(const struct xb_device *d, store_tx tx, xb_state *shown, struct err *e)
 {
     _cleanup_free_ char *text = NULL;
     int r = store_read(d->store, tx, &text, NULL, "%s/state", d->dir);
     if (r < 0)
         return err_set(e, r, "%s/state cannot be read: %s", d->dir, strerror(-r));
-    bool anew =
-        d->side == XB_BACK && d->state != XenbusStateInitialising && xb_state_parse(text) == XenbusStateInitialising;
+    const xb_state state = xb_state_parse(text);
+    if (shown)
+        *shown = state;
+    bool anew = d->side == XB_BACK && d->state != XenbusStateInitialising && state == XenbusStateInitialising;
     return anew ? err_set(e, -ENOENT, "%s was removed, and made anew", d->dir) : 0;
 }
 
 static int switch_body(struct xb_device *d, store_tx tx, void *arg, struct err *e)
 {
     const xb_state to = *(const xb_state *)arg;
-    int r = xb_device_confirm_own(d, tx, e);
+    int r = xb_device_confirm_own(d, tx, NULL, e);
     if (r < 0)
         return r;
     r = store_printf(d->store, tx, d->dir, "state", "%d", (int)to);
@@ -125,7 +127,7 @@ static int fatal_body(struct xb_device *d, store_tx tx, void *arg, struct err *e
     char home[32], error_dir[sizeof(d->dir) + sizeof("/error")];
     int n = snprintf(home, sizeof(home), "/local/domain/%u/", us);
     snprintf(error_dir, sizeof(error_dir), "%serror/%s", home, d->dir + n);
-    int r = xb_device_confirm_own(d, tx, e);
+    int r = xb_device_confirm_own(d, tx, NULL, e);
     /* As Xen's drivers write it: the number, positive, then the words. */
     r = r ? r : store_printf(d->store, tx, d->dir, "error", "%d %s", abs(f->code), f->sentence);
     return r ? r : store_printf(d->store, tx, error_dir, "error", "%d %s", abs(f->code), f->sentence);

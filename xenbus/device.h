@@ -59,8 +59,9 @@ enum xb_action xb_device_reaction(const struct xb_device *d);
 int xb_device_confirm_peer(const struct xb_device *d, store_tx tx, struct err *e);
 /* In a transaction, before anything is written into our directory: 0 where it is the one that we know; -ENOENT where it
  * was removed, perhaps made anew, since a write would make it again, with permissions that nobody chose. A state of
- * Initialising is written by toolstacks only. */
-int xb_device_confirm_own(const struct xb_device *d, store_tx tx, struct err *e);
+ * Initialising is written by toolstacks only. *shown (or NULL): the state that stands there, where it was read;
+ * a toolstack may have written Closing. */
+int xb_device_confirm_own(const struct xb_device *d, store_tx tx, xb_state *shown, struct err *e);
 /* Writes our state where xb_device_confirm_own() allows it; asserts that the table does. STORE_NO_TX: in a transaction
  * of its own. In the caller's d->state changes too: on -EAGAIN put it back. */
 int xb_device_switch(struct xb_device *d, store_tx tx, xb_state to, struct err *e);

@@ -151,19 +151,16 @@ static int answer_body(struct xb_device *xb, store_tx tx, void *arg, struct err 
 {
     const struct blkdev *d = arg;
     const struct blkdev_change *change = &d->change;
-    _cleanup_free_ char *state = NULL;
-    int r = xb_device_confirm_own(xb, tx, e);
-    if (!r && store_read(xb->store, tx, &state, NULL, "%s/state", xb->dir))
-        r = err_set(e, -ENOENT, "%s is gone", xb->dir);
+    xb_state shown;
+    int r = xb_device_confirm_own(xb, tx, &shown, e);
     if (!r && change->tried)
         r = keys_blk_config_write_live(xb->store, tx, xb->dir, &d->config, e);
     if (!r && change->tried)
         r = blkdev_warning_write(xb, tx, d, e);
     if (!r && still_asked(d, tx))
         r = keys_blk_set_answer(xb->store, tx, xb->dir, change->set.id, change->why.text, e);
-    bool closing = r || xb_state_parse(state) != xb->state; /* the toolstack wrote into it */
-    if (!r && change->tell && d->queues_held && !closing &&
-        xb_transition_allowed(XB_BACK, xb->state, XenbusStateConnected)) {
+    if (!r && shown == xb->state && /* else the toolstack is closing it */
+        change->tell && d->queues_held && xb_transition_allowed(XB_BACK, xb->state, XenbusStateConnected)) {
         r = blkdev_disk_write(xb, tx, d, e);
         r = r ? r : xb_device_switch(xb, tx, XenbusStateConnected, e);
     }

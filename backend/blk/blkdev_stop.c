@@ -22,7 +22,7 @@ static bool anything_held(const struct blkdev *d)
 
 static int paused_body(struct xb_device *xb, store_tx tx, void *arg, struct err *e)
 {
-    int rc = xb_device_confirm_own(xb, tx, e);
+    int rc = xb_device_confirm_own(xb, tx, NULL, e);
     return rc ? rc : store_write(xb->store, tx, arg, "%s/" KEYS_BLK_PAUSED, xb->dir);
 }
 
